@@ -1,0 +1,177 @@
+//! The client's address. Only a peer inside `trusted_proxies` may say who the client is; from anyone else the
+//! forwarding headers are noise. A chain is read from its right end, past trusted proxies, to the first address
+//! that is none: what stands further left, anybody may have written.
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+
+/// Whom to believe, and which of their headers.
+#[derive(Clone, Debug)]
+pub struct ClientIp {
+    pub trusted_proxies: Vec<IpNet>,
+    pub header: ForwardingHeader,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardingHeader {
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+    XRealIp,
+    CfConnectingIp,
+    TrueClientIp,
+}
+
+/// Who is calling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub address: IpAddr,
+    /// Whether the peer is a trusted proxy, whose word on a request id or a forwarded request counts.
+    pub through_trusted: bool,
+    /// What the app is told in `X-Forwarded-For`: the client, then the trusted proxies that it came through.
+    pub chain: Vec<IpAddr>,
+}
+
+/// Proxies that a chain may name before it is taken for nonsense.
+const MAX_HOPS: usize = 32;
+
+impl ClientIp {
+    pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Caller {
+        let peer = peer.to_canonical();
+        if !self.trusts(peer) {
+            return Caller { address: peer, through_trusted: false, chain: vec![peer] };
+        }
+        let mut chain = self.forwarded(headers).unwrap_or_default();
+        let address = chain.first().copied().unwrap_or(peer);
+        chain.push(peer);
+        Caller { address, through_trusted: true, chain }
+    }
+
+    /// The client and the trusted proxies behind it, left to right; `None` where the header is absent or unreadable.
+    fn forwarded(&self, headers: &HeaderMap) -> Option<Vec<IpAddr>> {
+        let mut values = headers.get_all(self.header.name()).iter().peekable();
+        values.peek()?;
+        let mut chain = Vec::new();
+        for value in values.rev() {
+            let value = value.to_str().ok()?;
+            for element in split(value, ',').into_iter().rev() {
+                let hop = match self.header {
+                    ForwardingHeader::Forwarded => forwarded_for(element)?,
+                    _ => address(element)?,
+                };
+                chain.push(hop);
+                if !self.header.is_chain() || !self.trusts(hop) || chain.len() == MAX_HOPS {
+                    chain.reverse();
+                    return Some(chain);
+                }
+            }
+        }
+        chain.reverse();
+        Some(chain)
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+}
+
+impl ForwardingHeader {
+    fn name(self) -> HeaderName {
+        HeaderName::from_static(match self {
+            ForwardingHeader::XForwardedFor => "x-forwarded-for",
+            ForwardingHeader::Forwarded => "forwarded",
+            ForwardingHeader::XRealIp => "x-real-ip",
+            ForwardingHeader::CfConnectingIp => "cf-connecting-ip",
+            ForwardingHeader::TrueClientIp => "true-client-ip",
+        })
+    }
+
+    fn is_chain(self) -> bool {
+        matches!(self, ForwardingHeader::XForwardedFor | ForwardingHeader::Forwarded)
+    }
+}
+
+/// The `for` of one element of a `Forwarded` header: `for="[2001:db8::1]:4711";proto=https`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    split(element, ';').into_iter().find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let value = value.trim();
+        let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
+        name.trim().eq_ignore_ascii_case("for").then(|| address(value)).flatten()
+    })
+}
+
+/// An address, also with a port or in brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip()));
+    address.ok().map(|a| a.to_canonical())
+}
+
+/// Splits at a separator that stands outside of quotes.
+fn split(text: &str, separator: char) -> Vec<&str> {
+    let mut quoted = false;
+    text.split(move |c| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn check(header: ForwardingHeader, peer: &str, sent: &[&str], client: &str, chain: &[&str]) {
+        let rule = ClientIp {
+            trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| n.parse().unwrap()).to_vec(),
+            header,
+        };
+        let mut headers = HeaderMap::new();
+        for value in sent {
+            headers.append(header.name(), HeaderValue::from_str(value).unwrap());
+        }
+        let caller = rule.caller(peer.parse().unwrap(), &headers);
+        assert_eq!(caller.address.to_string(), client, "{sent:?} from {peer}");
+        assert_eq!(caller.chain.iter().map(ToString::to_string).collect::<Vec<_>>(), chain, "{sent:?} from {peer}");
+    }
+
+    #[test]
+    fn a_chain_is_read_from_its_right_end() {
+        use ForwardingHeader::XForwardedFor as X;
+        check(X, "192.0.2.1", &["1.1.1.1"], "192.0.2.1", &["192.0.2.1"]);
+        check(X, "10.0.0.1", &[], "10.0.0.1", &["10.0.0.1"]);
+        check(X, "10.0.0.1", &["6.6.6.6, 1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(X, "10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"], "1.1.1.1", &["1.1.1.1", "10.0.0.2", "10.0.0.1"]);
+        check(X, "10.0.0.1", &["6.6.6.6", "1.1.1.1,10.0.0.2"], "1.1.1.1", &["1.1.1.1", "10.0.0.2", "10.0.0.1"]);
+        check(X, "10.0.0.1", &["10.0.0.3"], "10.0.0.3", &["10.0.0.3", "10.0.0.1"]);
+        check(X, "10.0.0.1", &["garbage, 1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(X, "10.0.0.1", &["1.1.1.1, garbage"], "10.0.0.1", &["10.0.0.1"]);
+        check(X, "10.0.0.1", &["1.1.1.1:1234"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(X, "10.0.0.1", &["::ffff:1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(X, "::ffff:10.0.0.1", &["2001:db8::7"], "2001:db8::7", &["2001:db8::7", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_says() {
+        use ForwardingHeader::Forwarded as F;
+        check(F, "10.0.0.1", &["for=1.1.1.1;proto=http"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(F, "10.0.0.1", &["For=\"[2001:db8::1]:4711\""], "2001:db8::1", &["2001:db8::1", "10.0.0.1"]);
+        check(F, "10.0.0.1", &["for=6.6.6.6, proto=\"a,b;c\";for=1.1.1.1, for=10.0.0.9"], "1.1.1.1", &["1.1.1.1", "10.0.0.9", "10.0.0.1"]);
+        check(F, "10.0.0.1", &["for=_hidden"], "10.0.0.1", &["10.0.0.1"]);
+        check(F, "10.0.0.1", &["by=1.1.1.1"], "10.0.0.1", &["10.0.0.1"]);
+    }
+
+    #[test]
+    fn single_addresses_are_single() {
+        use ForwardingHeader::*;
+        for header in [XRealIp, CfConnectingIp, TrueClientIp] {
+            check(header, "10.0.0.1", &["1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+            check(header, "10.0.0.1", &["x"], "10.0.0.1", &["10.0.0.1"]);
+            check(header, "192.0.2.1", &["1.1.1.1"], "192.0.2.1", &["192.0.2.1"]);
+        }
+    }
+}

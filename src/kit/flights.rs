@@ -1,0 +1,109 @@
+//! Coalesced work: however many ask for one key at once, the work is done once, in a task of its own.
+//! A caller that goes away neither cancels the work nor takes its result from the others, and a dead
+//! flight (a panic in the work) is removed, so that the next caller starts anew.
+
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+pub struct Flights<K, V> {
+    // A plain mutex: it is held for a look-up, never over an await.
+    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
+}
+
+/// The work ended without a result.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lost;
+
+impl<K, V> Default for Flights<K, V> {
+    fn default() -> Self {
+        Flights { under_way: Arc::default() }
+    }
+}
+
+impl<K, V> Flights<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Joins the work under way for `key`, or starts `work` for it.
+    pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<V, Lost>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut result = match self.under_way.lock().entry(key.clone()) {
+            Entry::Occupied(flight) => flight.get().clone(),
+            Entry::Vacant(place) => {
+                let (land, result) = watch::channel(None);
+                place.insert(result.clone());
+                let landed = Landed { key, under_way: self.under_way.clone() };
+                let work = work();
+                tokio::spawn(async move {
+                    let value = work.await;
+                    drop(landed); // who asks from now on starts anew
+                    let _ = land.send(Some(value));
+                });
+                result
+            }
+        };
+        let value = result.wait_for(Option::is_some).await.map_err(|_| Lost)?;
+        value.clone().ok_or(Lost)
+    }
+}
+
+/// Removes the flight when its work ends, also by a panic.
+struct Landed<K: Eq + Hash, V> {
+    key: K,
+    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
+}
+
+impl<K: Eq + Hash, V> Drop for Landed<K, V> {
+    fn drop(&mut self) {
+        self.under_way.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
+
+    #[tokio::test]
+    async fn many_ask_and_the_work_is_done_once() {
+        let flights = Arc::new(Flights::<u8, usize>::default());
+        let (done, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let ask = || {
+            let (flights, done, go) = (flights.clone(), done.clone(), go.clone());
+            tokio::spawn(async move {
+                let work = || async move {
+                    go.notified().await;
+                    done.fetch_add(1, Ordering::SeqCst) + 1
+                };
+                flights.join(7, work).await
+            })
+        };
+        let first = ask();
+        let others: Vec<_> = (0..20).map(|_| ask()).collect();
+        tokio::task::yield_now().await;
+        first.abort(); // the first caller goes away; the work goes on
+        go.notify_one();
+        for other in others {
+            assert_eq!(other.await.unwrap(), Ok(1));
+        }
+        assert_eq!(done.load(Ordering::SeqCst), 1);
+        assert!(flights.under_way.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_dead_flight_is_removed() {
+        let flights = Flights::<u8, u8>::default();
+        let lost = flights.join(1, || async { panic!("planted") }).await;
+        assert_eq!(lost, Err(Lost));
+        assert_eq!(flights.join(1, || async { 2 }).await, Ok(2));
+    }
+}

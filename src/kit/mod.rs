@@ -1,0 +1,7 @@
+//! Small honest tools that every room may use: time, entropy, secrets, digests, coalesced work.
+//! Nothing here knows of HTTP, OpenID Connect or the configuration.
+
+pub mod clock;
+pub mod digest;
+pub mod flights;
+pub mod secret;

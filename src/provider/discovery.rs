@@ -1,0 +1,92 @@
+//! A provider's metadata (OpenID Connect Discovery 1.0, 3 and 4).
+
+use crate::provider::Settings;
+use openidconnect::{IssuerUrl, JsonWebKeySetUrl};
+use serde::Deserialize;
+use url::Url;
+
+/// What is used of the metadata. Anything else in it, or absent from it, is no concern of ours.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Metadata {
+    pub issuer: IssuerUrl,
+    pub jwks_uri: JsonWebKeySetUrl,
+}
+
+/// Why a document is not this provider's metadata.
+#[derive(Debug)]
+pub enum DiscoveryError {
+    Unreadable(serde_json::Error),
+    OtherIssuer(String),
+}
+
+/// The names that `endpoints` may override; `discovery` says where the document is read.
+pub const ENDPOINT_NAMES: [&str; 8] = [
+    "discovery",
+    "authorization_endpoint",
+    "token_endpoint",
+    "userinfo_endpoint",
+    "jwks_uri",
+    "introspection_endpoint",
+    "revocation_endpoint",
+    "end_session_endpoint",
+];
+
+impl Metadata {
+    /// Where the document stands: the issuer with `/.well-known/openid-configuration` behind it, or as configured.
+    pub fn location(settings: &Settings) -> Result<Url, url::ParseError> {
+        match settings.endpoints.get("discovery") {
+            Some(url) => Ok(url.clone()),
+            None => Url::parse(&format!("{}/.well-known/openid-configuration", settings.issuer.trim_end_matches('/'))),
+        }
+    }
+
+    /// Reads the document; the issuer in it must be the configured one, to the letter.
+    pub fn read(json: &[u8], settings: &Settings) -> Result<Metadata, DiscoveryError> {
+        let mut metadata: Metadata = serde_json::from_slice(json).map_err(DiscoveryError::Unreadable)?;
+        if metadata.issuer.as_str() != settings.issuer {
+            return Err(DiscoveryError::OtherIssuer(metadata.issuer.to_string()));
+        }
+        if let Some(url) = settings.endpoints.get("jwks_uri") {
+            metadata.jwks_uri = JsonWebKeySetUrl::from_url(url.clone());
+        }
+        Ok(metadata)
+    }
+}
+
+impl std::fmt::Display for DiscoveryError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DiscoveryError::Unreadable(error) => write!(f, "the metadata cannot be read: {error}"),
+            DiscoveryError::OtherIssuer(issuer) => write!(f, "the metadata is of another issuer: {issuer:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::fake::settings;
+
+    #[test]
+    fn the_issuer_must_match_to_the_letter() {
+        let ours = settings("https://id.test/realms/a");
+        let read = |issuer: &str| {
+            let json = format!(r#"{{"issuer": "{issuer}", "jwks_uri": "https://id.test/jwks", "extra": [1]}}"#);
+            Metadata::read(json.as_bytes(), &ours)
+        };
+        assert!(read("https://id.test/realms/a").is_ok());
+        for other in ["https://id.test/realms/a/", "https://id.test/realms/b", "https://ID.test/realms/a"] {
+            assert!(matches!(read(other), Err(DiscoveryError::OtherIssuer(_))), "{other}");
+        }
+        assert!(matches!(Metadata::read(b"{\"issuer\": ", &ours), Err(DiscoveryError::Unreadable(_))));
+    }
+
+    #[test]
+    fn the_document_stands_behind_the_issuer_or_where_the_operator_says() {
+        let at = |settings: &Settings| Metadata::location(settings).unwrap().to_string();
+        assert_eq!(at(&settings("https://id.test/a/")), "https://id.test/a/.well-known/openid-configuration");
+        let mut inner = settings("https://id.test/a");
+        inner.endpoints.insert("discovery".into(), Url::parse("http://keycloak:8080/x").unwrap());
+        assert_eq!(at(&inner), "http://keycloak:8080/x");
+    }
+}

@@ -1,0 +1,155 @@
+//! A scripted provider for tests, with keys of its own and a log of what was asked of it.
+
+use crate::provider::claims::{ClaimPath, Claims};
+use crate::provider::keys::KeySet;
+use crate::provider::{Audiences, Fetched, Mapping, Provider, Settings};
+use async_trait::async_trait;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+pub(crate) const RSA_JWK: &str = include_str!("testdata/rsa.jwk.json");
+pub(crate) const ED_JWK: &str = include_str!("testdata/ed25519.jwk.json");
+const P256_JWK: &str = include_str!("testdata/p256.jwk.json");
+const RSA_PEM: &[u8] = include_bytes!("testdata/rsa.pem");
+const ED_PEM: &[u8] = include_bytes!("testdata/ed25519.pem");
+const P256_PEM: &[u8] = include_bytes!("testdata/p256.pem");
+
+/// The moment at which tests that set the clock take place.
+pub(crate) const NOW: i64 = 1_800_000_000;
+
+pub(crate) struct FakeProvider {
+    settings: Settings,
+    keys: Mutex<Option<Arc<KeySet>>>,
+    on_fetch: Mutex<Fetched>,
+    pub(crate) key_fetches: AtomicUsize,
+}
+
+pub(crate) fn settings(issuer: &str) -> Settings {
+    Settings {
+        name: "corp".into(),
+        issuer: issuer.into(),
+        client_id: "doorward".into(),
+        audiences: Audiences::OneOf(vec!["doorward".into()]),
+        bearer_id_tokens: false,
+        algorithms: [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA].to_vec(),
+        clock_skew: Duration::from_secs(60),
+        timeout: Duration::from_secs(5),
+        ca_file: None,
+        claims: Mapping {
+            user: ClaimPath::new("sub"),
+            email: ClaimPath::new("email"),
+            name: ClaimPath::new("name"),
+            username: ClaimPath::new("preferred_username"),
+            groups: ClaimPath::new("groups"),
+        },
+        kept: Vec::new(),
+        endpoints: BTreeMap::new(),
+    }
+}
+
+impl FakeProvider {
+    /// With one key of each kind: `rs`, `es` and `ed`.
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(FakeProvider {
+            settings,
+            keys: Mutex::new(Some(Arc::new(key_set(&["rs", "es", "ed"], None)))),
+            on_fetch: Mutex::new(Fetched::Closed),
+            key_fetches: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn forget_keys(&self, then: Fetched) {
+        *self.keys.lock() = None;
+        *self.on_fetch.lock() = then;
+    }
+
+    pub(crate) fn on_fetch(&self, then: Fetched) {
+        *self.on_fetch.lock() = then;
+    }
+
+    /// The set now holds these keys alone.
+    pub(crate) fn rotate_to(&self, kids: &[&str]) {
+        let mut keys = self.keys.lock();
+        let new = Arc::new(key_set(kids, keys.as_deref()));
+        if let Some(old) = keys.replace(new.clone()) {
+            old.retire(&new);
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for FakeProvider {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn keys(&self) -> Option<Arc<KeySet>> {
+        self.keys.lock().clone()
+    }
+
+    async fn fetch_keys(&self) -> Fetched {
+        self.key_fetches.fetch_add(1, Ordering::SeqCst);
+        let fetched = self.on_fetch.lock().clone();
+        if let Fetched::Keys(keys) = &fetched {
+            *self.keys.lock() = Some(keys.clone());
+        }
+        fetched
+    }
+}
+
+pub(crate) fn key_set(kids: &[&str], before: Option<&KeySet>) -> KeySet {
+    let keys: Vec<Value> = kids
+        .iter()
+        .map(|kid| {
+            let text = match kid.get(..2) {
+                Some("rs") => RSA_JWK,
+                Some("es") => P256_JWK,
+                _ => ED_JWK,
+            };
+            let mut key: Value = serde_json::from_str(text).unwrap();
+            key["kid"] = json!(kid);
+            key
+        })
+        .collect();
+    KeySet::parse(&serde_json::to_vec(&json!({ "keys": keys })).unwrap(), before).unwrap()
+}
+
+/// A good access token of `https://id.test` at [`NOW`] with these changes to its claims; null takes one away.
+pub(crate) fn token(changes: Value) -> String {
+    token_as(Algorithm::RS256, json!({"kid": "rs"}), changes)
+}
+
+/// The same with another algorithm and changes to its header.
+pub(crate) fn token_as(algorithm: Algorithm, header: Value, changes: Value) -> String {
+    let mut claims = json!({
+        "iss": "https://id.test", "aud": "doorward", "sub": "alice-1", "exp": NOW + 300, "iat": NOW,
+        "email": "alice@corp.test", "name": "Alice", "preferred_username": "alice", "groups": ["dev", "ops"], "scope": "openid app.read"
+    });
+    change(claims.as_object_mut().unwrap(), &changes);
+    let mut head = serde_json::to_value(Header::new(algorithm)).unwrap();
+    change(head.as_object_mut().unwrap(), &header);
+    let part = |value: &Value| data_encoding::BASE64URL_NOPAD.encode(&serde_json::to_vec(value).unwrap());
+    let message = format!("{}.{}", part(&head), part(&claims));
+    let key = match algorithm {
+        Algorithm::ES256 => EncodingKey::from_ec_pem(P256_PEM),
+        Algorithm::EdDSA => EncodingKey::from_ed_pem(ED_PEM),
+        Algorithm::HS256 => Ok(EncodingKey::from_secret(RSA_JWK.as_bytes())),
+        _ => EncodingKey::from_rsa_pem(RSA_PEM),
+    };
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.unwrap(), algorithm).unwrap();
+    format!("{message}.{signature}")
+}
+
+fn change(object: &mut Claims, changes: &Value) {
+    for (name, value) in changes.as_object().unwrap() {
+        match value {
+            Value::Null => object.remove(name),
+            value => object.insert(name.clone(), value.clone()),
+        };
+    }
+}

@@ -1,0 +1,210 @@
+//! Judges a signed token (RFC 7519, RFC 8725): which key, a good signature, and the times, issuer and audience
+//! that every token must have. jsonwebtoken verifies the signature; what it leaves open (`crit`, `typ`, `iat`,
+//! odd types of `exp`) is judged here, so that one reading of the claims decides.
+
+use crate::kit::clock::Timestamp;
+use crate::provider::claims::Claims;
+use crate::provider::keys::{KeySet, Selected, Standing};
+use crate::provider::{Audiences, Settings};
+use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A token taken apart, nothing verified.
+pub struct Unverified<'a> {
+    header: Header,
+    claims: Claims,
+    message: &'a [u8],
+    signature: &'a str,
+}
+
+/// Claims that the provider vouches for. Only a good signature makes one.
+pub struct Verified {
+    claims: Claims,
+    expires: Timestamp,
+    standing: Arc<Standing>,
+}
+
+/// Three non-empty base64url parts, the first a JSON object with `alg`: a JWT, whatever else is wrong with it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Shape {
+    Jwt,
+    Opaque,
+}
+
+/// Why a token was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Broken, forged, or not meant for this use.
+    Invalid,
+    /// Not valid yet; it may become valid at that time.
+    NotYet(Timestamp),
+    Expired,
+    WrongAudience,
+    /// Signed with a key that is not at hand: fetching the keys anew may help.
+    UnknownKey,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: Option<Algorithm>,
+    kid: Option<String>,
+    typ: Option<String>,
+    crit: Option<Value>,
+}
+
+/// The largest `exp`, `nbf` or `iat` that is a time: beyond 2^53 a JSON number is no exact integer any more.
+const LATEST: f64 = 9_007_199_254_740_992.0;
+
+/// Claims that only ID tokens carry (OpenID Connect Core 1.0, 3.1.3.6, 3.3.2.11; Financial-grade API).
+const OF_ID_TOKENS: [&str; 4] = ["nonce", "at_hash", "c_hash", "s_hash"];
+
+pub fn shape(token: &str) -> Shape {
+    let mut parts = token.split('.');
+    let (Some(head), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Shape::Opaque;
+    };
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if !is_part(head) || !is_part(claims) || !is_part(signature) {
+        return Shape::Opaque;
+    }
+    match decode::<Claims>(head) {
+        Some(header) if header.contains_key("alg") => Shape::Jwt,
+        _ => Shape::Opaque,
+    }
+}
+
+impl<'a> Unverified<'a> {
+    pub fn read(token: &'a str) -> Result<Self, Refusal> {
+        let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Invalid)?;
+        let (head, claims) = message.split_once('.').ok_or(Refusal::Invalid)?;
+        Ok(Unverified {
+            header: decode(head).ok_or(Refusal::Invalid)?,
+            claims: decode(claims).ok_or(Refusal::Invalid)?,
+            message: message.as_bytes(),
+            signature,
+        })
+    }
+
+    /// Whom the token claims to come from; what picks the provider that is to verify it.
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss")?.as_str()
+    }
+
+    /// Verifies the token as one that a program presents to an API.
+    pub fn verify_bearer(self, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<Verified, Refusal> {
+        if !is_access_token_type(self.header.typ.as_deref()) {
+            return Err(Refusal::Invalid);
+        }
+        let verified = self.verify(keys, settings)?;
+        let claims = &verified.claims;
+        if claims.contains_key("events") {
+            return Err(Refusal::Invalid);
+        }
+        let kind = claims.get("typ").and_then(Value::as_str);
+        let of_id_token = OF_ID_TOKENS.iter().any(|name| claims.contains_key(*name)) || kind == Some("ID");
+        if matches!(kind, Some("Refresh" | "Logout")) || (of_id_token && !settings.bearer_id_tokens) {
+            return Err(Refusal::Invalid);
+        }
+        verified.in_time(settings.clock_skew, now)?;
+        match audience(claims, &settings.audiences) {
+            true => Ok(verified),
+            false => Err(Refusal::WrongAudience),
+        }
+    }
+
+    /// The signature, the issuer and the subject.
+    fn verify(self, keys: &KeySet, settings: &Settings) -> Result<Verified, Refusal> {
+        let algorithm = self.header.alg.filter(|a| settings.algorithms.contains(a)).ok_or(Refusal::Invalid)?;
+        if self.header.crit.is_some() {
+            return Err(Refusal::Invalid); // no extension is understood here (RFC 7515, 4.1.11)
+        }
+        if self.issuer() != Some(&settings.issuer) {
+            return Err(Refusal::Invalid);
+        }
+        let key = match keys.select(self.header.kid.as_deref(), algorithm) {
+            Selected::Key(key) => key,
+            Selected::Unfit => return Err(Refusal::Invalid),
+            Selected::Unknown => return Err(Refusal::UnknownKey),
+        };
+        match jsonwebtoken::crypto::verify(self.signature, self.message, key.decoding(), algorithm) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Err(Refusal::Invalid),
+        }
+        if !matches!(self.claims.get("sub"), Some(Value::String(sub)) if !sub.is_empty()) {
+            return Err(Refusal::Invalid);
+        }
+        let expires = time(self.claims.get("exp")).ok_or(Refusal::Invalid)?;
+        Ok(Verified { expires, standing: key.standing().clone(), claims: self.claims })
+    }
+}
+
+impl Verified {
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// The token's own `exp`.
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Of the key that verified it.
+    pub fn standing(&self) -> &Arc<Standing> {
+        &self.standing
+    }
+
+    /// `exp`, `nbf` and `iat` against the clock, each with the skew.
+    fn in_time(&self, skew: Duration, now: Timestamp) -> Result<(), Refusal> {
+        if now >= self.expires.plus(skew) {
+            return Err(Refusal::Expired);
+        }
+        for name in ["nbf", "iat"] {
+            if let Some(value) = self.claims.get(name) {
+                let from = time(Some(value)).ok_or(Refusal::Invalid)?.minus(skew);
+                if from > now {
+                    return Err(Refusal::NotYet(from));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
+    serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).ok()?).ok()
+}
+
+/// RFC 9068, 2.1 and 4; most providers write `JWT` or nothing.
+fn is_access_token_type(typ: Option<&str>) -> bool {
+    typ.is_none_or(|typ| ["JWT", "at+jwt", "application/at+jwt"].iter().any(|good| typ.eq_ignore_ascii_case(good)))
+}
+
+/// A NumericDate (RFC 7519, 2).
+fn time(value: Option<&Value>) -> Option<Timestamp> {
+    let number = value?.as_number()?;
+    if let Some(seconds) = number.as_i64() {
+        return Some(Timestamp::from_seconds(seconds));
+    }
+    let seconds = number.as_f64().filter(|s| s.abs() <= LATEST)?;
+    Some(Timestamp::from_millis((seconds * 1000.0) as i64))
+}
+
+/// A text or a list of texts, one of them ours; any other type is no audience.
+fn audience(claims: &Claims, accepted: &Audiences) -> bool {
+    let Audiences::OneOf(accepted) = accepted else {
+        return true;
+    };
+    let ours = |aud: &Value| aud.as_str().is_some_and(|aud| accepted.iter().any(|ours| ours == aud));
+    match claims.get("aud") {
+        Some(Value::Array(list)) => list.iter().all(Value::is_string) && list.iter().any(ours),
+        Some(one) => ours(one),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Talks to one OpenID provider: holds its metadata and keys, verifies what it signed, says who was proved.
+//! Knows nothing of routes, requests or caches; what it proved is a [`jwt::Verified`], made nowhere else.
+
+pub mod claims;
+pub mod discovery;
+mod http;
+pub mod identity;
+pub mod jwt;
+pub mod keys;
+pub mod remote;
+#[cfg(test)]
+pub(crate) mod fake;
+
+use crate::kit::digest::Fingerprint;
+use crate::provider::claims::ClaimPath;
+use crate::provider::keys::KeySet;
+use async_trait::async_trait;
+use jsonwebtoken::Algorithm;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// One provider, as the configuration has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub name: Arc<str>,
+    /// Compared to the letter with what the provider says (OpenID Connect Discovery 1.0, 4.3).
+    pub issuer: String,
+    pub client_id: String,
+    pub audiences: Audiences,
+    /// ID tokens count as bearer tokens, too.
+    pub bearer_id_tokens: bool,
+    pub algorithms: Vec<Algorithm>,
+    pub clock_skew: Duration,
+    pub timeout: Duration,
+    pub ca_file: Option<PathBuf>,
+    pub claims: Mapping,
+    /// Claims that a rule or a template names; an identity keeps these and no others.
+    pub kept: Vec<ClaimPath>,
+    /// Overrides of the metadata, by metadata name; `discovery` is where the metadata is read.
+    pub endpoints: BTreeMap<String, Url>,
+}
+
+/// The accepted values of `aud`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audiences {
+    Any,
+    OneOf(Vec<String>),
+}
+
+/// Which claim says what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub user: ClaimPath,
+    pub email: ClaimPath,
+    pub name: ClaimPath,
+    pub username: ClaimPath,
+    pub groups: ClaimPath,
+}
+
+/// What a fetch of keys on demand brought.
+#[derive(Clone)]
+pub enum Fetched {
+    Keys(Arc<KeySet>),
+    /// Too soon after the last one: the keys at hand are all there is.
+    Closed,
+    Unavailable,
+}
+
+/// The provider, as the rooms above see it.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    fn settings(&self) -> &Settings;
+
+    /// The keys at hand; `None` until they have been fetched once.
+    fn keys(&self) -> Option<Arc<KeySet>>;
+
+    /// Fetches the keys because a token names one that is not at hand. At most one fetch in 30 s, shared by all
+    /// who wait; the fetch at start does not count.
+    async fn fetch_keys(&self) -> Fetched;
+}
+
+impl Settings {
+    /// Stands for everything that shapes an identity made from this provider's tokens.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let audiences: &[String] = match &self.audiences {
+            Audiences::Any => &[],
+            Audiences::OneOf(list) => list,
+        };
+        let m = &self.claims;
+        Fingerprint::of()
+            .part(self.name.as_bytes())
+            .part(&self.issuer)
+            .part(&self.client_id)
+            .part(matches!(self.audiences, Audiences::Any).to_string())
+            .parts(audiences)
+            .part(self.bearer_id_tokens.to_string())
+            .parts(self.algorithms.iter().map(|a| format!("{a:?}")))
+            .part(self.clock_skew.as_millis().to_string())
+            .parts([&m.user, &m.email, &m.name, &m.username, &m.groups].map(ClaimPath::as_str))
+            .parts(self.kept.iter().map(ClaimPath::as_str))
+            .parts(self.endpoints.iter().map(|(name, url)| format!("{name}={url}")))
+            .part(self.ca_file.iter().map(|f| f.display().to_string()).collect::<String>())
+            .finish()
+    }
+}

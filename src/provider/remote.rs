@@ -1,0 +1,279 @@
+//! The provider over HTTP. A task of its own reads the metadata and the keys from the start on, backs off while
+//! the provider is away, and reads the keys anew every hour; requests use what is at hand.
+
+use crate::kit::flights::Flights;
+use crate::provider::discovery::Metadata;
+use crate::provider::keys::KeySet;
+use crate::provider::{Fetched, Provider, Settings, http};
+use crate::watch::metrics::ProviderMetrics;
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use reqwest::Client;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use url::Url;
+
+/// A provider and what is known of it.
+pub struct RemoteProvider {
+    settings: Settings,
+    client: Client,
+    metrics: ProviderMetrics,
+    metadata: ArcSwapOption<Metadata>,
+    keys: ArcSwapOption<KeySet>,
+    /// It has answered since the start.
+    answered: AtomicBool,
+    /// Its last answer was a good one.
+    up: AtomicBool,
+    /// When a token last made us fetch the keys. A plain mutex: held to look and to set, never over an await.
+    demanded: Mutex<Option<Instant>>,
+    fetches: Flights<(), Fetched>,
+    /// Wakes the task when a fetch on demand has failed.
+    failed: Notify,
+    this: std::sync::Weak<RemoteProvider>,
+}
+
+/// An unknown key id makes at most one fetch in this time.
+const DEMAND_WINDOW: Duration = Duration::from_secs(30);
+/// Keys are read anew this often, so that a key that was withdrawn does not verify for ever.
+const KEYS_LIVE: Duration = Duration::from_secs(3600);
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+impl RemoteProvider {
+    /// # Errors
+    /// The provider's certificate authority cannot be read.
+    pub fn new(
+        settings: Settings,
+        metrics: ProviderMetrics,
+    ) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
+        let client = http::client(settings.timeout, settings.ca_file.as_deref())?;
+        metrics.up(false);
+        Ok(Arc::new_cyclic(|this| RemoteProvider {
+            settings,
+            client,
+            metrics,
+            metadata: ArcSwapOption::empty(),
+            keys: ArcSwapOption::empty(),
+            answered: AtomicBool::new(false),
+            up: AtomicBool::new(false),
+            demanded: Mutex::new(None),
+            fetches: Flights::default(),
+            failed: Notify::new(),
+            this: this.clone(),
+        }))
+    }
+
+    /// Keeps metadata and keys fresh; runs until it is dropped.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            if self.refresh().await {
+                retry = FIRST_RETRY;
+                // Whichever comes first: the hour is over, or somebody found the provider away.
+                let _ = tokio::time::timeout(KEYS_LIVE, self.failed.notified()).await;
+            } else {
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(LONGEST_RETRY);
+            }
+        }
+    }
+
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Reads metadata and keys.
+    async fn refresh(&self) -> bool {
+        let fetched = match self.read_metadata().await {
+            Ok(metadata) => {
+                self.metadata.store(Some(Arc::new(metadata)));
+                self.read_keys().await
+            }
+            Err(problem) => Err(problem),
+        };
+        self.told(fetched.map(drop))
+    }
+
+    async fn read_metadata(&self) -> Result<Metadata, String> {
+        let location = Metadata::location(&self.settings).map_err(|e| e.to_string())?;
+        let json = http::get(&self.client, &location).await.map_err(|e| format!("metadata: {e}"))?;
+        Metadata::read(&json, &self.settings).map_err(|e| e.to_string())
+    }
+
+    async fn read_keys(&self) -> Result<Arc<KeySet>, String> {
+        let fetched = match self.metadata.load_full() {
+            Some(metadata) => self.read_keys_at(metadata.jwks_uri.url()).await,
+            None => Err("keys: the metadata is not known yet".into()),
+        };
+        self.metrics.fetched_keys(if fetched.is_ok() { "ok" } else { "provider_unavailable" });
+        fetched
+    }
+
+    async fn read_keys_at(&self, location: &Url) -> Result<Arc<KeySet>, String> {
+        let json = http::get(&self.client, location).await.map_err(|e| format!("keys: {e}"))?;
+        let before = self.keys.load_full();
+        let keys = Arc::new(KeySet::parse(&json, before.as_deref()).map_err(|e| format!("keys: {e}"))?);
+        self.keys.store(Some(keys.clone()));
+        if let Some(before) = before {
+            before.retire(&keys);
+        }
+        Ok(keys)
+    }
+
+    /// Notes whether the provider answers, and says so once for each change.
+    fn told(&self, outcome: Result<(), String>) -> bool {
+        let up = outcome.is_ok();
+        let was = self.up.swap(up, Ordering::Relaxed);
+        let first = up && !self.answered.swap(up || self.has_answered(), Ordering::Relaxed);
+        self.metrics.up(up);
+        match outcome {
+            Ok(()) if first || !was => tracing::info!(provider = %self.settings.name, "the provider answers"),
+            Err(problem) if was || !self.has_answered() => {
+                tracing::warn!(provider = %self.settings.name, %problem, "the provider does not answer");
+            }
+            _ => {}
+        }
+        up
+    }
+
+    async fn fetch_on_demand(self: Arc<Self>) -> Fetched {
+        match self.read_keys().await {
+            Ok(keys) => {
+                self.told(Ok(()));
+                Fetched::Keys(keys)
+            }
+            Err(problem) => {
+                self.told(Err(problem));
+                self.failed.notify_one();
+                Fetched::Unavailable
+            }
+        }
+    }
+
+    /// Opens the window for one fetch, or says that it is closed.
+    fn may_fetch(&self) -> bool {
+        let mut demanded = self.demanded.lock();
+        let now = Instant::now();
+        if demanded.is_some_and(|last| now.duration_since(last) < DEMAND_WINDOW) {
+            return false;
+        }
+        *demanded = Some(now);
+        true
+    }
+}
+
+#[async_trait]
+impl Provider for RemoteProvider {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn keys(&self) -> Option<Arc<KeySet>> {
+        self.keys.load_full()
+    }
+
+    async fn fetch_keys(&self) -> Fetched {
+        let Some(this) = self.this.upgrade() else {
+            return Fetched::Unavailable;
+        };
+        let work = || async move {
+            if this.may_fetch() {
+                return this.fetch_on_demand().await;
+            }
+            // Within the window the keys at hand decide, unless they may be out of date because the provider is away.
+            if this.is_up() { Fetched::Closed } else { Fetched::Unavailable }
+        };
+        self.fetches.join((), work).await.unwrap_or(Fetched::Unavailable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::fake::{RSA_JWK, settings};
+    use crate::watch::metrics::Metrics;
+    use std::sync::atomic::AtomicUsize;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// A provider that counts how often its keys are read, and answers 500 when it is told to.
+    struct Server {
+        issuer: String,
+        key_reads: Arc<AtomicUsize>,
+        broken: Arc<AtomicBool>,
+    }
+
+    async fn server() -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let (key_reads, broken) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let server = Server { issuer: issuer.clone(), key_reads: key_reads.clone(), broken: broken.clone() };
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                let n = stream.read(&mut head).await.unwrap();
+                let is_keys = head[..n].starts_with(b"GET /jwks");
+                key_reads.fetch_add(usize::from(is_keys), Ordering::SeqCst);
+                let body = match is_keys {
+                    true => format!(r#"{{"keys": [{RSA_JWK}]}}"#),
+                    false => format!(r#"{{"issuer": "{issuer}", "jwks_uri": "{issuer}/jwks"}}"#),
+                };
+                let status = if broken.load(Ordering::SeqCst) { "500 No" } else { "200 OK" };
+                let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        server
+    }
+
+    fn provider(server: &Server) -> Arc<RemoteProvider> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let metrics = Metrics::default().provider("corp");
+        RemoteProvider::new(settings(&server.issuer), metrics).unwrap()
+    }
+
+    #[tokio::test]
+    async fn unknown_keys_are_fetched_once_in_the_window_by_all_who_ask() {
+        let server = server().await;
+        let provider = provider(&server);
+        assert!(provider.refresh().await && provider.keys().is_some());
+        assert_eq!(server.key_reads.load(Ordering::SeqCst), 1);
+        let asking: Vec<_> = (0..10)
+            .map(|_| {
+                let provider = provider.clone();
+                tokio::spawn(async move { provider.fetch_keys().await })
+            })
+            .collect();
+        for asked in asking {
+            assert!(matches!(asked.await.unwrap(), Fetched::Keys(_) | Fetched::Closed));
+        }
+        assert_eq!(server.key_reads.load(Ordering::SeqCst), 2, "the fetch at start does not count");
+        assert!(matches!(provider.fetch_keys().await, Fetched::Closed));
+        tokio::time::pause();
+        tokio::time::advance(DEMAND_WINDOW).await;
+        tokio::time::resume();
+        assert!(matches!(provider.fetch_keys().await, Fetched::Keys(_)));
+        assert_eq!(server.key_reads.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_fails_is_unavailable_and_comes_back() {
+        let server = server().await;
+        let provider = provider(&server);
+        server.broken.store(true, Ordering::SeqCst);
+        assert!(!provider.refresh().await && !provider.has_answered() && !provider.is_up());
+        assert!(matches!(provider.fetch_keys().await, Fetched::Unavailable));
+        assert!(matches!(provider.fetch_keys().await, Fetched::Unavailable), "also while the window is closed");
+        server.broken.store(false, Ordering::SeqCst);
+        assert!(provider.refresh().await && provider.has_answered() && provider.is_up());
+    }
+}

@@ -1,0 +1,186 @@
+//! The access log: one line a request, written by a thread of its own. The request's path only puts a record
+//! into a bounded queue; when the writer cannot keep up, lines are dropped and counted, requests are not held.
+
+use crate::kit::clock::Timestamp;
+use serde::Serialize;
+use std::io::{BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+
+/// A request that has ended. It names no query and no credential: both may be secrets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    #[serde(serialize_with = "at")]
+    pub time: Timestamp,
+    pub request_id: String,
+    pub route: Arc<str>,
+    pub method: String,
+    pub host: String,
+    pub path: String,
+    pub status: u16,
+    pub outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    pub credential: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+    pub client: String,
+    pub duration_ms: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Text,
+}
+
+/// The sending half.
+#[derive(Clone)]
+pub struct AccessLog {
+    queue: Option<SyncSender<Record>>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Lines that may wait for the writer: about a second's worth at full speed.
+const QUEUE: usize = 32_768;
+
+impl AccessLog {
+    /// Starts the writer; it ends when the last sender is gone.
+    pub fn start(format: Format, mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
+        let (queue, records) = sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = dropped.clone();
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(format, &records, &lost, &mut out))?;
+        Ok(AccessLog { queue: Some(queue), dropped })
+    }
+
+    /// No access log: `logging.level` is above info.
+    pub fn off() -> Self {
+        AccessLog { queue: None, dropped: Arc::default() }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    pub fn write(&self, record: Record) {
+        if let Some(queue) = &self.queue
+            && queue.try_send(record).is_err()
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn write_all(format: Format, records: &Receiver<Record>, lost: &AtomicU64, out: &mut impl Write) {
+    let mut out = BufWriter::with_capacity(64 * 1024, out);
+    loop {
+        let record = match records.try_recv() {
+            Ok(record) => record,
+            Err(TryRecvError::Disconnected) => break,
+            Err(TryRecvError::Empty) => {
+                let _ = out.flush(); // nothing waits: what is written shall be seen
+                let dropped = lost.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
+                    tracing::warn!(dropped, "the access log could not keep up");
+                }
+                match records.recv() {
+                    Ok(record) => record,
+                    Err(_) => break,
+                }
+            }
+        };
+        let written = match format {
+            Format::Json => serde_json::to_writer(&mut out, &record).map_err(Into::into).and_then(|()| out.write_all(b"\n")),
+            Format::Text => writeln!(out, "{}", text(&record)),
+        };
+        if written.is_err() {
+            return; // standard output is closed: nobody reads
+        }
+    }
+    let _ = out.flush();
+}
+
+fn text(r: &Record) -> String {
+    let reason = r.reason.map(|reason| format!(" {reason}")).unwrap_or_default();
+    let user = r.user.as_deref().map(|user| format!(" user={user:?}")).unwrap_or_default();
+    format!(
+        "{} {} {} {}{} -> {} {}{reason} route={} {:.1}ms client={}{user} id={}",
+        rfc3339(r.time), r.credential, r.method, r.host, r.path, r.status, r.outcome, r.route, r.duration_ms, r.client, r.request_id
+    )
+}
+
+fn at<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&rfc3339(*time))
+}
+
+fn rfc3339(time: Timestamp) -> impl std::fmt::Display {
+    let since = Duration::from_millis(u64::try_from(time.millis()).unwrap_or(0));
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn a_record() -> Record {
+        Record {
+            time: Timestamp::from_millis(0),
+            request_id: "r-1".into(),
+            route: "main".into(),
+            method: "GET".into(),
+            host: "app.test".into(),
+            path: "/a\"b".into(),
+            status: 401,
+            outcome: "unauthorized",
+            reason: Some("login_required"),
+            credential: "none",
+            user: None,
+            client: "192.0.2.7".into(),
+            duration_ms: 0.25,
+        }
+    }
+
+    fn written(format: Format) -> String {
+        let out = Shared::default();
+        let (queue, records) = sync_channel(8);
+        queue.try_send(a_record()).unwrap();
+        drop(queue);
+        write_all(format, &records, &AtomicU64::new(0), &mut out.clone());
+        let bytes = out.0.lock().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_json_or_text() {
+        let line: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
+        assert_eq!((line["status"].as_u64(), line["path"].as_str()), (Some(401), Some("/a\"b")));
+        assert!(line.get("user").is_none());
+        assert!(written(Format::Text).contains("GET app.test/a\"b -> 401 unauthorized login_required"));
+    }
+
+    #[test]
+    fn a_full_queue_drops_lines_and_counts_them() {
+        let (queue, _records) = sync_channel(1);
+        let log = AccessLog { queue: Some(queue), dropped: Arc::default() };
+        log.write(a_record());
+        log.write(a_record());
+        assert_eq!(log.dropped.load(Ordering::Relaxed), 1);
+    }
+}

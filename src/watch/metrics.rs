@@ -1,0 +1,322 @@
+//! Metric families and their handles. A label's values are an enum or a name from the configuration, so that
+//! no client can make a series. Handles are looked up once, when the gate is built, not per request.
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::time::Duration;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)] // the label values are the contract's words
+pub enum Outcome {
+    forwarded,
+    login,
+    unauthorized,
+    forbidden,
+    rate_limited,
+    unavailable,
+    bad_request,
+    no_route,
+    own_page,
+    upstream_error,
+}
+
+/// What a request was judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Credential {
+    none,
+    bearer,
+    session,
+    api_key,
+}
+
+/// The caches, by their keys in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Cache {
+    verified_tokens,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Lookup {
+    hit,
+    miss,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Reload {
+    ok,
+    refused,
+}
+
+/// Everything that is measured.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<RouteLabel, Histogram>,
+    auth_duration: Family<AuthLabels, Histogram>,
+    cache_requests: Family<CacheLabels, Counter>,
+    cache_entries: Family<CacheLabel, Gauge>,
+    token_verifications: Family<ProviderResult, Counter>,
+    provider_up: Family<ProviderLabel, Gauge>,
+    jwks_fetches: Family<ProviderResult, Counter>,
+    config_reloads: Family<ReloadLabel, Counter>,
+}
+
+/// The handles of one route.
+#[derive(Clone)]
+pub struct RouteMetrics {
+    route: String,
+    requests: Family<RequestLabels, Counter>,
+    forwarded: Counter,
+    duration: Histogram,
+    auth: [Histogram; 4],
+}
+
+/// The two counters of one cache.
+#[derive(Clone)]
+pub struct CacheMetrics {
+    hits: Counter,
+    misses: Counter,
+}
+
+/// The handles of one provider.
+#[derive(Clone)]
+pub struct ProviderMetrics {
+    provider: String,
+    verifications: Family<ProviderResult, Counter>,
+    fetches: Family<ProviderResult, Counter>,
+    up: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabel {
+    route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthLabels {
+    route: String,
+    credential: Credential,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    cache: Cache,
+    result: Lookup,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabel {
+    cache: Cache,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderLabel {
+    provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderResult {
+    provider: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabel {
+    result: Reload,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+/// A request's whole time: from half a millisecond to the longest upstream.
+const REQUEST_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+/// The gate's own time: from a cache hit (about a microsecond) to a provider's time-out.
+const AUTH_BUCKETS: [f64; 12] = [2e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 0.01, 0.1, 1.0, 5.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("doorward");
+        let metrics = Metrics {
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            auth_duration: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
+            cache_requests: Family::default(),
+            cache_entries: Family::default(),
+            token_verifications: Family::default(),
+            provider_up: Family::default(),
+            jwks_fetches: Family::default(),
+            config_reloads: Family::default(),
+            registry: Mutex::new(Registry::default()),
+        };
+        registry.register("requests", "Requests by what became of them", metrics.requests.clone());
+        registry.register("request_duration_seconds", "A request's whole time", metrics.request_duration.clone());
+        registry.register("auth_duration_seconds", "The time that judging a request took", metrics.auth_duration.clone());
+        registry.register("cache_requests", "Look-ups in a cache", metrics.cache_requests.clone());
+        registry.register("cache_entries", "Entries that a cache holds", metrics.cache_entries.clone());
+        registry.register("token_verifications", "Tokens verified, cache hits left out", metrics.token_verifications.clone());
+        registry.register("provider_up", "1 while the provider answers", metrics.provider_up.clone());
+        registry.register("jwks_fetches", "Fetches of a provider's keys", metrics.jwks_fetches.clone());
+        registry.register("config_reloads", "Reloads of the configuration", metrics.config_reloads.clone());
+        let (store_up, build) = (Gauge::<i64>::default(), Family::<BuildLabels, Gauge>::default());
+        store_up.set(1); // the memory of this process is always up
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("store_up", "1 while the session store answers", store_up);
+        registry.register("build_info", "The version that runs", build);
+        *metrics.registry.lock() = registry;
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The handles of a route; `-` stands for none.
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        let label = RouteLabel { route: name.to_string() };
+        let forwarded = RequestLabels { route: name.to_string(), outcome: Outcome::forwarded };
+        let auth = |credential| self.auth_duration.get_or_create_owned(&AuthLabels { route: name.to_string(), credential });
+        RouteMetrics {
+            route: name.to_string(),
+            forwarded: self.requests.get_or_create_owned(&forwarded),
+            requests: self.requests.clone(),
+            duration: self.request_duration.get_or_create_owned(&label),
+            auth: [Credential::none, Credential::bearer, Credential::session, Credential::api_key].map(auth),
+        }
+    }
+
+    pub fn cache(&self, cache: Cache) -> CacheMetrics {
+        drop(self.cache_entries.get_or_create(&CacheLabel { cache })); // the series exists from the start
+        let counter = |result| self.cache_requests.get_or_create_owned(&CacheLabels { cache, result });
+        CacheMetrics { hits: counter(Lookup::hit), misses: counter(Lookup::miss) }
+    }
+
+    pub fn provider(&self, name: &str) -> ProviderMetrics {
+        ProviderMetrics {
+            provider: name.to_string(),
+            verifications: self.token_verifications.clone(),
+            fetches: self.jwks_fetches.clone(),
+            up: self.provider_up.get_or_create_owned(&ProviderLabel { provider: name.to_string() }),
+        }
+    }
+
+    pub fn reloaded(&self, result: Reload) {
+        self.config_reloads.get_or_create(&ReloadLabel { result }).inc();
+    }
+
+    /// Set when somebody looks, not on every change.
+    pub fn entries(&self, cache: Cache, count: u64) {
+        self.cache_entries.get_or_create(&CacheLabel { cache }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The text that Prometheus reads (OpenMetrics 1.0).
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &self.registry.lock());
+        text
+    }
+}
+
+impl RouteMetrics {
+    pub fn name(&self) -> &str {
+        &self.route
+    }
+
+    pub fn ended(&self, outcome: Outcome, took: Duration) {
+        if outcome == Outcome::forwarded {
+            self.forwarded.inc();
+        } else {
+            self.requests.get_or_create(&RequestLabels { route: self.route.clone(), outcome }).inc();
+        }
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    pub fn judged(&self, credential: Credential, took: Duration) {
+        let [none, bearer, session, api_key] = &self.auth;
+        let histogram = match credential {
+            Credential::none => none,
+            Credential::bearer => bearer,
+            Credential::session => session,
+            Credential::api_key => api_key,
+        };
+        histogram.observe(took.as_secs_f64());
+    }
+}
+
+impl CacheMetrics {
+    pub fn hit(&self) {
+        self.hits.inc();
+    }
+
+    pub fn miss(&self) {
+        self.misses.inc();
+    }
+}
+
+impl ProviderMetrics {
+    pub fn name(&self) -> &str {
+        &self.provider
+    }
+
+    /// `result` is `ok` or a reason's word.
+    pub fn verified(&self, result: &'static str) {
+        self.count(&self.verifications, result);
+    }
+
+    pub fn fetched_keys(&self, result: &'static str) {
+        self.count(&self.fetches, result);
+    }
+
+    pub fn up(&self, up: bool) {
+        self.up.set(i64::from(up));
+    }
+
+    fn count(&self, family: &Family<ProviderResult, Counter>, result: &'static str) {
+        family.get_or_create(&ProviderResult { provider: self.provider.clone(), result }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_contract() {
+        let metrics = Metrics::default();
+        metrics.route("main").ended(Outcome::no_route, Duration::from_millis(3));
+        metrics.route("main").judged(Credential::bearer, Duration::from_micros(3));
+        metrics.cache(Cache::verified_tokens).hit();
+        metrics.provider("corp").verified("ok");
+        metrics.reloaded(Reload::refused);
+        let text = metrics.text();
+        for line in [
+            "doorward_requests_total{route=\"main\",outcome=\"no_route\"} 1",
+            "doorward_request_duration_seconds_count{route=\"main\"} 1",
+            "doorward_auth_duration_seconds_count{route=\"main\",credential=\"bearer\"} 1",
+            "doorward_cache_requests_total{cache=\"verified_tokens\",result=\"hit\"} 1",
+            "doorward_token_verifications_total{provider=\"corp\",result=\"ok\"} 1",
+            "doorward_config_reloads_total{result=\"refused\"} 1",
+            "doorward_store_up 1",
+            "doorward_build_info{version=",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}
