@@ -29,8 +29,8 @@ pub struct Caller {
     pub address: IpAddr,
     /// Whether the peer is a trusted proxy, whose word on a request id or a forwarded request counts.
     pub through_trusted: bool,
-    /// What the app is told in `X-Forwarded-For`: the client, then the trusted proxies that it came through.
-    pub chain: Vec<IpAddr>,
+    /// The trusted proxies that it came through, the peer last; empty where the client is the peer.
+    pub hops: Vec<IpAddr>,
 }
 
 /// Proxies that a chain may name before it is taken for nonsense.
@@ -40,12 +40,12 @@ impl ClientIp {
     pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Caller {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
-            return Caller { address: peer, through_trusted: false, chain: vec![peer] };
+            return Caller { address: peer, through_trusted: false, hops: Vec::new() };
         }
-        let mut chain = self.forwarded(headers).unwrap_or_default();
-        let address = chain.first().copied().unwrap_or(peer);
-        chain.push(peer);
-        Caller { address, through_trusted: true, chain }
+        let mut hops = self.forwarded(headers).unwrap_or_default();
+        hops.push(peer);
+        let address = hops.remove(0);
+        Caller { address, through_trusted: true, hops }
     }
 
     /// The client and the trusted proxies behind it, left to right; `None` where the header is absent or unreadable.
@@ -73,6 +73,18 @@ impl ClientIp {
 
     fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+}
+
+impl Caller {
+    /// What the app is told in `X-Forwarded-For`: the client, then the trusted proxies behind it.
+    pub fn chain(&self) -> String {
+        let mut chain = self.address.to_string();
+        for hop in &self.hops {
+            chain.push_str(", ");
+            chain.push_str(&hop.to_string());
+        }
+        chain
     }
 }
 
@@ -136,7 +148,7 @@ mod tests {
         }
         let caller = rule.caller(peer.parse().unwrap(), &headers);
         assert_eq!(caller.address.to_string(), client, "{sent:?} from {peer}");
-        assert_eq!(caller.chain.iter().map(ToString::to_string).collect::<Vec<_>>(), chain, "{sent:?} from {peer}");
+        assert_eq!(caller.chain(), chain.join(", "), "{sent:?} from {peer}");
     }
 
     #[test]

@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod digest;
+pub mod entropy;
 pub mod flights;
 pub mod secret;

@@ -1,10 +1,12 @@
 //! Who was proved: an issuer's subject with its mapped claims, and those that a rule or a template names.
 
+use crate::kit::digest::Fingerprint;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::jwt::Verified;
 use crate::provider::Settings;
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A person or a program that a provider vouches for. Made from verified claims alone.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Identity {
     /// The scopes of an access token (`scope`, or `scp` as text or list).
     pub scopes: Box<[Box<str>]>,
     kept: Box<[(ClaimPath, Box<[Box<str>]>)]>,
+    /// The headers that an app gets for it, made at its first use, and what they were made by.
+    pub rendered: OnceLock<(Fingerprint, Arc<[(HeaderName, HeaderValue)]>)>,
 }
 
 /// The mapped `user` claim is not there: nobody was proved.
@@ -41,6 +45,7 @@ impl Identity {
             groups: settings.claims.groups.texts(claims).into(),
             scopes: scopes(claims).into(),
             kept: kept(claims, &settings.kept),
+            rendered: OnceLock::new(),
         })
     }
 

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod jwt;
 pub mod keys;
 pub mod remote;
+pub mod verdict;
 #[cfg(test)]
 pub(crate) mod fake;
 

@@ -82,6 +82,14 @@ impl RemoteProvider {
         }
     }
 
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
     pub fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
     }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What became of a request.
@@ -58,6 +59,34 @@ pub enum Reload {
     refused,
 }
 
+impl Outcome {
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::forwarded => "forwarded",
+            Outcome::login => "login",
+            Outcome::unauthorized => "unauthorized",
+            Outcome::forbidden => "forbidden",
+            Outcome::rate_limited => "rate_limited",
+            Outcome::unavailable => "unavailable",
+            Outcome::bad_request => "bad_request",
+            Outcome::no_route => "no_route",
+            Outcome::own_page => "own_page",
+            Outcome::upstream_error => "upstream_error",
+        }
+    }
+}
+
+impl Credential {
+    pub fn word(self) -> &'static str {
+        match self {
+            Credential::none => "none",
+            Credential::bearer => "bearer",
+            Credential::session => "session",
+            Credential::api_key => "api_key",
+        }
+    }
+}
+
 /// Everything that is measured.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -75,6 +104,7 @@ pub struct Metrics {
 /// The handles of one route.
 #[derive(Clone)]
 pub struct RouteMetrics {
+    name: Arc<str>,
     route: String,
     requests: Family<RequestLabels, Counter>,
     forwarded: Counter,
@@ -193,6 +223,7 @@ impl Metrics {
         let forwarded = RequestLabels { route: name.to_string(), outcome: Outcome::forwarded };
         let auth = |credential| self.auth_duration.get_or_create_owned(&AuthLabels { route: name.to_string(), credential });
         RouteMetrics {
+            name: name.into(),
             route: name.to_string(),
             forwarded: self.requests.get_or_create_owned(&forwarded),
             requests: self.requests.clone(),
@@ -235,8 +266,8 @@ impl Metrics {
 }
 
 impl RouteMetrics {
-    pub fn name(&self) -> &str {
-        &self.route
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     pub fn ended(&self, outcome: Outcome, took: Duration) {

@@ -1,0 +1,155 @@
+//! The command line: what is typed, what is printed, how the process exits (0 done, 1 failed, 2 a bad configuration).
+
+use crate::app::{self, Invocation};
+use crate::config;
+use crate::config::Checked;
+use crate::watch::log;
+use clap::{Args, Parser, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An authenticating reverse proxy: OpenID Connect and bearer tokens in front of web apps.
+#[derive(Parser, Debug)]
+#[command(name = "doorward", version, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Runs the gateway (the default).
+    Run(RunArgs),
+    /// Reads and validates the configuration, contacts nothing, prints every problem.
+    Check(ConfigArgs),
+    /// Everything on loopback in one process: gateway, development provider, sample app.
+    #[cfg(feature = "demo")]
+    Demo(DemoArgs),
+    /// Prints the JSON Schema of the configuration file.
+    Schema,
+}
+
+#[derive(Args, Debug, Default)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Takes the listeners over from a running process, which then gets SIGQUIT.
+    #[arg(long)]
+    upgrade: bool,
+}
+
+#[derive(Args, Debug, Default)]
+struct ConfigArgs {
+    /// The configuration file.
+    #[arg(short, long, default_value = "config.yaml")]
+    config: PathBuf,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Args, Debug)]
+struct DemoArgs {
+    /// The gateway's port; all others are free ones.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+}
+
+const FAILED: u8 = 1;
+const BAD_CONFIG: u8 = 2;
+
+/// Does what was typed.
+pub fn execute(line: CommandLine) -> ExitCode {
+    match line.command.unwrap_or(Command::Run(line.run)) {
+        Command::Run(args) => run(args),
+        Command::Check(args) => check(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo(args.port),
+        Command::Schema => {
+            say(&format!("{:#}", config::schema::json()));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn check(args: &ConfigArgs) -> ExitCode {
+    match config::load(&args.config) {
+        Ok(checked) => {
+            checked.warnings.iter().for_each(|warning| complain(&warning.to_string()));
+            say(&format!("{}: good", args.config.display()));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            problems.iter().for_each(|problem| say(&problem.to_string()));
+            ExitCode::from(BAD_CONFIG)
+        }
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let checked = match config::load(&args.config.config) {
+        Ok(checked) if checked.unsupported.is_empty() => checked,
+        Ok(Checked { unsupported, .. }) => {
+            unsupported.iter().for_each(|problem| complain(&problem.to_string()));
+            return ExitCode::from(BAD_CONFIG);
+        }
+        Err(problems) => {
+            problems.iter().for_each(|problem| complain(&problem.to_string()));
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    start(Invocation { config: args.config.config, upgrade: args.upgrade }, checked)
+}
+
+fn start(invocation: Invocation, checked: Checked) -> ExitCode {
+    let guard = log::start(checked.settings.logging);
+    for warning in &checked.warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    if !checked.not_in_force.is_empty() {
+        tracing::warn!(defaults = checked.not_in_force.join("; "), "defaults that this version does not have in force");
+    }
+    match app::run(invocation, checked.settings, Box::new(move || drop(guard))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            complain(&problem);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+#[cfg(feature = "demo")]
+fn demo(port: u16) -> ExitCode {
+    match demo_config(port) {
+        // Its provider runs on this runtime until the process ends.
+        Ok((_runtime, _demo, config, checked)) => start(Invocation { config, upgrade: false }, checked),
+        Err(problem) => {
+            complain(&problem);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Starts provider and app, and reads the configuration that fits them.
+#[cfg(feature = "demo")]
+fn demo_config(port: u16) -> Result<(tokio::runtime::Runtime, crate::demo::Demo, PathBuf, Checked), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
+    let demo = runtime.block_on(crate::demo::Demo::start(port)).map_err(|e| format!("the demo cannot start: {e}"))?;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| e.to_string())?;
+    let config = PathBuf::from(format!("demo-{port}.yaml")); // it is never written: the name is for reports
+    let text = demo.config_yaml(free.port());
+    let checked = config::check(&config::Sources { file: &config, text: &text, env: Vec::new() });
+    let checked = checked.map_err(|all| all.iter().map(|p| format!("{p}\n")).collect::<String>())?;
+    say(&demo.banner());
+    Ok((runtime, demo, config, checked))
+}
+
+/// To standard output; a reader who has gone is no failure.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

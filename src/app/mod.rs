@@ -1,0 +1,180 @@
+//! Builds everything once and connects it; builds it anew on a reload. The command line is in [`command`].
+
+pub mod command;
+mod reload;
+
+use crate::bearer::verified::VerifiedTokens;
+use crate::bearer::verifier::{Issuer, Policy, Verifier};
+use crate::config::settings::{Route, Settings};
+use crate::edge::admin::{Admin, RouteLine, State};
+use crate::edge::listen::Traffic;
+use crate::edge::tls::Certificates;
+use crate::edge::upstream::Upstreams;
+use crate::edge::{Live, server};
+use crate::gate::cookies::OwnCookies;
+use crate::gate::gate::Gate;
+use crate::gate::inject::Stripping;
+use crate::gate::refusal::Pages;
+use crate::gate::route::{self, Table};
+use crate::kit::clock::{Clock, SystemClock};
+use crate::kit::entropy::SystemEntropy;
+use crate::provider::Provider;
+use crate::provider::remote::RemoteProvider;
+use crate::watch::access::AccessLog;
+use crate::watch::metrics::{Cache, Metrics};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use tracing::Level;
+
+/// What lives as long as the process, whatever a reload brings.
+pub(crate) struct Foundation {
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    verified: Option<Arc<VerifiedTokens>>,
+}
+
+/// One configuration, built.
+pub(crate) struct Built {
+    live: Live,
+    providers: Providers,
+    state: State,
+}
+
+pub(crate) type Providers = BTreeMap<Arc<str>, Arc<RemoteProvider>>;
+
+/// How the process was asked to run.
+pub struct Invocation {
+    pub config: PathBuf,
+    pub upgrade: bool,
+}
+
+/// Runs the gateway to its end.
+///
+/// # Errors
+/// What keeps it from starting, for the operator.
+pub fn run(invocation: Invocation, settings: Settings, at_exit: Box<dyn FnOnce() + Send>) -> Result<(), String> {
+    let foundation = Foundation {
+        clock: Arc::new(SystemClock),
+        metrics: Arc::new(Metrics::default()),
+        verified: settings.verified_tokens.enabled.then(|| Arc::new(VerifiedTokens::new(&settings.verified_tokens))),
+    };
+    let built = build(&settings, &foundation, &Providers::new())?;
+    let listeners = settings.listen.iter().map(|listener| {
+        let certificates = (!listener.certificates.is_empty()).then(|| Certificates::load(&listener.certificates).map(Arc::new));
+        Ok((listener.clone(), certificates.transpose()?))
+    });
+    let listeners: Vec<_> = listeners.collect::<Result<_, String>>()?;
+    let access_log = match settings.logging.level {
+        Level::ERROR | Level::WARN => AccessLog::off(),
+        _ => AccessLog::start(settings.logging.format, std::io::stdout()).map_err(|e| format!("no thread for the access log: {e}"))?,
+    };
+    let traffic = Arc::new(Traffic::default());
+    let live = Arc::new(ArcSwap::from_pointee(built.live));
+    let admin = Arc::new(Admin {
+        metrics: foundation.metrics.clone(),
+        traffic: traffic.clone(),
+        verified: foundation.verified.clone(),
+        begun: Instant::now(),
+        state: built.state.into(),
+    });
+    let background = reload::background(reload::Reloader {
+        config: invocation.config.clone(),
+        started: settings.clone(),
+        foundation,
+        providers: built.providers,
+        live: live.clone(),
+        admin: admin.clone(),
+        listeners: listeners.clone(),
+    });
+    server::run(server::Parts {
+        listeners,
+        workers: settings.workers,
+        grace: settings.shutdown_grace,
+        admin_address: settings.admin.address,
+        admin,
+        live,
+        access_log,
+        traffic,
+        upgrade: invocation.upgrade,
+        upgrade_socket: upgrade_socket(&invocation.config)?,
+        background: Box::pin(background),
+        at_exit,
+    })
+}
+
+/// Builds a configuration. Providers whose settings have not changed are kept, with all that they know.
+pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Providers) -> Result<Built, String> {
+    let metrics = &foundation.metrics;
+    let mut providers = Providers::new();
+    for own in &settings.providers {
+        let kept = before.get(&own.name).filter(|provider| provider.settings() == own).cloned();
+        let provider = match kept {
+            Some(provider) => provider,
+            None => RemoteProvider::new(own.clone(), metrics.provider(&own.name)).map_err(|e| format!("providers.{}: {e}", own.name))?,
+        };
+        providers.insert(own.name.clone(), provider);
+    }
+    let upstreams: Vec<Arc<Upstreams>> =
+        settings.routes.iter().map(|r| Upstreams::new(r.upstream.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
+    let routes = settings.routes.iter().enumerate().map(|(i, r)| build_route(i, r, &providers, metrics)).collect();
+    let cache = foundation.verified.as_ref().map(|cache| (cache.clone(), metrics.cache(Cache::verified_tokens)));
+    let gate = Gate {
+        clock: foundation.clock.clone(),
+        entropy: Arc::new(SystemEntropy::default()),
+        verifier: Verifier::new(foundation.clock.clone(), cache),
+        table: Table::new(routes),
+        client_ip: settings.client_ip.clone(),
+        auth_path: settings.auth_path.clone(),
+        stripping: Stripping::new(settings.routes.iter().flat_map(|r| r.gate.headers.names())),
+        cookies: OwnCookies::new(
+            settings.routes.iter().map(|r| r.gate.cookie.clone()).collect(),
+            settings.providers.iter().map(|p| p.name.to_string()).collect(),
+        ),
+        pages: Pages::default(),
+        unrouted: Arc::new(metrics.route("-")),
+    };
+    let state = State {
+        token: settings.admin.token.clone(),
+        providers: providers.values().cloned().collect(),
+        routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),
+    };
+    Ok(Built { live: Live { gate, upstreams }, providers, state })
+}
+
+fn build_route(index: usize, route: &Route, providers: &Providers, metrics: &Metrics) -> Arc<route::Route> {
+    let policy = |names: &[Arc<str>]| {
+        let issuers = names.iter().filter_map(|name| {
+            let provider: Arc<dyn Provider> = providers.get(name)?.clone();
+            Some(Issuer { provider, metrics: metrics.provider(name) })
+        });
+        Policy::new(issuers.collect())
+    };
+    Arc::new(route::Route::new(index, route.gate.clone(), policy, metrics.route(&route.gate.name)))
+}
+
+fn route_line((route, upstreams): (&Route, &Arc<Upstreams>)) -> RouteLine {
+    let access = match &route.gate.access {
+        route::AccessSettings::Public => "public",
+        route::AccessSettings::Protected(_) => "protected",
+    };
+    RouteLine { name: route.gate.name.to_string(), from: route.from.clone(), access, upstreams: upstreams.clone() }
+}
+
+/// In a folder that only this user can enter; one for each configuration file.
+fn upgrade_socket(config: &std::path::Path) -> Result<PathBuf, String> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let config = std::fs::canonicalize(config).unwrap_or_else(|_| config.to_path_buf());
+    let id = crate::kit::digest::TokenDigest::of(config.to_string_lossy().as_bytes()).short();
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let own = std::fs::metadata("/proc/self").map(|m| m.uid()).unwrap_or(0);
+    let folder = base.join(format!("doorward-{own}"));
+    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder).and_then(|()| std::fs::symlink_metadata(&folder));
+    let private = made.is_ok_and(|m| m.is_dir() && m.uid() == own && m.mode() & 0o077 == 0);
+    if !private {
+        return Err(format!("{} is not a folder of this user alone", folder.display()));
+    }
+    Ok(folder.join(format!("{id}.sock")))
+}

@@ -1,0 +1,119 @@
+//! What goes on beside requests: providers kept fresh, upstreams checked, and a reload when the process is told to.
+
+use crate::app::{Built, Foundation, Providers, build};
+use crate::config;
+use crate::config::settings::Settings;
+use crate::edge::admin::Admin;
+use crate::edge::tls::Certificates;
+use crate::edge::{Live, LiveConfig, listen};
+use crate::provider::remote::RemoteProvider;
+use crate::watch::metrics::Reload;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+
+pub(super) struct Reloader {
+    pub(super) config: PathBuf,
+    /// What the listeners, the workers and the store were started with.
+    pub(super) started: Settings,
+    pub(super) foundation: Foundation,
+    pub(super) providers: Providers,
+    pub(super) live: LiveConfig,
+    pub(super) admin: Arc<Admin>,
+    pub(super) listeners: Vec<(listen::Settings, Option<Arc<Certificates>>)>,
+}
+
+/// The tasks of the configuration in force.
+#[derive(Default)]
+struct Upkeep {
+    providers: Vec<(Arc<RemoteProvider>, Task)>,
+    upstreams: Vec<Task>,
+}
+
+/// Ends with its handle.
+struct Task(JoinHandle<()>);
+
+pub(super) async fn background(mut reloader: Reloader) {
+    let mut upkeep = Upkeep::default();
+    upkeep.follow(&reloader.providers, &reloader.live.load());
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::error!("no handler for SIGHUP: the configuration cannot be reloaded");
+        return std::future::pending().await;
+    };
+    while hangup.recv().await.is_some() {
+        reloader.reload();
+        upkeep.follow(&reloader.providers, &reloader.live.load());
+    }
+}
+
+impl Reloader {
+    fn reload(&mut self) {
+        let outcome = match self.read() {
+            Ok((settings, built)) => {
+                self.put_in_force(&settings, built);
+                tracing::info!(config = %self.config.display(), "the configuration was reloaded");
+                Reload::ok
+            }
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!(%problem, "the configuration is refused; the old one goes on");
+                }
+                Reload::refused
+            }
+        };
+        self.foundation.metrics.reloaded(outcome);
+    }
+
+    /// Everything is read and built before anything changes.
+    fn read(&self) -> Result<(Settings, Built), Vec<String>> {
+        let checked = config::load(&self.config).map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        if !checked.unsupported.is_empty() {
+            return Err(checked.unsupported.iter().map(ToString::to_string).collect());
+        }
+        for listener in &checked.settings.listen {
+            if !listener.certificates.is_empty() {
+                Certificates::load(&listener.certificates).map_err(|e| vec![e])?;
+            }
+        }
+        let built = build(&checked.settings, &self.foundation, &self.providers).map_err(|e| vec![e])?;
+        Ok((checked.settings, built))
+    }
+
+    fn put_in_force(&mut self, settings: &Settings, built: Built) {
+        let waits = self.started.changed_until_restart(settings);
+        if !waits.is_empty() {
+            tracing::warn!(keys = waits.join(", "), "changed, but in force only after a restart");
+        }
+        for (started, certificates) in &self.listeners {
+            let files = settings.listen.iter().find(|l| l.address == started.address).map(|l| &l.certificates);
+            if let (Some(certificates), Some(files)) = (certificates, files.filter(|files| !files.is_empty()))
+                && let Err(problem) = certificates.reload(files)
+            {
+                tracing::error!(%problem, "the old certificate goes on");
+            }
+        }
+        self.providers = built.providers;
+        *self.admin.state.write() = built.state;
+        self.live.store(Arc::new(built.live));
+    }
+}
+
+impl Upkeep {
+    fn follow(&mut self, providers: &Providers, live: &Live) {
+        self.providers.retain(|(kept, _)| providers.values().any(|provider| Arc::ptr_eq(provider, kept)));
+        for provider in providers.values() {
+            if !self.providers.iter().any(|(kept, _)| Arc::ptr_eq(provider, kept)) {
+                let task = Task(tokio::spawn(provider.clone().keep_fresh()));
+                self.providers.push((provider.clone(), task));
+            }
+        }
+        self.upstreams = live.upstreams.iter().map(|upstreams| Task(tokio::spawn(upstreams.clone().keep_checked()))).collect();
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,137 @@
+//! What is wrong, where it stands, and the mend: `file:line:column: path.to.key: what is wrong`.
+
+use crate::config::Checked;
+use crate::config::settings::Settings;
+use crate::config::tree::{Node, Position};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One line for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    place: Place,
+    path: String,
+    text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    File(PathBuf, Position),
+    Environment(String),
+}
+
+/// Collects problems, and knows where every path of the file stands.
+pub(crate) struct Problems {
+    file: PathBuf,
+    as_written: Node,
+    completed: Node,
+    found: Vec<Problem>,
+    warnings: Vec<Problem>,
+    unsupported: Vec<Problem>,
+    not_in_force: Vec<&'static str>,
+}
+
+impl Problem {
+    pub(crate) fn of_file(file: &Path, text: &str) -> Self {
+        Problem::at(file, Position::START, "", text.to_string())
+    }
+
+    pub(crate) fn at(file: &Path, position: Position, path: &str, text: String) -> Self {
+        Problem { place: Place::File(file.to_path_buf(), position), path: path.to_string(), text }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::File(file, at) => write!(f, "{}:{}:{}: ", file.display(), at.line, at.column)?,
+            Place::Environment(name) => write!(f, "env:{name}: ")?,
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+impl Problems {
+    pub(crate) fn new(file: &Path, as_written: Node) -> Self {
+        Problems {
+            file: file.to_path_buf(),
+            completed: as_written.clone(),
+            as_written,
+            found: Vec::new(),
+            warnings: Vec::new(),
+            unsupported: Vec::new(),
+            not_in_force: Vec::new(),
+        }
+    }
+
+    /// The tree with what the environment added: its paths may be asked for, too.
+    pub(crate) fn known(&mut self, completed: Node) {
+        self.completed = completed;
+    }
+
+    pub(crate) fn add(&mut self, path: &str, text: impl Into<String>) {
+        let problem = self.locate(path, text.into());
+        if !self.found.contains(&problem) {
+            self.found.push(problem);
+        }
+    }
+
+    pub(crate) fn add_env(&mut self, name: &str, path: &str, text: impl Into<String>) {
+        self.found.push(Problem { place: Place::Environment(name.into()), path: path.into(), text: text.into() });
+    }
+
+    pub(crate) fn warn(&mut self, path: &str, text: &str) {
+        let problem = self.locate(path, format!("warning: {text}"));
+        self.warnings.push(problem);
+    }
+
+    /// A value that needs what is not built.
+    pub(crate) fn unsupported(&mut self, path: &str, what: &str) {
+        let problem = self.locate(path, format!("{what}: not supported yet"));
+        self.unsupported.push(problem);
+    }
+
+    pub(crate) fn not_in_force(&mut self, what: &'static str) {
+        self.not_in_force.push(what);
+    }
+
+    /// Whether the operator wrote something there, be it right or wrong.
+    pub(crate) fn is_written(&self, path: &str) -> bool {
+        self.completed.at(path).is_some()
+    }
+
+    /// In the order of the file, then of the environment's names.
+    pub(crate) fn sorted(mut self) -> Vec<Problem> {
+        self.found.sort_by(|a, b| (&a.place, &a.path).cmp(&(&b.place, &b.path)));
+        self.found
+    }
+
+    pub(crate) fn finish(self, settings: Settings) -> Result<Checked, Vec<Problem>> {
+        if !self.found.is_empty() {
+            return Err(self.sorted());
+        }
+        let Problems { warnings, unsupported, not_in_force, .. } = self;
+        Ok(Checked { settings, warnings, unsupported, not_in_force })
+    }
+
+    /// At the path, or at the nearest thing above it that stands in the file.
+    fn locate(&self, path: &str, text: String) -> Problem {
+        if let Some(name) = self.completed.at(path).and_then(|node| node.from_env.clone()) {
+            return Problem { place: Place::Environment(name), path: path.into(), text };
+        }
+        let mut above = path;
+        let position = loop {
+            if let Some(position) = self.as_written.position_of(above) {
+                break position;
+            }
+            match above.rsplit_once('.') {
+                Some((parent, _)) => above = parent,
+                None => break Position::START,
+            }
+        };
+        Problem::at(&self.file, position, path, text)
+    }
+}

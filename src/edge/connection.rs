@@ -1,0 +1,328 @@
+//! What Pingora leaves open on a connection: a deadline for each whole request head, a time-out between requests,
+//! and an end from outside. Every accepted stream is wrapped; the wrapper sees the first byte of a head arrive, the
+//! proxy's phases tell when a head is whole and when an answer has ended.
+
+use async_trait::async_trait;
+use pingora_core::protocols::tls::{SslDigest, TlsRef};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
+    UniqueIDType, raw_connect::ProxyDigest,
+};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The state of one connection, shared by its wrapper, its watch and the proxy.
+#[derive(Debug)]
+pub struct Connection {
+    begun: Instant,
+    limits: Limits,
+    /// Milliseconds after `begun` at which the connection ends unless something happens; 0 while a request is served.
+    deadline: AtomicU64,
+    /// The deadline is that of a pause between requests: the next byte begins a head.
+    pausing: std::sync::atomic::AtomicBool,
+    received: AtomicUsize,
+    cut: Notify,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For a whole request head.
+    pub head: Duration,
+    /// Between requests.
+    pub idle: Duration,
+}
+
+tokio::task_local! {
+    /// The connection that this task serves. HTTP/2 requests have tasks of their own and none.
+    static CURRENT: Arc<Connection>;
+}
+
+/// The client's connection preface with an empty SETTINGS frame (RFC 9113, 3.4).
+const HTTP2_PREFACE: usize = 24 + 9;
+
+/// The head of a request has been read: no deadline while it is served.
+pub fn head_is_read() {
+    let _ = CURRENT.try_with(|connection| connection.deadline.store(0, Relaxed));
+}
+
+/// An answer has ended: the pause before the next request begins.
+pub fn answer_has_ended() {
+    let _ = CURRENT.try_with(|connection| {
+        connection.pausing.store(true, Relaxed);
+        connection.end_after(connection.limits.idle);
+    });
+}
+
+impl Connection {
+    /// A connection that must bring its first head in time.
+    pub fn accepted(limits: Limits) -> Arc<Self> {
+        let connection = Connection {
+            begun: Instant::now(),
+            limits,
+            deadline: AtomicU64::new(0),
+            pausing: false.into(),
+            received: AtomicUsize::new(0),
+            cut: Notify::new(),
+        };
+        connection.end_after(limits.head);
+        Arc::new(connection)
+    }
+
+    /// Runs `work` for this connection until it ends or a deadline has passed; `None` for the latter.
+    pub async fn serve<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = CURRENT.scope(self.clone(), work) => Some(done),
+            () = self.expired() => None,
+            () = self.cut.notified() => None,
+        }
+    }
+
+    /// From here on bytes are HTTP/2: frames have no heads that drip, and h2 has its own time-out for idle connections.
+    /// What is awaited is the preface.
+    pub fn speaks_http2(&self) {
+        self.received.store(0, Relaxed);
+        self.pausing.store(false, Relaxed);
+        self.end_after(self.limits.head);
+    }
+
+    /// Ends the connection, whatever runs on it: a tunnel, too, which no filter of the proxy can reach.
+    pub fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    async fn expired(&self) {
+        // A deadline may move nearer while this sleeps; it is noticed within an eighth of the shorter limit.
+        let step = (self.limits.head.min(self.limits.idle) / 8).max(Duration::from_millis(50));
+        loop {
+            let (now, deadline) = (self.elapsed(), self.deadline.load(Relaxed));
+            if deadline != 0 && now >= deadline {
+                return;
+            }
+            let left = if deadline == 0 { step } else { Duration::from_millis(deadline - now + 1).min(step) };
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    fn received(&self, bytes: usize, is_http2: bool) {
+        if is_http2 {
+            if self.received.fetch_add(bytes, Relaxed) + bytes >= HTTP2_PREFACE {
+                self.deadline.store(0, Relaxed);
+            }
+        } else if self.pausing.swap(false, Relaxed) {
+            self.end_after(self.limits.head);
+        }
+    }
+
+    fn end_after(&self, limit: Duration) {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.deadline.store(self.elapsed().saturating_add(limit).max(1), Relaxed);
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The stream of a connection.
+#[derive(Debug)]
+pub struct Watched {
+    inner: Stream,
+    connection: Arc<Connection>,
+    is_http2: bool,
+}
+
+impl Watched {
+    pub fn new(inner: Stream, connection: Arc<Connection>) -> Self {
+        let is_http2 = matches!(inner.selected_alpn_proto(), Some(ALPN::H2));
+        if is_http2 {
+            connection.speaks_http2();
+        }
+        Watched { inner, connection, is_http2 }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.connection.received(read, self.is_http2);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Watched {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl UniqueID for Watched {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Watched {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Watched {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.inner.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.inner.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Watched {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Watched {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+#[async_trait]
+impl Peek for Watched {
+    async fn try_peek(&mut self, buf: &mut [u8]) -> std::io::Result<bool> {
+        self.inner.try_peek(buf).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    const LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
+
+    /// Serves a connection whose client sends these pieces, each after so many seconds; says when it was cut.
+    async fn cut_after(pieces: &'static [(u64, &'static [u8])], whole_heads: bool) -> Duration {
+        let (mut client, server) = duplex(1024);
+        let connection = Connection::accepted(LIMITS);
+        let begun = Instant::now();
+        tokio::spawn(async move {
+            for (pause, piece) in pieces {
+                tokio::time::sleep(Duration::from_secs(*pause)).await;
+                let _ = client.write_all(piece).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        let mut stream = Watched::new(Box::new(server), connection.clone());
+        let work = async move {
+            let mut buf = [0; 64];
+            loop {
+                let _ = stream.read(&mut buf).await;
+                if whole_heads {
+                    head_is_read();
+                    answer_has_ended();
+                }
+            }
+        };
+        let ended: Option<()> = connection.serve(work).await;
+        assert!(ended.is_none());
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_drips_is_cut_at_its_deadline() {
+        let cut = cut_after(&[(1, b"G"), (3, b"E"), (3, b"T"), (5, b" ")], false).await;
+        assert!((10..12).contains(&cut.as_secs()), "{cut:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_may_last_longer_and_a_new_head_has_its_own_deadline() {
+        let cut = cut_after(&[(1, b"GET / ...")], true).await;
+        assert!((76..78).contains(&cut.as_secs()), "{cut:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_runs_can_be_cut_from_outside() {
+        let connection = Connection::accepted(LIMITS);
+        let cutter = connection.clone();
+        tokio::spawn(async move { cutter.cut() });
+        let tunnel = async {
+            head_is_read();
+            std::future::pending::<()>().await;
+        };
+        assert!(connection.serve(tunnel).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_byte_after_a_pause_begins_a_head() {
+        let (mut client, server) = duplex(64);
+        let connection = Connection::accepted(LIMITS);
+        let mut stream = Watched::new(Box::new(server), connection.clone());
+        let begun = Instant::now();
+        let work = async move {
+            let mut buf = [0; 64];
+            client.write_all(b"whole").await.unwrap();
+            let _ = stream.read(&mut buf).await;
+            head_is_read();
+            tokio::time::sleep(Duration::from_secs(100)).await; // serving has no deadline
+            answer_has_ended();
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            client.write_all(b"G").await.unwrap();
+            let _ = stream.read(&mut buf).await;
+            std::future::pending::<()>().await;
+        };
+        assert!(connection.serve(work).await.is_none());
+        assert!((160..162).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    }
+}

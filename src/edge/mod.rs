@@ -1,0 +1,25 @@
+//! The only room that knows Pingora: it translates between the wire and the gate. Listeners and what they guard,
+//! the proxy's phases, upstreams, the admin listener, start and stop. It decides nothing about who may pass.
+
+pub mod admin;
+pub mod connection;
+pub mod listen;
+mod proxy;
+mod reply;
+pub mod server;
+pub mod tls;
+pub mod upstream;
+
+use crate::gate::gate::Gate;
+use crate::edge::upstream::Upstreams;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+/// What a reload exchanges: the gate, and the upstreams of its routes by their index.
+pub struct Live {
+    pub gate: Gate,
+    pub upstreams: Vec<Arc<Upstreams>>,
+}
+
+/// The configuration in force. A request takes it once and keeps it to its end.
+pub type LiveConfig = Arc<ArcSwap<Live>>;

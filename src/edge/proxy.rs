@@ -1,0 +1,305 @@
+//! The proxy's phases, each a translation: the head becomes an ask, the gate's answer becomes headers, a reply or an
+//! upstream, the end becomes a log line and metrics.
+
+use crate::edge::connection::{answer_has_ended, head_is_read};
+use crate::edge::listen::{Settings, Traffic};
+use crate::edge::upstream::Upstreams;
+use crate::edge::{Live, LiveConfig, reply};
+use crate::gate::answer::{Answer, Forward, Notes};
+use crate::gate::ask::Ask;
+use crate::watch::access::{AccessLog, Record};
+use crate::watch::metrics::Outcome;
+use crate::watch::reason::Reason;
+use async_trait::async_trait;
+use http::{HeaderName, StatusCode, Version, header};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// One shard's proxy.
+pub struct Proxy {
+    live: LiveConfig,
+    access_log: AccessLog,
+    traffic: Arc<Traffic>,
+    max_head: usize,
+    idle_seconds: u64,
+    redirect_to_https: bool,
+}
+
+/// One request on its way.
+pub struct Passage {
+    live: Arc<Live>,
+    begun: Instant,
+    notes: Option<Notes>,
+    forward: Option<Box<Forward>>,
+    /// The upstream that was tried last, and whether another may be.
+    tried: Option<usize>,
+    retried: bool,
+    is_tunnel: bool,
+    _in_flight: InFlight,
+}
+
+/// Counts a request until it ends, also by a panic.
+struct InFlight(Arc<Traffic>);
+
+/// Unread request bodies are drained so that a connection can be used again, but not for ever.
+const DRAIN: Duration = Duration::from_secs(5);
+
+impl Proxy {
+    pub(super) fn new(live: LiveConfig, settings: &Settings, access_log: AccessLog, traffic: Arc<Traffic>) -> Self {
+        Proxy {
+            live,
+            access_log,
+            traffic,
+            max_head: settings.max_head,
+            idle_seconds: settings.limits.idle.as_secs().max(1),
+            redirect_to_https: settings.redirect_to_https,
+        }
+    }
+
+    fn log(&self, session: &Session, passage: &Passage, notes: &Notes) {
+        if !self.access_log.is_on() {
+            return;
+        }
+        let head = session.req_header();
+        let path = head.raw_path().split(|b| *b == b'?').next().unwrap_or_default();
+        self.access_log.write(Record {
+            time: passage.live.gate.clock.now(),
+            request_id: notes.request_id.clone(),
+            route: notes.route.name().clone(),
+            method: head.method.to_string(),
+            host: notes.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
+            path: String::from_utf8_lossy(path).into_owned(),
+            status: session.response_written().map_or(0, |response| response.status.as_u16()),
+            outcome: notes.outcome.word(),
+            reason: notes.reason.map(Reason::word),
+            credential: notes.credential.word(),
+            user: notes.identity.as_ref().map(|who| who.user.clone()),
+            client: notes.client.to_string(),
+            duration_ms: passage.begun.elapsed().as_secs_f64() * 1000.0,
+        });
+    }
+}
+
+impl Passage {
+    fn forwarded(&self) -> Result<(&Forward, &Arc<Upstreams>)> {
+        let forward = self.forward.as_deref();
+        let found = forward.and_then(|forward| Some((forward, self.live.upstreams.get(forward.route.index)?)));
+        // Without a decision nothing goes anywhere.
+        found.ok_or_else(|| Error::explain(ErrorType::InternalError, "no decision was made"))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn ask(session: &Session, max_head: usize, redirect_to_https: bool) -> Ask<'_> {
+    let head = session.req_header();
+    let is_h2 = head.version == Version::HTTP_2;
+    Ask {
+        method: &head.method,
+        target: head.raw_path(),
+        version: head.version,
+        authority: head.uri.authority().filter(|_| is_h2).map(|authority| authority.as_str()),
+        headers: &head.headers,
+        peer: session.client_addr().and_then(|a| a.as_inet()).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip()),
+        max_head,
+        redirect_to_https,
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Passage;
+
+    fn new_ctx(&self) -> Passage {
+        self.traffic.in_flight.fetch_add(1, Ordering::AcqRel);
+        Passage {
+            live: self.live.load_full(),
+            begun: Instant::now(),
+            notes: None,
+            forward: None,
+            tried: None,
+            retried: false,
+            is_tunnel: false,
+            _in_flight: InFlight(self.traffic.clone()),
+        }
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, _passage: &mut Passage) -> Result<()> {
+        head_is_read();
+        let draining = self.traffic.draining.load(Ordering::Relaxed);
+        session.set_keepalive((!draining).then_some(self.idle_seconds));
+        session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
+        let judged = {
+            let ask = ask(session, self.max_head, self.redirect_to_https);
+            passage.live.gate.judge(&ask).await
+        };
+        passage.notes = Some(judged.notes);
+        match judged.answer {
+            Answer::Reply(reply) => {
+                reply::write(session, *reply).await?;
+                Ok(true)
+            }
+            Answer::Forward(forward) => {
+                // A body is read, and an upgrade recognised, by what stands in the head: it must be what the app is sent.
+                for name in [header::UPGRADE, HeaderName::from_static("http2-settings")] {
+                    if forward.remove.contains(&name) {
+                        session.req_header_mut().remove_header(&name);
+                    }
+                }
+                passage.forward = Some(forward);
+                let (forward, upstreams) = passage.forwarded()?;
+                let silence = if forward.stream { upstreams.settings.stream_idle_timeout } else { upstreams.settings.timeout };
+                session.as_downstream_mut().set_read_timeout(Some(silence));
+                session.as_downstream_mut().set_write_timeout(Some(silence));
+                Ok(false)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
+        let (forward, upstreams) = passage.forwarded()?;
+        let (index, target) =
+            upstreams.next(passage.tried).ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "the route has no upstream").into_up())?;
+        let peer = upstreams.peer(target, forward.stream).await?;
+        passage.tried = Some(index);
+        Ok(peer)
+    }
+
+    async fn upstream_request_filter(&self, session: &mut Session, upstream: &mut RequestHeader, passage: &mut Passage) -> Result<()> {
+        let (forward, upstreams) = passage.forwarded()?;
+        let target = passage.tried.and_then(|index| upstreams.target(index));
+        let base = target.map_or("", |target| target.base_path.as_str());
+        match &forward.target {
+            None if base.is_empty() && session.req_header().version != Version::HTTP_2 => {}
+            own => {
+                let sent = own.as_deref().map_or(session.req_header().raw_path(), str::as_bytes);
+                upstream.set_raw_path(&[base.as_bytes(), sent].concat())?;
+            }
+        }
+        for name in &forward.remove {
+            upstream.remove_header(name);
+        }
+        for (name, value) in &forward.set {
+            upstream.insert_header(name, value)?;
+        }
+        let own_host = passage.notes.as_ref().and_then(|notes| notes.host.as_ref()).map(|host| host.as_str());
+        match target {
+            Some(target) if !upstreams.settings.preserve_host => upstream.insert_header(header::HOST, target.authority.as_str())?,
+            _ => own_host.map_or(Ok(()), |host| upstream.insert_header(header::HOST, host))?,
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, passage: &mut Passage) -> Result<()> {
+        strip_hop_by_hop(response);
+        let cookies = &passage.live.gate.cookies;
+        if response.headers.get_all(header::SET_COOKIE).iter().any(|cookie| cookies.is_planted(cookie)) {
+            let kept: Vec<_> = response.headers.get_all(header::SET_COOKIE).iter().filter(|c| !cookies.is_planted(c)).cloned().collect();
+            response.remove_header(&header::SET_COOKIE);
+            for cookie in kept {
+                response.append_header(header::SET_COOKIE, cookie)?;
+            }
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && session.was_upgraded() | session.is_upgrade_req() {
+            passage.is_tunnel = true;
+            if let Some(notes) = &passage.notes {
+                notes.route.ended(Outcome::forwarded, passage.begun.elapsed()); // a tunnel counts at its start
+            }
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, passage: &mut Passage, mut e: Box<Error>) -> Box<Error> {
+        let another = passage.forwarded().is_ok_and(|(_, upstreams)| upstreams.has_another());
+        e.set_retry(another && !passage.retried);
+        passage.retried = true;
+        e
+    }
+
+    fn error_while_proxy(&self, _peer: &HttpPeer, _session: &mut Session, mut e: Box<Error>, _passage: &mut Passage, _reused: bool) -> Box<Error> {
+        e.set_retry(false); // bytes were sent: the app may have acted on them
+        e
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, passage: &mut Passage) -> FailToProxy {
+        let reason = match (e.esource(), e.etype()) {
+            (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Reason::BadRequest,
+            (ErrorSource::Downstream, _) => return FailToProxy { error_code: 0, can_reuse_downstream: false },
+            (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
+            _ => Reason::UpstreamUnreachable,
+        };
+        tracing::debug!(error = %e.etype().as_str(), "not proxied");
+        let late = passage.notes.as_mut().map(|notes| {
+            let ask = ask(session, self.max_head, self.redirect_to_https);
+            let route = passage.forward.as_ref().map(|forward| &forward.route);
+            passage.live.gate.refuse_late(reason, &ask, notes, route)
+        });
+        let Some(late) = late.filter(|_| session.response_written().is_none()) else {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        };
+        let error_code = late.status.as_u16();
+        session.set_keepalive(None);
+        let _ = reply::write(session, late).await; // a client that has gone needs no answer
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _e: Option<&Error>, passage: &mut Passage) {
+        answer_has_ended();
+        let Some(notes) = &passage.notes else { return };
+        if !passage.is_tunnel {
+            notes.route.ended(notes.outcome, passage.begun.elapsed());
+        }
+        self.log(session, passage, notes);
+    }
+
+    // Pingora's own lines name the whole request line, and a query may hold a secret.
+    fn suppress_error_log(&self, _session: &Session, _passage: &Passage, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _session: &Session, _passage: &Passage, _error: &Error, _context: ProxyWarnLogContext) -> bool {
+        true
+    }
+
+    fn request_summary(&self, _session: &Session, _passage: &Passage) -> String {
+        String::new()
+    }
+}
+
+/// RFC 9110, 7.6.1: what the app says about its connection is no business of the client's.
+fn strip_hop_by_hop(response: &mut ResponseHeader) {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let nominated: Vec<HeaderName> = response
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| ![header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE].contains(name))
+        .collect();
+    for name in nominated {
+        response.remove_header(&name);
+    }
+    response.remove_header("keep-alive");
+    response.remove_header("proxy-connection");
+}

@@ -1,0 +1,75 @@
+//! Certificates of a TLS listener: chosen by the name that the client asks for (SNI), behind a pointer that a reload
+//! swaps, so that a renewed certificate needs no restart.
+
+use arc_swap::ArcSwap;
+use rustls::client::verify_server_name;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, crypto};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a certificate chain and its key stand (PEM).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+}
+
+/// The certificates of one listener.
+#[derive(Debug)]
+pub struct Certificates(ArcSwap<Vec<Arc<CertifiedKey>>>);
+
+impl Certificates {
+    /// # Errors
+    /// A file cannot be read, or a key does not belong to its certificate; the text names the file.
+    pub fn load(files: &[CertificateFiles]) -> Result<Self, String> {
+        Ok(Certificates(ArcSwap::from_pointee(read_all(files)?)))
+    }
+
+    /// Reads the files anew; on an error the certificates at hand stay.
+    pub fn reload(&self, files: &[CertificateFiles]) -> Result<(), String> {
+        self.0.store(Arc::new(read_all(files)?));
+        Ok(())
+    }
+
+    /// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/2 by ALPN.
+    pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    /// The first that is good for the name; the first of all where none is, or no name was sent.
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let all = self.0.load();
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let good = |key: &&Arc<CertifiedKey>| name.as_ref().is_some_and(|name| is_good_for(key, name));
+        all.iter().find(good).or(all.first()).cloned()
+    }
+}
+
+fn is_good_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let parsed = key.end_entity_cert().and_then(ParsedCertificate::try_from);
+    parsed.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
+}
+
+fn read_all(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, String> {
+    files.iter().map(|pair| read(pair).map(Arc::new)).collect()
+}
+
+fn read(files: &CertificateFiles) -> Result<CertifiedKey, String> {
+    let told = |file: &Path, problem: String| format!("{}: {problem}", file.display());
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(&files.certificate).and_then(Iterator::collect).map_err(|e| told(&files.certificate, e.to_string()));
+    let chain = chain?;
+    if chain.is_empty() {
+        return Err(told(&files.certificate, "no certificate in it".into()));
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.private_key).map_err(|e| told(&files.private_key, e.to_string()))?;
+    CertifiedKey::from_der(chain, key, &crypto::aws_lc_rs::default_provider()).map_err(|e| told(&files.private_key, e.to_string()))
+}

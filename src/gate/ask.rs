@@ -1,0 +1,21 @@
+//! What is asked: one request's head, as it came from the wire.
+
+use http::{HeaderMap, Method, Version};
+use std::net::IpAddr;
+
+/// A request's head and the peer that sent it. Nothing in it has been changed or believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub method: &'a Method,
+    /// The request target, byte for byte.
+    pub target: &'a [u8],
+    pub version: Version,
+    /// HTTP/2's `:authority`; HTTP/1 has it in the target or not at all.
+    pub authority: Option<&'a str>,
+    pub headers: &'a HeaderMap,
+    pub peer: IpAddr,
+    /// The longest head that the listener reads, in bytes.
+    pub max_head: usize,
+    /// The listener sends everyone to https.
+    pub redirect_to_https: bool,
+}

@@ -1,0 +1,367 @@
+//! The decision itself, in the order of the contract: the request made canonical or refused, the client's address,
+//! the gateway's own pages, the route, a preflight, the credential, the rules, and then on to the app.
+
+use crate::bearer::verifier::Verifier;
+use crate::client::forwarded::{Caller, ClientIp};
+use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply};
+use crate::gate::ask::Ask;
+use crate::gate::cookies::{Kept, OwnCookies};
+use crate::gate::cors::is_preflight;
+use crate::gate::forward_auth::{self, Subject};
+use crate::gate::host::Host;
+use crate::gate::inject::Stripping;
+use crate::gate::navigation::is_navigation;
+use crate::gate::own::{MAX_BODY, OwnPage};
+use crate::gate::path::CanonicalPath;
+use crate::gate::protocol::{self, Fault};
+use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
+use crate::gate::route::{Access, OnUnauthenticated, Protected, Route, Table};
+use crate::kit::clock::Clock;
+use crate::kit::digest::TokenDigest;
+use crate::kit::entropy::Entropy;
+use crate::provider::identity::Identity;
+use crate::provider::verdict::Verdict;
+use crate::watch::metrics::{Credential, Outcome, RouteMetrics};
+use crate::watch::reason::Reason;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One whole configuration, ready to judge. A reload makes another; requests in flight keep theirs.
+pub struct Gate {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub verifier: Verifier,
+    pub table: Table,
+    pub client_ip: ClientIp,
+    pub auth_path: String,
+    pub stripping: Stripping,
+    pub cookies: OwnCookies,
+    pub pages: Pages,
+    /// For requests that no route was found for.
+    pub unrouted: Arc<RouteMetrics>,
+}
+
+/// Where a path leads.
+enum Place<'g> {
+    Own(OwnPage),
+    Route(&'g Arc<Route>),
+    Nowhere,
+}
+
+/// What stands in `Authorization`.
+enum Presented<'a> {
+    Nothing,
+    Token(&'a str),
+    /// Two fields, an empty token, or bytes that no token has.
+    Unusable,
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+/// RFC 8555, 8.3: a certificate authority asks here over plain HTTP.
+const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
+const LONGEST_REQUEST_ID: usize = 128;
+
+impl Gate {
+    pub async fn judge(&self, ask: &Ask<'_>) -> Judged {
+        let caller = self.client_ip.caller(ask.peer, ask.headers);
+        let mut notes = self.notes(ask, &caller);
+        let mut route = None;
+        let answer = match self.decide(ask, &caller, &mut notes, &mut route).await {
+            Ok(answer) => answer,
+            Err(refusal) => Answer::Reply(Box::new(self.refuse(refusal, ask, &mut notes, route))),
+        };
+        Judged { answer, notes }
+    }
+
+    /// A refusal that comes after the judgement: the upstream could not be had.
+    pub fn refuse_late(&self, reason: Reason, ask: &Ask<'_>, notes: &mut Notes, route: Option<&Arc<Route>>) -> Reply {
+        self.refuse(Refusal::of(reason), ask, notes, route)
+    }
+
+    async fn decide<'g>(
+        &'g self,
+        ask: &Ask<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+        found: &mut Option<&'g Arc<Route>>,
+    ) -> Result<Answer, Refusal> {
+        protocol::check(ask).map_err(|fault| match fault {
+            Fault::Method => Refusal::method_not_allowed(METHODS),
+            Fault::TooLarge => Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            Fault::Framing => Refusal::of(Reason::BadRequest),
+        })?;
+        let ambiguous = |()| Refusal::of(Reason::BadRequest);
+        let path = CanonicalPath::of(ask.target).map_err(|_| ambiguous(()))?;
+        notes.host = Host::of(ask, path.authority()).map_err(|_| ambiguous(()))?;
+        if ask.redirect_to_https && !path.as_str().starts_with(ACME_CHALLENGES) {
+            return self.redirect_to_https(ask, &path, notes);
+        }
+        let route = match self.locate(notes.host.as_ref(), ask.method, &path)? {
+            Place::Own(page) => return Box::pin(self.own_page(page, ask, caller, notes)).await,
+            Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
+            Place::Route(route) => route,
+        };
+        *found = Some(route);
+        notes.route = route.metrics.clone();
+        if let Some(cors) = &route.cors
+            && is_preflight(ask.method, ask.headers)
+        {
+            notes.outcome = Outcome::own_page;
+            let mut headers = own_headers(&notes.request_id);
+            headers.extend(cors.preflight(ask.headers));
+            return Ok(Answer::Reply(Box::new(Reply { status: StatusCode::NO_CONTENT, headers, body: Bytes::new() })));
+        }
+        notes.identity = self.authorise(route, ask.headers, notes).await?;
+        notes.outcome = Outcome::forwarded;
+        Ok(Answer::Forward(Box::new(self.forward(route, ask, &path, caller, notes))))
+    }
+
+    /// 308 to the same place over https; to the port of the https route there, where it is not the usual one.
+    fn redirect_to_https(&self, ask: &Ask<'_>, path: &CanonicalPath<'_>, notes: &mut Notes) -> Result<Answer, Refusal> {
+        let host = notes.host.as_ref().ok_or(Refusal::of(Reason::BadRequest))?;
+        let https = Host::parse(host.name()).ok().and_then(|name| self.table.https_port(&name, ask.method, path.as_str().as_bytes()));
+        let port = https.filter(|port| *port != 443).map(|port| format!(":{port}")).unwrap_or_default();
+        let location = format!("https://{}{port}{}{}", host.name(), path.as_str(), path.query());
+        let location = HeaderValue::from_str(&location).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        notes.outcome = Outcome::own_page;
+        let mut headers = own_headers(&notes.request_id);
+        headers.push((header::LOCATION, location));
+        Ok(Answer::Reply(Box::new(Reply { status: StatusCode::PERMANENT_REDIRECT, headers, body: Bytes::new() })))
+    }
+
+    /// Where every reading of the path leads; where they part, nobody may go.
+    fn locate(&self, host: Option<&Host>, method: &Method, path: &CanonicalPath<'_>) -> Result<Place<'_>, Refusal> {
+        let has_own_pages = self.table.has_own_pages(host);
+        let place = |reading: &[u8]| match OwnPage::at(reading, &self.auth_path) {
+            Some(page) if has_own_pages => Place::Own(page),
+            _ => self.table.find(host, method, reading).map_or(Place::Nowhere, Place::Route),
+        };
+        let first = place(path.as_str().as_bytes());
+        if !path.is_plain() && !path.readings().iter().skip(1).all(|reading| place(reading).is_same(&first)) {
+            return Err(Refusal::of(Reason::BadRequest));
+        }
+        Ok(first)
+    }
+
+    /// Credential and rules: who may pass, or nobody where the route lets everyone pass.
+    async fn authorise(&self, route: &Route, headers: &HeaderMap, notes: &mut Notes) -> Result<Option<Arc<Identity>>, Refusal> {
+        let Access::Protected(protected) = &route.access else {
+            return Ok(None);
+        };
+        let begun = Instant::now();
+        let identity = self.authenticate(protected, headers, notes).await;
+        route.metrics.judged(notes.credential, begun.elapsed());
+        match identity.map_err(Refusal::of)? {
+            Some(identity) => {
+                protected.require.check(&identity).map_err(Refusal::of)?;
+                Ok(Some(identity))
+            }
+            None => match protected.on_unauthenticated {
+                OnUnauthenticated::Pass => Ok(None),
+                OnUnauthenticated::Reject => Err(Refusal::of(Reason::LoginRequired)),
+            },
+        }
+    }
+
+    async fn authenticate(
+        &self,
+        protected: &Protected,
+        headers: &HeaderMap,
+        notes: &mut Notes,
+    ) -> Result<Option<Arc<Identity>>, Reason> {
+        let token = match presented(headers) {
+            _ if !protected.accepts_bearer => return Ok(None),
+            Presented::Nothing => return Ok(None),
+            Presented::Token(token) => Some(token),
+            Presented::Unusable => None,
+        };
+        notes.credential = Credential::bearer;
+        let token = token.ok_or(Reason::InvalidToken)?;
+        let digest = TokenDigest::of(token.as_bytes());
+        if let Some(identity) = self.verifier.recall(&protected.policy, digest) {
+            return Ok(Some(identity));
+        }
+        // Boxed: the way of a hit does not carry the room that a verification needs.
+        match Box::pin(self.verifier.verify(&protected.policy, token, digest)).await {
+            Verdict::Valid(identity) => Ok(Some(identity)),
+            Verdict::Rejected(reason) => {
+                tracing::debug!(token = %digest.short(), reason = reason.word(), "token refused");
+                Err(reason)
+            }
+            Verdict::Unavailable(cause) => Err(cause.reason()),
+        }
+    }
+
+    fn forward(&self, route: &Arc<Route>, ask: &Ask<'_>, path: &CanonicalPath<'_>, caller: &Caller, notes: &Notes) -> Forward {
+        let mut remove = self.stripping.of(ask.headers);
+        if matches!(route.access, Access::Protected(_)) && route.headers.takes_authorization() {
+            remove.push(header::AUTHORIZATION);
+        }
+        if ask.headers.contains_key(header::UPGRADE) && !protocol::is_websocket(ask) {
+            remove.push(header::UPGRADE);
+        }
+        if ask.headers.contains_key(&HTTP2_SETTINGS) {
+            remove.push(HTTP2_SETTINGS);
+        }
+        let mut set = Vec::with_capacity(12);
+        match self.cookies.kept(ask.headers) {
+            Kept::AsSent => {}
+            Kept::Instead(value) => set.push((header::COOKIE, value)),
+            Kept::Nothing => remove.push(header::COOKIE),
+        }
+        let text = |value: &str| HeaderValue::from_str(value).ok();
+        set.extend(text(&caller.chain()).map(|value| (FORWARDED_FOR, value)));
+        set.push((FORWARDED_PROTO, route.scheme.clone()));
+        set.extend(notes.host.as_ref().and_then(|host| text(host.as_str())).map(|value| (FORWARDED_HOST, value)));
+        set.extend(text(&notes.request_id).map(|value| (REQUEST_ID, value)));
+        if route.strip_prefix {
+            set.extend(text(route.prefix()).map(|value| (FORWARDED_PREFIX, value)));
+        }
+        if let Some(who) = &notes.identity {
+            set.extend_from_slice(&route.headers.headers(who));
+        }
+        let sent_as_is = path.authority().is_none() && !route.strip_prefix;
+        let target = (!sent_as_is).then(|| format!("{}{}", route.path_for_app(path.as_str()), path.query()));
+        Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(ask) }
+    }
+
+    async fn own_page(&self, page: OwnPage, ask: &Ask<'_>, caller: &Caller, notes: &mut Notes) -> Result<Answer, Refusal> {
+        if !page.knows(ask.method) {
+            return Err(Refusal::method_not_allowed(page.allow().unwrap_or(METHODS)));
+        }
+        if content_length(ask.headers) > MAX_BODY {
+            return Err(Refusal::form(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        notes.outcome = Outcome::own_page;
+        match page {
+            OwnPage::Auth => {
+                let judged = self.judge_for_proxy(ask, caller, notes, page).await;
+                let reply = judged.unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, None)));
+                Ok(Answer::Reply(Box::new(reply)))
+            }
+            OwnPage::Forward => Ok(Answer::Reply(Box::new(self.judge_for_proxy(ask, caller, notes, page).await?))),
+            // Nobody can be signed in: a callback belongs to no login, and there is nobody to tell of.
+            OwnPage::Callback => Err(Refusal::of(Reason::StateMismatch)),
+            OwnPage::Userinfo => Err(Refusal::of(Reason::LoginRequired)),
+            OwnPage::BackchannelLogout | OwnPage::FrontchannelLogout => Err(Refusal::of(Reason::BadRequest)),
+            OwnPage::Start | OwnPage::SignOut | OwnPage::SignedOut => Err(Refusal::of(Reason::NoRoute)),
+        }
+    }
+
+    /// Judges the request that another proxy asks about.
+    async fn judge_for_proxy(&self, ask: &Ask<'_>, caller: &Caller, notes: &mut Notes, page: OwnPage) -> Result<Reply, Refusal> {
+        let refused = Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) };
+        let subject = match (Subject::of(ask.headers, caller.through_trusted), page, &notes.host) {
+            (Ok(Some(subject)), _, _) => subject,
+            // Without forwarding headers nginx asks for the host that it was asked for.
+            (Ok(None), OwnPage::Auth, Some(host)) => Subject { method: Method::GET, host: host.clone(), target: "/" },
+            _ => return Err(refused),
+        };
+        let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| refused)?;
+        if path.authority().is_some() {
+            return Err(refused);
+        }
+        let route = match self.locate(Some(&subject.host), &subject.method, &path)? {
+            Place::Route(route) => route,
+            Place::Own(_) => return Err(refused),
+            Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
+        };
+        notes.route = route.metrics.clone();
+        notes.identity = self.authorise(route, ask.headers, notes).await?;
+        let is_public = matches!(route.access, Access::Public);
+        Ok(forward_auth::accepted(&notes.request_id, route, notes.identity.as_deref(), is_public))
+    }
+
+    fn refuse(&self, refusal: Refusal, ask: &Ask<'_>, notes: &mut Notes, route: Option<&Arc<Route>>) -> Reply {
+        notes.outcome = refusal.outcome();
+        notes.reason = Some(refusal.reason);
+        let realm = Some(&**notes.route.name()).filter(|name| *name != "-");
+        let wants_page = is_navigation(ask.headers);
+        let mut reply = refusal.reply(&self.pages, &Addressee { request_id: &notes.request_id, wants_page, realm });
+        if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
+            reply.headers.extend(cors.marks(ask.headers));
+        }
+        reply
+    }
+
+    fn notes(&self, ask: &Ask<'_>, caller: &Caller) -> Notes {
+        Notes {
+            request_id: self.request_id(ask.headers, caller),
+            client: caller.address,
+            host: None,
+            route: self.unrouted.clone(),
+            credential: Credential::none,
+            identity: None,
+            outcome: Outcome::bad_request,
+            reason: None,
+        }
+    }
+
+    /// A trusted peer's own, or a new one of 128 random bits.
+    fn request_id(&self, headers: &HeaderMap, caller: &Caller) -> String {
+        let given = headers.get(&REQUEST_ID).filter(|_| caller.through_trusted).and_then(|id| id.to_str().ok());
+        let is_token = |id: &str| (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.bytes().all(is_token_byte);
+        given.filter(|id| is_token(id)).map_or_else(
+            || {
+                let mut bytes = [0; 16];
+                self.entropy.fill(&mut bytes);
+                data_encoding::HEXLOWER.encode(&bytes)
+            },
+            str::to_owned,
+        )
+    }
+}
+
+impl Place<'_> {
+    fn is_same(&self, other: &Place<'_>) -> bool {
+        match (self, other) {
+            (Place::Own(one), Place::Own(two)) => one == two,
+            (Place::Route(one), Place::Route(two)) => Arc::ptr_eq(one, two),
+            (Place::Nowhere, Place::Nowhere) => true,
+            _ => false,
+        }
+    }
+}
+
+/// RFC 6750, 2.1; the scheme is case-insensitive. Another scheme is no credential of ours.
+fn presented(headers: &HeaderMap) -> Presented<'_> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Presented::Nothing,
+        (Some(value), None) => value.as_bytes(),
+        _ => return Presented::Unusable,
+    };
+    let (scheme, rest) = value.split_at(value.iter().position(|b| *b == b' ').unwrap_or(value.len()));
+    if !scheme.eq_ignore_ascii_case(b"Bearer") {
+        return Presented::Nothing;
+    }
+    match std::str::from_utf8(rest.trim_ascii()) {
+        Ok(token) if is_token68(token) => Presented::Token(token),
+        _ => Presented::Unusable,
+    }
+}
+
+/// RFC 9110, 11.2: what every token of RFC 6750 is made of.
+fn is_token68(token: &str) -> bool {
+    let body = token.trim_end_matches('=');
+    !body.is_empty() && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
+}
+
+/// RFC 9110, 5.6.2.
+fn is_token_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
+fn content_length(headers: &HeaderMap) -> usize {
+    headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

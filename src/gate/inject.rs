@@ -1,0 +1,242 @@
+//! The headers that the app sees: everything that could pass for the gateway's word is taken out of what the client
+//! sent, under every spelling that an app might fold to it, and what is known of the person is put in.
+
+use crate::gate::template::Template;
+use crate::kit::digest::Fingerprint;
+use crate::provider::identity::Identity;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Which set of identity headers an app understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Preset {
+    Standard,
+    Grafana,
+    Authelia,
+    None,
+}
+
+/// The identity headers of one route.
+#[derive(Clone, Debug)]
+pub struct Injection {
+    preset: Preset,
+    set: Vec<(HeaderName, Template)>,
+    id: Fingerprint,
+}
+
+/// The names that no client may send, on any route.
+#[derive(Clone, Debug)]
+pub struct Stripping {
+    folded: HashSet<Box<str>>,
+}
+
+/// Rendered identity headers.
+pub type Rendered = Arc<[(HeaderName, HeaderValue)]>;
+
+const FAMILIES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-auth-request-"];
+const NAMES: [&str; 14] = [
+    "forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "x-request-id", "x-webauth-user", "x-webauth-email",
+    "x-webauth-name", "x-webauth-groups", "remote-user", "remote-email", "remote-name", "remote-groups",
+];
+
+impl Preset {
+    /// The names of its headers.
+    pub fn names(self) -> [&'static str; 4] {
+        match self {
+            Preset::Standard => ["x-forwarded-user", "x-forwarded-email", "x-forwarded-preferred-username", "x-forwarded-groups"],
+            Preset::Grafana => ["x-webauth-user", "x-webauth-email", "x-webauth-name", "x-webauth-groups"],
+            Preset::Authelia => ["remote-user", "remote-email", "remote-name", "remote-groups"],
+            Preset::None => [""; 4],
+        }
+    }
+
+    /// What they say, in the order of the names; nothing where a claim is absent.
+    pub fn values(self, who: &Identity) -> [Option<String>; 4] {
+        let text = |text: &Option<Box<str>>| text.as_deref().map(encode);
+        let (email, name, username, groups) = (text(&who.email), text(&who.name), text(&who.username), encode_list(&who.groups));
+        let user = Some(encode(&who.user));
+        match self {
+            Preset::Standard => [user, email, username, groups],
+            Preset::Grafana => {
+                let verified = email.clone().filter(|_| !who.email_unverified);
+                [username.or(verified).or(user), email, name, groups]
+            }
+            Preset::Authelia => [user, email, name, groups],
+            Preset::None => [const { None }; 4],
+        }
+    }
+}
+
+impl Injection {
+    pub fn new(preset: Preset, set: Vec<(HeaderName, Template)>) -> Self {
+        let id = Fingerprint::of().part(format!("{preset:?}")).parts(set.iter().map(|rule| format!("{rule:?}"))).finish();
+        Injection { preset, set, id }
+    }
+
+    /// The names in `headers.set`.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.set.iter().map(|(name, _)| name)
+    }
+
+    pub fn preset(&self) -> Preset {
+        self.preset
+    }
+
+    /// Whether the client's own `Authorization` stays behind.
+    pub fn takes_authorization(&self) -> bool {
+        self.preset == Preset::Grafana || self.set.iter().any(|(name, _)| name == header::AUTHORIZATION)
+    }
+
+    /// The headers for a person. They are rendered once for an identity, as long as it is used with one set of
+    /// headers; with a second set each time.
+    pub fn headers(&self, who: &Identity) -> Rendered {
+        let (id, rendered) = who.rendered.get_or_init(|| (self.id, self.render(who)));
+        if *id == self.id { rendered.clone() } else { self.render(who) }
+    }
+
+    fn render(&self, who: &Identity) -> Rendered {
+        let preset = self.preset.names().into_iter().zip(self.preset.values(who)).filter_map(|(name, value)| {
+            Some((HeaderName::from_static(name), HeaderValue::from_str(&value?).ok()?))
+        });
+        // What the operator wrote comes last: it replaces a preset's header of the same name.
+        let set = self.set.iter().filter_map(|(name, template)| Some((name.clone(), template.render(who)?)));
+        preset.chain(set).collect()
+    }
+}
+
+impl Stripping {
+    /// `set`: every name in any route's `headers.set`; `Authorization` is the business of the route that sets it.
+    pub fn new<'a>(set: impl Iterator<Item = &'a HeaderName>) -> Self {
+        let set = set.filter(|name| **name != header::AUTHORIZATION).map(|name| fold(name.as_str()));
+        Stripping { folded: NAMES.iter().map(|name| Box::from(*name)).chain(set.map(Into::into)).collect() }
+    }
+
+    /// The fields of a request that are to be removed, each name once.
+    pub fn of(&self, headers: &HeaderMap) -> Vec<HeaderName> {
+        headers.keys().filter(|name| self.covers(name.as_str())).cloned().collect()
+    }
+
+    fn covers(&self, name: &str) -> bool {
+        if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return self.covers_folded(name); // header names are lower case already
+        }
+        self.covers_folded(&fold(name))
+    }
+
+    fn covers_folded(&self, name: &str) -> bool {
+        FAMILIES.iter().any(|family| name.starts_with(family)) || self.folded.contains(name)
+    }
+}
+
+/// Lower case, and every other character than a letter or digit as `-`: what CGI, WSGI and their kin make equal.
+fn fold(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+}
+
+/// A text as a header value: what may not stand there, `%` itself, and blanks at the ends, are percent-encoded from UTF-8.
+pub fn encode(text: &str) -> String {
+    encode_but(text, |_| false)
+}
+
+/// A list joined with commas, commas inside of an item encoded; nothing for an empty list.
+pub fn encode_list(texts: &[Box<str>]) -> Option<String> {
+    let encoded: Vec<String> = texts.iter().map(|text| encode_but(text, |b| b == b',')).collect();
+    (!encoded.is_empty()).then(|| encoded.join(","))
+}
+
+fn encode_but(text: &str, also: impl Fn(u8) -> bool) -> String {
+    let last = text.len().saturating_sub(1);
+    let mut out = String::with_capacity(text.len());
+    for (i, b) in text.bytes().enumerate() {
+        let inner_blank = b == b' ' && i != 0 && i != last;
+        if (b.is_ascii_graphic() || inner_blank) && b != b'%' && !also(b) {
+            out.push(char::from(b));
+        } else {
+            let _ = write!(out, "%{b:02X}"); // writing into a string cannot fail
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::provider::claims::ClaimPath;
+    use crate::provider::fake::{NOW, key_set, settings, token};
+    use crate::provider::jwt::Unverified;
+    use serde_json::{Value, json};
+
+    /// Alice, with these changes to her claims.
+    pub(crate) fn an_identity(changes: Value, kept: &[&str]) -> Identity {
+        let mut settings = settings("https://id.test");
+        settings.kept = kept.iter().map(|path| ClaimPath::new(*path)).collect();
+        let (token, keys) = (token(changes), key_set(&["rs"], None));
+        let now = crate::kit::clock::Timestamp::from_seconds(NOW);
+        let verified = Unverified::read(&token).unwrap().verify_bearer(&keys, &settings, now).unwrap();
+        Identity::of_token(&verified, &settings).unwrap()
+    }
+
+    fn rendered(preset: Preset, changes: Value) -> Vec<String> {
+        let injection = Injection::new(preset, Vec::new());
+        injection.headers(&an_identity(changes, &[])).iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn presets_say_what_is_known_and_no_more() {
+        assert_eq!(
+            rendered(Preset::Standard, json!({})),
+            ["x-forwarded-user: alice-1", "x-forwarded-email: alice@corp.test", "x-forwarded-preferred-username: alice", "x-forwarded-groups: dev,ops"]
+        );
+        let bare = json!({"email": null, "name": "", "preferred_username": null, "groups": []});
+        assert_eq!(rendered(Preset::Standard, bare.clone()), ["x-forwarded-user: alice-1"]);
+        assert_eq!(rendered(Preset::Authelia, bare.clone()), ["remote-user: alice-1"]);
+        assert_eq!(rendered(Preset::Grafana, bare), ["x-webauth-user: alice-1"]);
+        assert_eq!(rendered(Preset::None, json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn grafana_falls_back_to_a_verified_address() {
+        let first = |changes| rendered(Preset::Grafana, changes).remove(0);
+        assert_eq!(first(json!({})), "x-webauth-user: alice");
+        assert_eq!(first(json!({"preferred_username": null})), "x-webauth-user: alice@corp.test");
+        assert_eq!(first(json!({"preferred_username": null, "email_verified": false})), "x-webauth-user: alice-1");
+    }
+
+    #[test]
+    fn an_identity_with_two_sets_of_headers_gets_each() {
+        let who = an_identity(json!({}), &[]);
+        let (standard, authelia) = (Injection::new(Preset::Standard, vec![]), Injection::new(Preset::Authelia, vec![]));
+        for _ in 0..2 {
+            assert_eq!(standard.headers(&who)[0].0, "x-forwarded-user");
+            assert_eq!(authelia.headers(&who)[0].0, "remote-user");
+        }
+    }
+
+    #[test]
+    fn values_are_encoded_never_split() {
+        for (text, expected) in [
+            ("plain text", "plain text"), ("a\r\nX-Evil: 1", "a%0D%0AX-Evil: 1"), ("\0\x7f", "%00%7F"), ("ä", "%C3%A4"), (" a ", "%20a%20"),
+            ("100%", "100%25"), ("a\tb", "a%09b"), (" ", "%20"), ("陳", "%E9%99%B3"),
+        ] {
+            assert_eq!(encode(text), expected);
+        }
+        assert_eq!(encode_list(&["a,b".into(), "c".into()]).as_deref(), Some("a%2Cb,c"));
+    }
+
+    #[test]
+    fn every_spelling_of_a_protected_name_is_removed() {
+        let stripping = Stripping::new([HeaderName::from_static("x-team"), header::AUTHORIZATION].iter());
+        for name in [
+            "x-forwarded-user", "x_forwarded_user", "x.forwarded-user", "x-forwarded-anything", "forwarded", "x-real-ip", "x_real_ip", "remote_user", "remote-groups",
+            "x-webauth-user", "x-auth-request-email", "x-original-url", "x-rewrite-url", "x-team", "x_team", "x!team",
+            "cf-connecting-ip", "true-client-ip", "x-client-ip", "x-request-id",
+        ] {
+            assert!(stripping.covers(name), "{name}");
+        }
+        for name in ["authorization", "accept", "x-forwarded", "x-teams", "user", "remote"] {
+            assert!(!stripping.covers(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The path that is judged is the path that is sent. Apps read paths in different ways: they decode once or twice,
+//! take `\` for `/`, merge slashes, resolve dot segments, cut `;parameters`. Nothing is rewritten here; instead the path
+//! is read in every one of these ways, and the caller refuses it where the readings lead to different places.
+
+use std::borrow::Cow;
+
+/// A request target that passed the check. Its bytes are the client's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CanonicalPath<'a> {
+    path: &'a str,
+    /// From the question mark on; empty where there is none.
+    query: &'a str,
+    authority: Option<&'a str>,
+}
+
+/// A target that no two readers need agree on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ambiguous;
+
+impl<'a> CanonicalPath<'a> {
+    /// Takes a target in origin form, or in absolute form (RFC 9112, 3.2).
+    pub fn of(target: &'a [u8]) -> Result<Self, Ambiguous> {
+        let target = std::str::from_utf8(target).map_err(|_| Ambiguous)?;
+        let (authority, rest) = split_origin(target)?;
+        let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+        let path = if path.is_empty() && authority.is_some() { "/" } else { path };
+        let good_in_path = |b: u8| b.is_ascii_graphic() && b != b'\\' && b != b'#';
+        let good_in_query = |b: u8| b > b' ' && b != 0x7f && b != b'#';
+        if !path.starts_with('/') || !path.bytes().all(good_in_path) || !query.bytes().all(good_in_query) {
+            return Err(Ambiguous);
+        }
+        check_escapes(path.as_bytes(), Invalid::Refused)?;
+        check_escapes(&decode(path.as_bytes()), Invalid::Literal)?;
+        Ok(CanonicalPath { path, query, authority })
+    }
+
+    pub fn as_str(&self) -> &'a str {
+        self.path
+    }
+
+    /// The query with its question mark, or nothing.
+    pub fn query(&self) -> &'a str {
+        self.query
+    }
+
+    /// The authority of an absolute-form target.
+    pub fn authority(&self) -> Option<&'a str> {
+        self.authority
+    }
+
+    /// Nothing in it that any reader changes: there is one reading.
+    pub fn is_plain(&self) -> bool {
+        is_plain(self.path)
+    }
+
+    /// Every way in which an app might read the path, each once; the path as it was sent comes first.
+    pub fn readings(&self) -> Vec<Cow<'a, [u8]>> {
+        let raw = self.path.as_bytes();
+        let mut readings = vec![Cow::Borrowed(raw)];
+        if is_plain(self.path) {
+            return readings;
+        }
+        let once = decode(raw);
+        let twice = decode(&once);
+        add(&mut readings, once);
+        add(&mut readings, twice);
+        for read in [backslashes_as_slashes, without_parameters, merged_slashes, without_dots] {
+            for i in 0..readings.len() {
+                if let Some(reading) = readings.get(i).map(|r| read(r)) {
+                    add(&mut readings, reading);
+                }
+            }
+        }
+        readings
+    }
+}
+
+/// `http://host/path` into `host` and `/path`.
+fn split_origin(target: &str) -> Result<(Option<&str>, &str), Ambiguous> {
+    if target.starts_with('/') {
+        return Ok((None, target));
+    }
+    let (scheme, rest) = target.split_once("://").ok_or(Ambiguous)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(Ambiguous);
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    Ok((Some(authority), path))
+}
+
+/// Nothing in it that any reader changes.
+fn is_plain(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    !bytes.iter().any(|b| matches!(b, b'%' | b';')) && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."))
+}
+
+fn add<'a>(readings: &mut Vec<Cow<'a, [u8]>>, reading: Vec<u8>) {
+    if !readings.iter().any(|known| **known == *reading) {
+        readings.push(Cow::Owned(reading));
+    }
+}
+
+/// What an invalid escape means: what the client wrote is refused, what only shows after a first decoding is literal.
+#[derive(PartialEq)]
+enum Invalid {
+    Refused,
+    Literal,
+}
+
+/// No `%00`, no overlong UTF-8 (`%c0%af` is a slash to a careless decoder), no broken escape.
+fn check_escapes(path: &[u8], invalid: Invalid) -> Result<(), Ambiguous> {
+    let mut rest = path;
+    let mut lead = None;
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        if *first != b'%' {
+            lead = None;
+            continue;
+        }
+        let Some(byte) = escape(tail) else {
+            match invalid {
+                Invalid::Refused => return Err(Ambiguous),
+                Invalid::Literal => continue,
+            }
+        };
+        rest = tail.get(2..).unwrap_or_default();
+        let overlong = matches!(byte, 0xc0 | 0xc1)
+            || matches!((lead, byte), (Some(0xe0), 0x80..=0x9f) | (Some(0xf0), 0x80..=0x8f));
+        if byte == 0 || overlong {
+            return Err(Ambiguous);
+        }
+        lead = Some(byte);
+    }
+    Ok(())
+}
+
+fn escape(digits: &[u8]) -> Option<u8> {
+    let digit = |b: &u8| char::from(*b).to_digit(16);
+    let (high, low) = (digits.first().and_then(digit)?, digits.get(1).and_then(digit)?);
+    u8::try_from(high * 16 + low).ok()
+}
+
+fn decode(path: &[u8]) -> Vec<u8> {
+    percent_encoding::percent_decode(path).collect()
+}
+
+fn backslashes_as_slashes(path: &[u8]) -> Vec<u8> {
+    path.iter().map(|b| if *b == b'\\' { b'/' } else { *b }).collect()
+}
+
+/// `/a;x=1/b;y` is `/a/b`.
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let mut cut = false;
+    let keep = |b: &u8| {
+        cut = *b == b';' || (cut && *b != b'/');
+        !cut
+    };
+    path.iter().copied().filter(keep).collect()
+}
+
+fn merged_slashes(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    for b in path {
+        if *b != b'/' || out.last() != Some(&b'/') {
+            out.push(*b);
+        }
+    }
+    out
+}
+
+/// RFC 3986, 5.2.4.
+fn without_dots(path: &[u8]) -> Vec<u8> {
+    let mut out: Vec<&[u8]> = Vec::new();
+    let mut segments = path.split(|b| *b == b'/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            b"." => {}
+            b".." => drop(out.pop()),
+            segment => {
+                out.push(segment);
+                continue;
+            }
+        }
+        if last {
+            out.push(b"");
+        }
+    }
+    let mut joined = Vec::with_capacity(path.len());
+    for segment in out {
+        joined.push(b'/');
+        joined.extend_from_slice(segment);
+    }
+    if joined.is_empty() { vec![b'/'] } else { joined }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(path: &str, expected: &[&str]) {
+        let canonical = CanonicalPath::of(path.as_bytes()).unwrap();
+        let mut readings: Vec<String> = canonical.readings().iter().map(|r| String::from_utf8_lossy(r).into_owned()).collect();
+        assert_eq!(readings[0], path);
+        readings.sort();
+        let mut expected: Vec<&str> = expected.to_vec();
+        expected.push(path);
+        expected.sort();
+        expected.dedup();
+        assert_eq!(readings, expected);
+    }
+
+    #[test]
+    fn a_path_is_read_in_every_way() {
+        check("/", &[]);
+        check("/a-._~!$&'()*+,=:@b", &[]);
+        check("/.hidden", &[]);
+        check("/a/../b", &["/b"]);
+        check("/a//b/", &["/a/b/"]);
+        check("/a/./", &["/a/"]);
+        check("/a/..", &["/"]);
+        check("/../..", &["/"]);
+        check("/a%2fb", &["/a/b"]);
+        check("/%61", &["/a"]);
+        check("/a%5cb", &["/a\\b", "/a/b"]);
+        check("/%2e%2e/b", &["/../b", "/b"]);
+        check("/%252e%252e/b", &["/%2e%2e/b", "/../b", "/b"]);
+        check("/p/..;x/a", &["/p/../a", "/a"]);
+        check("/a;v=1/b", &["/a/b"]);
+        check("/a%3bv/b", &["/a;v/b", "/a/b"]);
+        check("/%2525", &["/%25", "/%"]);
+    }
+
+    #[test]
+    fn what_nobody_need_agree_on_is_refused() {
+        for bad in [
+            &b"admin"[..], b"", b"*", b"?q", b"/a\\b", b"/a#b", b"/a?b#c", b"/a b", b"/\0", b"/\x7f", b"/\xc3\xa4", b"/%", b"/%2", b"/%zz",
+            b"/%00", b"/%2500", b"/%c0%af", b"/%C1%81", b"/%e0%80%af", b"/%f0%80%80%af", b"/%25c0%25af", b"ftp://h/a", b"//h\\a", b"http:/h/a",
+        ] {
+            assert_eq!(CanonicalPath::of(bad), Err(Ambiguous), "{:?}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn the_absolute_form_is_taken_apart() {
+        let check = |target: &str, authority: Option<&str>, path: &str, query: &str| {
+            let canonical = CanonicalPath::of(target.as_bytes()).unwrap();
+            assert_eq!((canonical.authority(), canonical.as_str(), canonical.query()), (authority, path, query));
+        };
+        check("http://h:1/a?b=/c", Some("h:1"), "/a", "?b=/c");
+        check("HTTPS://h", Some("h"), "/", "");
+        check("http://h?x", Some("h"), "/", "?x");
+        check("//h/a", None, "//h/a", "");
+        check("/a?q=\\&r=%zz", None, "/a", "?q=\\&r=%zz");
+    }
+
+    proptest! {
+        /// What is judged is what was sent, and no reading invents a path that does not begin with a slash.
+        #[test]
+        fn readings_keep_the_bytes_and_the_slash(path in "/([a-z./;%\\\\]|%2[ef5]|%5c|%25){0,40}") {
+            if let Ok(canonical) = CanonicalPath::of(path.as_bytes()) {
+                let readings = canonical.readings();
+                prop_assert_eq!(&*readings[0], path.as_bytes());
+                prop_assert!(readings.iter().all(|r| r.first() == Some(&b'/')));
+                prop_assert!(readings.len() <= 48);
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a request's head must not be, whatever it asks for (RFC 9110, RFC 9112): two readers would take it
+//! for two different requests.
+
+use crate::gate::ask::Ask;
+use http::{HeaderMap, Method, Version, header};
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// CONNECT and TRACE.
+    Method,
+    /// More bytes or more fields than a head may have.
+    TooLarge,
+    /// Two readers would disagree on where the body ends.
+    Framing,
+}
+
+const MAX_FIELDS: usize = 128;
+
+pub fn check(ask: &Ask<'_>) -> Result<(), Fault> {
+    if matches!(*ask.method, Method::CONNECT | Method::TRACE) {
+        return Err(Fault::Method);
+    }
+    let line = ask.method.as_str().len() + ask.target.len() + " HTTP/1.1\r\n\r\n".len() + 1;
+    let fields: usize = ask.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    if ask.headers.len() > MAX_FIELDS || line + fields > ask.max_head {
+        return Err(Fault::TooLarge);
+    }
+    check_framing(ask.headers, ask.version)
+}
+
+fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Fault> {
+    let lengths = headers.get_all(header::CONTENT_LENGTH);
+    let mut lengths = lengths.iter();
+    let (length, second) = (lengths.next(), lengths.next());
+    let digits = |v: &http::HeaderValue| !v.is_empty() && v.as_bytes().iter().all(u8::is_ascii_digit);
+    if second.is_some() || length.is_some_and(|v| !digits(v)) {
+        return Err(Fault::Framing);
+    }
+    let mut encodings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if length.is_none() && version == Version::HTTP_11 => {
+            if only.as_bytes().eq_ignore_ascii_case(b"chunked") { Ok(()) } else { Err(Fault::Framing) }
+        }
+        _ => Err(Fault::Framing),
+    }
+}
+
+/// A field's values as one list, for headers whose several fields mean the same as one with commas.
+pub fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name);
+    values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(token))
+}
+
+/// A WebSocket's opening handshake (RFC 6455, 4.1): the only upgrade that is passed on.
+pub fn is_websocket(ask: &Ask<'_>) -> bool {
+    let mut upgrades = ask.headers.get_all(header::UPGRADE).iter();
+    let only = matches!((upgrades.next(), upgrades.next()), (Some(v), None) if v.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    only && ask.version == Version::HTTP_11 && *ask.method == Method::GET && has_token(ask.headers, header::CONNECTION, "upgrade")
+}
+
+/// Silence is in the nature of what is asked for: a WebSocket, an event stream, gRPC.
+pub fn is_stream(ask: &Ask<'_>) -> bool {
+    let value = |name| ask.headers.get(name).map_or(&b""[..], |v: &http::HeaderValue| v.as_bytes());
+    is_websocket(ask)
+        || value(header::CONTENT_TYPE).to_ascii_lowercase().starts_with(b"application/grpc")
+        || value(header::ACCEPT).to_ascii_lowercase().windows(17).any(|w| w == b"text/event-stream")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    fn check_one(version: Version, fields: &[(&'static str, &str)], good: bool) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        assert_eq!(check_framing(&headers, version).is_ok(), good, "{fields:?}");
+    }
+
+    #[test]
+    fn a_body_ends_in_one_place() {
+        const CL: &str = "content-length";
+        const TE: &str = "transfer-encoding";
+        check_one(Version::HTTP_11, &[], true);
+        check_one(Version::HTTP_11, &[(CL, "5")], true);
+        check_one(Version::HTTP_11, &[(TE, "chunked")], true);
+        check_one(Version::HTTP_11, &[(TE, "Chunked")], true);
+        for bad in [
+            &[(CL, "5"), (CL, "5")][..], &[(CL, "5,5")], &[(CL, "+5")], &[(CL, "")], &[(CL, "5"), (TE, "chunked")], &[(TE, "gzip, chunked")],
+            &[(TE, "chunked"), (TE, "chunked")], &[(TE, "xchunked")], &[(TE, "identity")],
+        ] {
+            check_one(Version::HTTP_11, bad, false);
+        }
+        check_one(Version::HTTP_10, &[(TE, "chunked")], false);
+    }
+}

@@ -1,0 +1,232 @@
+//! The one table from reasons to replies: status, challenge, and the words for people and programs (RFC 9457,
+//! RFC 6750). Nothing of the request is repeated in them but the request's id.
+
+use crate::gate::answer::Reply;
+use crate::watch::metrics::Outcome;
+use crate::watch::reason::Reason;
+use askama::Template;
+use aws_lc_rs::digest::{SHA256, digest};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: StatusCode,
+    pub reason: Reason,
+    /// The methods that would do, for 405.
+    pub allow: Option<&'static str>,
+}
+
+/// What a reply is addressed to.
+pub struct Addressee<'a> {
+    pub request_id: &'a str,
+    /// A person's browser gets a page, a program problem JSON.
+    pub wants_page: bool,
+    /// The route's name, where there is a route.
+    pub realm: Option<&'a str>,
+}
+
+/// The pages' look, and the policy that lets a browser use nothing else.
+pub struct Pages {
+    policy: HeaderValue,
+}
+
+pub const REASON: HeaderName = HeaderName::from_static("x-doorward-reason");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const CSS: &str = include_str!("../../templates/page.css");
+/// How long a client should wait for a provider that is away.
+const RETRY_UNAVAILABLE: &str = "5";
+
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    css: &'static str,
+    status: u16,
+    title: &'a str,
+    detail: &'a str,
+    next: &'a str,
+    reason: &'a str,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    reason: &'a str,
+    request_id: &'a str,
+}
+
+/// A title, what happened, and what a person can do next.
+type Words = (&'static str, &'static str, &'static str);
+
+impl Refusal {
+    pub const fn of(reason: Reason) -> Refusal {
+        let status = match reason {
+            Reason::LoginRequired | Reason::InvalidToken | Reason::UnknownToken | Reason::TokenExpired | Reason::WrongAudience => {
+                StatusCode::UNAUTHORIZED
+            }
+            Reason::InsufficientScope | Reason::Forbidden => StatusCode::FORBIDDEN,
+            Reason::ProviderUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::BadRequest | Reason::StateMismatch => StatusCode::BAD_REQUEST,
+            Reason::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
+            Reason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Reason::NoRoute => StatusCode::NOT_FOUND,
+        };
+        Refusal { status, reason, allow: None }
+    }
+
+    /// A request that is refused for its form, under another status than 400.
+    pub const fn form(status: StatusCode) -> Refusal {
+        Refusal { status, reason: Reason::BadRequest, allow: None }
+    }
+
+    pub const fn method_not_allowed(allow: &'static str) -> Refusal {
+        Refusal { status: StatusCode::METHOD_NOT_ALLOWED, reason: Reason::BadRequest, allow: Some(allow) }
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        match self.reason {
+            Reason::LoginRequired | Reason::InvalidToken | Reason::UnknownToken | Reason::TokenExpired | Reason::WrongAudience => {
+                Outcome::unauthorized
+            }
+            Reason::InsufficientScope | Reason::Forbidden => Outcome::forbidden,
+            Reason::ProviderUnavailable => Outcome::unavailable,
+            Reason::BadRequest | Reason::StateMismatch => Outcome::bad_request,
+            Reason::UpstreamUnreachable | Reason::UpstreamTimeout => Outcome::upstream_error,
+            Reason::NoRoute => Outcome::no_route,
+        }
+    }
+
+    pub fn reply(&self, pages: &Pages, to: &Addressee<'_>) -> Reply {
+        let mut headers = own_headers(to.request_id);
+        headers.push((REASON, HeaderValue::from_static(self.reason.word())));
+        headers.extend(self.challenge(to.realm).map(|value| (header::WWW_AUTHENTICATE, value)));
+        headers.extend(self.allow.map(|methods| (header::ALLOW, HeaderValue::from_static(methods))));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.push((header::RETRY_AFTER, HeaderValue::from_static(RETRY_UNAVAILABLE)));
+        }
+        let body = if to.wants_page { self.page(pages, to, &mut headers) } else { self.problem(to, &mut headers) };
+        Reply { status: self.status, headers, body: body.into() }
+    }
+
+    /// RFC 6750, 3. The names of routes are such as can stand in quotes.
+    fn challenge(&self, realm: Option<&str>) -> Option<HeaderValue> {
+        let error = match self.reason {
+            Reason::LoginRequired => "",
+            Reason::InsufficientScope => ", error=\"insufficient_scope\"",
+            _ if self.status == StatusCode::UNAUTHORIZED => ", error=\"invalid_token\"",
+            _ => return None,
+        };
+        HeaderValue::from_str(&format!("Bearer realm=\"{}\"{error}", realm.unwrap_or("-"))).ok()
+    }
+
+    fn page(&self, pages: &Pages, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
+        let (title, detail, next) = self.words();
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")));
+        headers.push((header::CONTENT_SECURITY_POLICY, pages.policy.clone()));
+        headers.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
+        headers.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+        let status = self.status.as_u16();
+        let page = Page { css: CSS, status, title, detail, next, reason: self.reason.word(), request_id: to.request_id };
+        // Rendering these fields cannot fail; an empty page would still have the right status.
+        page.render().unwrap_or_default().into_bytes()
+    }
+
+    fn problem(&self, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
+        let (title, detail, _) = self.words();
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        let problem = Problem {
+            r#type: "about:blank",
+            title,
+            status: self.status.as_u16(),
+            detail,
+            reason: self.reason.word(),
+            request_id: to.request_id,
+        };
+        serde_json::to_vec(&problem).unwrap_or_default()
+    }
+
+    fn words(&self) -> Words {
+        match self.status {
+            StatusCode::METHOD_NOT_ALLOWED => return ("Method not allowed", "This address does not know the method of the request.", ""),
+            StatusCode::PAYLOAD_TOO_LARGE => return ("Request too large", "The body of the request is larger than this address reads.", ""),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                return ("Request head too large", "The head of the request is larger than is read here.", "Clearing the cookies of this site may help.");
+            }
+            _ => {}
+        }
+        match self.reason {
+            Reason::LoginRequired => ("Sign-in required", "This address needs a credential, and the request had none that counts here.", "Sign in, or send a bearer token."),
+            Reason::InvalidToken => ("Token not accepted", "The bearer token is not valid here.", "Get a new token from your identity provider."),
+            Reason::UnknownToken => ("Token not known", "Nobody vouches for this bearer token.", "Get a new token from your identity provider."),
+            Reason::TokenExpired => ("Token expired", "The bearer token was good once; its time is over.", "Get a new token from your identity provider."),
+            Reason::WrongAudience => ("Token for another service", "The bearer token was made for another audience.", "Ask your identity provider for a token for this service."),
+            Reason::InsufficientScope => ("Scope missing", "The token is good, but lacks a scope that this address needs.", "Ask for a token with more scopes."),
+            Reason::Forbidden => ("No access", "You are known here, but this address is not open to you.", "If you need access, ask the people who run this service and name the request below."),
+            Reason::ProviderUnavailable => ("Identity provider unavailable", "Your credential cannot be checked right now, because the identity provider does not answer.", "Nothing is wrong with it. Try again in a moment."),
+            Reason::BadRequest => ("Bad request", "The request can be read in more than one way, or not at all.", "Check the address."),
+            Reason::StateMismatch => ("Sign-in not recognised", "This answer to a sign-in does not belong to one that was begun in this browser, or it was used before.", "Go back to the page that you wanted and try again."),
+            Reason::UpstreamUnreachable => ("Service not reachable", "The service behind this address does not answer.", "Try again in a moment."),
+            Reason::UpstreamTimeout => ("Service too slow", "The service behind this address did not answer in time.", "Try again in a moment."),
+            Reason::NoRoute => ("Nothing here", "No service is known under this address.", "Check the address."),
+        }
+    }
+}
+
+impl Default for Pages {
+    fn default() -> Self {
+        let hash = data_encoding::BASE64.encode(digest(&SHA256, CSS.as_bytes()).as_ref());
+        let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'");
+        // Base64 and plain text: nothing in it that a header's value may not hold.
+        Pages { policy: HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")) }
+    }
+}
+
+/// What every answer of the gateway's own carries.
+pub fn own_headers(request_id: &str) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = vec![(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    headers.extend(HeaderValue::from_str(request_id).ok().map(|id| (REQUEST_ID, id)));
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(reason: Reason, wants_page: bool) -> (Reply, String) {
+        let to = Addressee { request_id: "r-1", wants_page, realm: Some("main") };
+        let reply = Refusal::of(reason).reply(&Pages::default(), &to);
+        let body = String::from_utf8(reply.body.to_vec()).unwrap();
+        (reply, body)
+    }
+
+    fn header(reply: &Reply, name: &str) -> Option<String> {
+        reply.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap().to_string())
+    }
+
+    #[test]
+    fn a_program_gets_problem_json() {
+        let (told, body) = reply(Reason::TokenExpired, false);
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((body["status"].as_u64(), body["reason"].as_str(), body["request_id"].as_str()), (Some(401), Some("token_expired"), Some("r-1")));
+        assert_eq!(header(&told, "www-authenticate").as_deref(), Some("Bearer realm=\"main\", error=\"invalid_token\""));
+        assert_eq!(header(&told, "cache-control").as_deref(), Some("no-store"));
+        assert_eq!(header(&reply(Reason::LoginRequired, false).0, "www-authenticate").as_deref(), Some("Bearer realm=\"main\""));
+        assert_eq!(header(&reply(Reason::InsufficientScope, false).0, "www-authenticate").as_deref(), Some("Bearer realm=\"main\", error=\"insufficient_scope\""));
+        assert_eq!(header(&reply(Reason::Forbidden, false).0, "www-authenticate"), None);
+        assert_eq!(header(&reply(Reason::ProviderUnavailable, false).0, "retry-after").as_deref(), Some("5"));
+    }
+
+    #[test]
+    fn a_person_gets_a_page_without_scripts() {
+        let (told, body) = reply(Reason::Forbidden, true);
+        assert!(body.contains("<h1>No access</h1>") && body.contains("r-1") && !body.contains("<script"));
+        let policy = header(&told, "content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"));
+    }
+}

@@ -1,0 +1,243 @@
+//! Which route a request belongs to. The most specific wins, wherever it stands in the file: an exact host before a
+//! wildcard, a longer wildcard before a shorter, then bare paths; within a host `exact` before prefixes, the longest
+//! prefix by whole segments, a route with methods before one without.
+
+use crate::bearer::verifier::Policy;
+use crate::gate::cors::Cors;
+use crate::gate::host::Host;
+use crate::gate::inject::Injection;
+use crate::gate::rules::Rules;
+use crate::watch::metrics::RouteMetrics;
+use http::{HeaderValue, Method};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One route, ready to judge and to forward.
+pub struct Route {
+    /// Its place in the configuration; what finds its upstreams.
+    pub index: usize,
+    pub name: Arc<str>,
+    pub place: Place,
+    pub access: Access,
+    pub headers: Injection,
+    pub cors: Option<Cors>,
+    pub strip_prefix: bool,
+    /// `http` or `https`, as the client sees it.
+    pub scheme: HeaderValue,
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// One route, as the configuration has it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub name: Arc<str>,
+    pub place: Place,
+    pub https: bool,
+    pub access: AccessSettings,
+    pub headers: Injection,
+    pub cors: Option<Cors>,
+    pub strip_prefix: bool,
+    /// The base name of its session cookie.
+    pub cookie: String,
+}
+
+#[derive(Clone, Debug)]
+pub enum AccessSettings {
+    Public,
+    Protected(ProtectedSettings),
+}
+
+#[derive(Clone, Debug)]
+pub struct ProtectedSettings {
+    /// The providers whose tokens are accepted.
+    pub bearer: Vec<Arc<str>>,
+    pub accepts_bearer: bool,
+    pub on_unauthenticated: OnUnauthenticated,
+    pub require: Rules,
+}
+
+/// `from`, `match` and `methods`: where a route stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub hosts: Hosts,
+    /// The port of `from`, or its scheme's own. `None` for bare paths.
+    pub port: Option<u16>,
+    /// As written; `/` at the least.
+    pub path: String,
+    pub exact: bool,
+    /// None = any.
+    pub methods: Vec<Method>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Hosts {
+    One(String),
+    /// What follows the `*`, with its dot: `.example.com`.
+    Below(String),
+    Any,
+}
+
+pub enum Access {
+    Public,
+    Protected(Box<Protected>),
+}
+
+pub struct Protected {
+    pub accepts_bearer: bool,
+    pub policy: Policy,
+    pub on_unauthenticated: OnUnauthenticated,
+    pub require: Rules,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnauthenticated {
+    Reject,
+    Pass,
+}
+
+/// All routes, ordered by how specific they are.
+pub struct Table {
+    routes: Vec<Arc<Route>>,
+    one: HashMap<String, Vec<Group>>,
+    /// Longest first.
+    below: Vec<(String, Vec<Group>)>,
+    any: Vec<Group>,
+}
+
+/// Routes that differ in nothing but the port.
+struct Group {
+    path: String,
+    exact: bool,
+    methods: Vec<Method>,
+    members: Vec<(Option<u16>, Arc<Route>)>,
+}
+
+impl Table {
+    pub fn new(routes: Vec<Arc<Route>>) -> Table {
+        let mut table = Table { routes, one: HashMap::new(), below: Vec::new(), any: Vec::new() };
+        for route in table.routes.clone() {
+            let groups = match &route.place.hosts {
+                Hosts::One(name) => table.one.entry(name.clone()).or_default(),
+                Hosts::Any => &mut table.any,
+                Hosts::Below(suffix) => {
+                    let known = table.below.iter().position(|(s, _)| s == suffix);
+                    let at = known.unwrap_or_else(|| {
+                        table.below.push((suffix.clone(), Vec::new()));
+                        table.below.len() - 1
+                    });
+                    match table.below.get_mut(at) {
+                        Some((_, groups)) => groups,
+                        None => continue, // it was pushed just above
+                    }
+                }
+            };
+            place(groups, route);
+        }
+        table.below.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        let below = table.below.iter_mut().map(|(_, groups)| groups);
+        for groups in table.one.values_mut().chain(below).chain([&mut table.any]) {
+            groups.sort_by_key(Group::rank);
+        }
+        table
+    }
+
+    /// The route for one reading of a path; `None` also where only the port is wrong.
+    pub fn find(&self, host: Option<&Host>, method: &Method, path: &[u8]) -> Option<&Arc<Route>> {
+        let port = host.and_then(Host::port);
+        let group = self.groups(host).find_map(|groups| groups.iter().find(|group| group.covers(method, path)))?;
+        match group.members.as_slice() {
+            [(_, only)] => Some(only),
+            several => several.iter().find(|(own, route)| *own == port.or(default_port(&route.scheme))).map(|(_, route)| route),
+        }
+    }
+
+    /// The port under which https serves a path of this host, whatever port the request named.
+    pub fn https_port(&self, host: &Host, method: &Method, path: &[u8]) -> Option<u16> {
+        let mut groups = self.groups(Some(host)).flatten().filter(|group| group.covers(method, path));
+        groups.find_map(|group| group.members.iter().find(|(_, route)| route.scheme == "https")?.0)
+    }
+
+    /// Whether the gateway's own pages stand on this host: some route of it is protected.
+    pub fn has_own_pages(&self, host: Option<&Host>) -> bool {
+        self.groups(host).flatten().flat_map(|group| &group.members).any(|(_, route)| matches!(route.access, Access::Protected(_)))
+    }
+
+    /// The groups of every pattern that covers the host, the most specific pattern first.
+    fn groups(&self, host: Option<&Host>) -> impl Iterator<Item = &Vec<Group>> {
+        let name = host.map(Host::name).unwrap_or_default();
+        let below = self.below.iter().filter(move |(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix.as_str()));
+        self.one.get(name).into_iter().chain(below.map(|(_, groups)| groups)).chain([&self.any])
+    }
+}
+
+fn place(groups: &mut Vec<Group>, route: Arc<Route>) {
+    let Place { port, path, exact, methods, .. } = &route.place;
+    let path = if *exact { path.as_str() } else { path.trim_end_matches('/') };
+    let member = (*port, route.clone());
+    match groups.iter_mut().find(|g| g.path == path && g.exact == *exact && g.methods == *methods) {
+        Some(group) => group.members.push(member),
+        None => groups.push(Group { path: path.into(), exact: *exact, methods: methods.clone(), members: vec![member] }),
+    }
+}
+
+fn default_port(scheme: &HeaderValue) -> Option<u16> {
+    Some(if scheme == "https" { 443 } else { 80 })
+}
+
+impl Group {
+    /// What sorts the more specific first.
+    fn rank(&self) -> (bool, std::cmp::Reverse<usize>, bool) {
+        (!self.exact, std::cmp::Reverse(self.path.len()), self.methods.is_empty())
+    }
+
+    fn covers(&self, method: &Method, path: &[u8]) -> bool {
+        let here = match path.strip_prefix(self.path.as_bytes()) {
+            Some(rest) => rest.is_empty() || (!self.exact && rest.starts_with(b"/")),
+            None => false,
+        };
+        here && (self.methods.is_empty() || self.methods.contains(method))
+    }
+}
+
+impl Route {
+    /// `policy`: whose tokens count here.
+    pub fn new(index: usize, settings: Settings, policy: impl FnOnce(&[Arc<str>]) -> Policy, metrics: RouteMetrics) -> Route {
+        let access = match settings.access {
+            AccessSettings::Public => Access::Public,
+            AccessSettings::Protected(p) => Access::Protected(Box::new(Protected {
+                accepts_bearer: p.accepts_bearer,
+                policy: policy(&p.bearer),
+                on_unauthenticated: p.on_unauthenticated,
+                require: p.require,
+            })),
+        };
+        Route {
+            index,
+            name: settings.name,
+            place: settings.place,
+            access,
+            headers: settings.headers,
+            cors: settings.cors,
+            strip_prefix: settings.strip_prefix,
+            scheme: HeaderValue::from_static(if settings.https { "https" } else { "http" }),
+            metrics: Arc::new(metrics),
+        }
+    }
+
+    /// What the app is sent of a path: the whole, or what follows the stripped prefix, beginning with exactly one `/`.
+    pub fn path_for_app<'a>(&self, path: &'a str) -> std::borrow::Cow<'a, str> {
+        let prefix = self.prefix();
+        match path.strip_prefix(prefix) {
+            Some(rest) if self.strip_prefix => format!("/{}", rest.trim_start_matches('/')).into(),
+            _ => path.into(),
+        }
+    }
+
+    /// The path prefix without its last slash.
+    pub fn prefix(&self) -> &str {
+        self.place.path.trim_end_matches('/')
+    }
+}
+
+#[cfg(test)]
+mod tests;

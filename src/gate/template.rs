@@ -1,0 +1,147 @@
+//! Header values made of text and what is known of a person: `Name: "{user} of {claims.org.unit}"`.
+
+use crate::gate::inject::{encode, encode_list};
+use crate::provider::claims::ClaimPath;
+use crate::provider::identity::Identity;
+use http::HeaderValue;
+
+/// A parsed `headers.set` value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    User,
+    Email,
+    Name,
+    Username,
+    Groups,
+    Claim(ClaimPath),
+}
+
+/// What is wrong with a template, for the operator.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TemplateError {
+    Unclosed,
+    Unknown(String),
+    Unprintable,
+}
+
+impl Template {
+    /// `{name}` is a placeholder, `{{` and `}}` are braces.
+    pub fn parse(text: &str) -> Result<Template, TemplateError> {
+        if !text.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+            return Err(TemplateError::Unprintable);
+        }
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(at);
+            literal.push_str(before);
+            if let Some(after) = from.strip_prefix("{{") {
+                literal.push('{');
+                rest = after;
+            } else if let Some(after) = from.strip_prefix('}') {
+                literal.push('}');
+                rest = after.strip_prefix('}').unwrap_or(after);
+            } else {
+                let (name, after) = from.get(1..).and_then(|f| f.split_once('}')).ok_or(TemplateError::Unclosed)?;
+                if !literal.is_empty() {
+                    parts.push(Part::Text(std::mem::take(&mut literal)));
+                }
+                parts.push(Part::named(name)?);
+                rest = after;
+            }
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Ok(Template(parts))
+    }
+
+    /// The claims that it names beyond the mapped ones.
+    pub fn claims(&self) -> impl Iterator<Item = &ClaimPath> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Claim(path) => Some(path),
+            _ => None,
+        })
+    }
+
+    /// Nothing where one of its placeholders is absent.
+    pub fn render(&self, identity: &Identity) -> Option<HeaderValue> {
+        let mut out = String::new();
+        for part in &self.0 {
+            let present = |text: &Option<Box<str>>| text.as_deref().map(encode);
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::User => out.push_str(&encode(&identity.user)),
+                Part::Email => out.push_str(&present(&identity.email)?),
+                Part::Name => out.push_str(&present(&identity.name)?),
+                Part::Username => out.push_str(&present(&identity.username)?),
+                Part::Groups => out.push_str(&encode_list(&identity.groups)?),
+                Part::Claim(path) => out.push_str(&encode_list(identity.claim(path))?),
+            }
+        }
+        HeaderValue::from_str(&out).ok()
+    }
+}
+
+impl Part {
+    fn named(name: &str) -> Result<Part, TemplateError> {
+        Ok(match name {
+            "user" => Part::User,
+            "email" => Part::Email,
+            "name" => Part::Name,
+            "username" => Part::Username,
+            "groups" => Part::Groups,
+            _ => match name.strip_prefix("claims.") {
+                Some(path) if !path.is_empty() => Part::Claim(ClaimPath::new(path)),
+                _ => return Err(TemplateError::Unknown(name.into())),
+            },
+        })
+    }
+}
+
+impl std::fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const NAMES: &str = "{user}, {email}, {name}, {username}, {groups} or {claims.<path>}";
+        match self {
+            TemplateError::Unclosed => f.write_str("a `{` without its `}`; a brace itself is written `{{`"),
+            TemplateError::Unknown(name) => write!(f, "unknown placeholder {{{name}}}; use {NAMES}"),
+            TemplateError::Unprintable => f.write_str("only printable ASCII may stand in a header's value"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::inject::tests::an_identity;
+    use serde_json::json;
+
+    #[test]
+    fn placeholders_are_filled() {
+        let identity = an_identity(json!({"org": {"units": ["a,b", "c"]}, "name": null}), &["org.units"]);
+        let check = |text: &str, expected: Option<&str>| {
+            let value = Template::parse(text).unwrap().render(&identity);
+            assert_eq!(value.as_ref().map(|v| v.to_str().unwrap()), expected, "{text}");
+        };
+        check("{user}|{email}|{username}|{groups}", Some("alice-1|alice@corp.test|alice|dev,ops"));
+        check("{claims.org.units}", Some("a%2Cb,c"));
+        check("{{{user}}}", Some("{alice-1}"));
+        check("plain", Some("plain"));
+        check("a {name}", None);
+        check("{claims.nothing} b", None);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert_eq!(Template::parse("{user"), Err(TemplateError::Unclosed));
+        assert_eq!(Template::parse("{nobody}"), Err(TemplateError::Unknown("nobody".into())));
+        assert_eq!(Template::parse("{claims.}"), Err(TemplateError::Unknown("claims.".into())));
+        assert_eq!(Template::parse("a\r\nb"), Err(TemplateError::Unprintable));
+    }
+}

@@ -1,0 +1,39 @@
+//! The closed list of words that tell why a request was refused. They are labels in metrics, fields in logs, and
+//! what clients see in `X-Doorward-Reason`.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    LoginRequired,
+    InvalidToken,
+    UnknownToken,
+    TokenExpired,
+    WrongAudience,
+    InsufficientScope,
+    Forbidden,
+    ProviderUnavailable,
+    BadRequest,
+    StateMismatch,
+    UpstreamUnreachable,
+    UpstreamTimeout,
+    NoRoute,
+}
+
+impl Reason {
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::LoginRequired => "login_required",
+            Reason::InvalidToken => "invalid_token",
+            Reason::UnknownToken => "unknown_token",
+            Reason::TokenExpired => "token_expired",
+            Reason::WrongAudience => "wrong_audience",
+            Reason::InsufficientScope => "insufficient_scope",
+            Reason::Forbidden => "forbidden",
+            Reason::ProviderUnavailable => "provider_unavailable",
+            Reason::BadRequest => "bad_request",
+            Reason::StateMismatch => "state_mismatch",
+            Reason::UpstreamUnreachable => "upstream_unreachable",
+            Reason::UpstreamTimeout => "upstream_timeout",
+            Reason::NoRoute => "no_route",
+        }
+    }
+}

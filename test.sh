@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Every check and every test, on a bare Debian with Rust: what is missing is installed first.
+#
+#   ./test.sh [arguments of cargo test]
+#
+# The integration tests run real parts: redis-server, a certified OpenID provider on Node, Chromium.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+node_major=20        # the oldest that the provider runs on
+node_fetched=22.23.3 # where Debian's own is older
+
+main() {
+    export PATH=$PATH:$HOME/.cargo/bin
+    install_packages
+    local lock
+    for lock in tests/*/package-lock.json; do
+        install_modules "$(dirname "$lock")"
+    done
+    use_node
+    install_components
+
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    exec cargo test --no-fail-fast "$@"
+}
+
+# The C libraries among the dependencies want a compiler, cmake and make.
+install_packages() {
+    local missing=()
+    need() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
+    need cc gcc libc6-dev
+    need make make
+    need cmake cmake
+    need redis-server redis-server
+    need chromium chromium
+    need node nodejs
+    need npm npm
+    [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
+    ((${#missing[@]})) || return 0
+
+    local as_root=()
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null || die "as root, please: apt-get install ${missing[*]}"
+        as_root=(sudo)
+    fi
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# Node as a registry package, kept in the target folder; no scripts are run to get it. It comes last, since
+# the system's own npm trusts the system's certificate authorities, and this one does not.
+use_node() {
+    local have
+    have=$(node -p 'process.versions.node.split(".")[0]')
+    ((have < node_major)) || return 0
+    local arch package
+    arch=$(node -p process.arch)
+    package=node-linux-$arch@$node_fetched
+    if [[ $(cat target/node/installed 2>/dev/null) != "$package" ]]; then
+        mkdir -p target/node
+        npm install --prefix target/node --no-save --no-package-lock --ignore-scripts --no-audit --no-fund "$package"
+        echo "$package" >target/node/installed
+    fi
+    export PATH=$PWD/target/node/node_modules/node-linux-$arch/bin:$PATH
+}
+
+# Again only when the lock has changed.
+install_modules() {
+    local stamp=$1/node_modules/.installed-lock
+    if ! cmp -s "$1/package-lock.json" "$stamp"; then
+        npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund
+        cp "$1/package-lock.json" "$stamp"
+    fi
+}
+
+install_components() {
+    command -v cargo >/dev/null || die "Rust is missing: https://rustup.rs"
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+}
+
+die() {
+    echo "test.sh: $1" >&2
+    exit 1
+}
+
+main "$@"
