@@ -228,7 +228,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some(node) = self.items.next() else { return Ok(None) };
         let path = join(self.path, &self.index.to_string());
         self.index += 1;
-        seed.deserialize(Reader { node, path }).map(Some)
+        seed.deserialize(Reader { node, path: path.clone() }).map(Some).map_err(|e| e.at(&path))
     }
 }
 
@@ -250,6 +250,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         let (key, node) = self.current.ok_or_else(|| ReadError::new("a value without its key".into()))?;
-        seed.deserialize(Reader { node, path: join(self.path, &key.name) })
+        let path = join(self.path, &key.name);
+        seed.deserialize(Reader { node, path: path.clone() }).map_err(|e| e.at(&path))
     }
 }

@@ -1,6 +1,6 @@
-//! What Pingora leaves open on a connection: a deadline for each whole request head, a time-out between requests,
-//! and an end from outside. Every accepted stream is wrapped; the wrapper sees the first byte of a head arrive, the
-//! proxy's phases tell when a head is whole and when an answer has ended.
+//! What Pingora leaves open on a connection: a deadline for each whole request head, a time-out between requests, an
+//! end from outside, and the words of the answer to a head that it cannot read. Every accepted stream is wrapped; the
+//! wrapper sees the first byte of a head arrive, the proxy's phases tell when a head is whole and an answer has ended.
 
 use async_trait::async_trait;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
@@ -10,7 +10,7 @@ use pingora_core::protocols::{
 };
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,8 +25,12 @@ pub struct Connection {
     /// Milliseconds after `begun` at which the connection ends unless something happens; 0 while a request is served.
     deadline: AtomicU64,
     /// The deadline is that of a pause between requests: the next byte begins a head.
-    pausing: std::sync::atomic::AtomicBool,
+    pausing: AtomicBool,
+    /// A head is being read, and no phase of the proxy has seen it yet.
+    reading_head: AtomicBool,
+    /// Bytes and lines of that head.
     received: AtomicUsize,
+    lines: AtomicUsize,
     cut: Notify,
 }
 
@@ -48,7 +52,10 @@ const HTTP2_PREFACE: usize = 24 + 9;
 
 /// The head of a request has been read: no deadline while it is served.
 pub fn head_is_read() {
-    let _ = CURRENT.try_with(|connection| connection.deadline.store(0, Relaxed));
+    let _ = CURRENT.try_with(|connection| {
+        connection.reading_head.store(false, Relaxed);
+        connection.deadline.store(0, Relaxed);
+    });
 }
 
 /// An answer has ended: the pause before the next request begins.
@@ -66,8 +73,10 @@ impl Connection {
             begun: Instant::now(),
             limits,
             deadline: AtomicU64::new(0),
-            pausing: false.into(),
+            pausing: AtomicBool::new(false),
+            reading_head: AtomicBool::new(true),
             received: AtomicUsize::new(0),
+            lines: AtomicUsize::new(0),
             cut: Notify::new(),
         };
         connection.end_after(limits.head);
@@ -85,9 +94,9 @@ impl Connection {
 
     /// From here on bytes are HTTP/2: frames have no heads that drip, and h2 has its own time-out for idle connections.
     /// What is awaited is the preface.
-    pub fn speaks_http2(&self) {
+    fn speaks_http2(&self) {
+        self.reading_head.store(false, Relaxed);
         self.received.store(0, Relaxed);
-        self.pausing.store(false, Relaxed);
         self.end_after(self.limits.head);
     }
 
@@ -109,14 +118,29 @@ impl Connection {
         }
     }
 
-    fn received(&self, bytes: usize, is_http2: bool) {
+    fn received(&self, bytes: &[u8], is_http2: bool) {
         if is_http2 {
-            if self.received.fetch_add(bytes, Relaxed) + bytes >= HTTP2_PREFACE {
+            if self.received.fetch_add(bytes.len(), Relaxed) + bytes.len() >= HTTP2_PREFACE {
                 self.deadline.store(0, Relaxed);
             }
-        } else if self.pausing.swap(false, Relaxed) {
+            return;
+        }
+        if self.pausing.swap(false, Relaxed) {
+            self.reading_head.store(true, Relaxed);
+            self.received.store(0, Relaxed);
+            self.lines.store(0, Relaxed);
             self.end_after(self.limits.head);
         }
+        if self.reading_head.load(Relaxed) {
+            self.received.fetch_add(bytes.len(), Relaxed);
+            self.lines.fetch_add(bytes.iter().filter(|b| **b == b'\n').count(), Relaxed);
+        }
+    }
+
+    /// What was read of a head that the proxy gave up on; `None` once a head is whole.
+    fn unreadable_head(&self) -> Option<Unreadable> {
+        let (bytes, lines) = (self.received.load(Relaxed), self.lines.load(Relaxed));
+        self.reading_head.load(Relaxed).then_some(Unreadable { bytes, lines })
     }
 
     fn end_after(&self, limit: Duration) {
@@ -129,30 +153,65 @@ impl Connection {
     }
 }
 
+/// A request head that ended before it could be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Unreadable {
+    pub bytes: usize,
+    pub lines: usize,
+}
+
+/// The gateway's own answer to an unreadable head, as it goes onto the wire.
+pub type AnswerUnreadable = Arc<dyn Fn(Unreadable) -> Vec<u8> + Send + Sync>;
+
 /// The stream of a connection.
-#[derive(Debug)]
 pub struct Watched {
     inner: Stream,
     connection: Arc<Connection>,
     is_http2: bool,
+    answer: AnswerUnreadable,
+    /// Our answer in place of Pingora's, and how much of it is written.
+    instead: Option<(Vec<u8>, usize)>,
 }
 
 impl Watched {
-    pub fn new(inner: Stream, connection: Arc<Connection>) -> Self {
+    pub fn new(inner: Stream, connection: Arc<Connection>, answer: AnswerUnreadable) -> Self {
         let is_http2 = matches!(inner.selected_alpn_proto(), Some(ALPN::H2));
         if is_http2 {
             connection.speaks_http2();
         }
-        Watched { inner, connection, is_http2 }
+        Watched { inner, connection, is_http2, answer, instead: None }
+    }
+
+    /// Writes our own answer; then what Pingora would have written counts as written.
+    fn poll_instead(&mut self, cx: &mut Context<'_>, unreadable: Unreadable, swallowed: usize) -> Poll<std::io::Result<usize>> {
+        let answer = &self.answer;
+        let (bytes, written) = self.instead.get_or_insert_with(|| (answer(unreadable), 0));
+        while let Some(rest) = bytes.get(*written..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.inner).poll_write(cx, rest) {
+                Poll::Ready(Ok(n)) => *written += n,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(swallowed))
     }
 }
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// A boxed stream as a type of its own, which the TLS handshake needs.
+#[derive(Debug)]
+pub struct Boxed(pub Stream);
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        if read > 0 {
+        if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
             self.connection.received(read, self.is_http2);
         }
         polled
@@ -161,7 +220,10 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        match self.connection.unreadable_head() {
+            Some(unreadable) => self.poll_instead(cx, unreadable, buf.len()),
+            None => Pin::new(&mut self.inner).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -177,7 +239,10 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        match self.connection.unreadable_head() {
+            Some(unreadable) => self.poll_instead(cx, unreadable, bufs.iter().map(|b| b.len()).sum()),
+            None => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -185,70 +250,114 @@ impl AsyncWrite for Watched {
     }
 }
 
-#[async_trait]
-impl Shutdown for Watched {
-    async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+impl AsyncRead for Boxed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl UniqueID for Watched {
-    fn id(&self) -> UniqueIDType {
-        self.inner.id()
+impl AsyncWrite for Boxed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 
-impl Ssl for Watched {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner.get_ssl()
-    }
+/// What a stream tells of itself is what the one inside tells.
+macro_rules! tells_as_inside {
+    ($wrapper:ty, $inside:tt) => {
+        #[async_trait]
+        impl Shutdown for $wrapper {
+            async fn shutdown(&mut self) {
+                self.$inside.shutdown().await;
+            }
+        }
 
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
-    }
+        impl UniqueID for $wrapper {
+            fn id(&self) -> UniqueIDType {
+                self.$inside.id()
+            }
+        }
 
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
-    }
+        impl Ssl for $wrapper {
+            fn get_ssl(&self) -> Option<&TlsRef> {
+                self.$inside.get_ssl()
+            }
+
+            fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+                self.$inside.get_ssl_digest()
+            }
+
+            fn selected_alpn_proto(&self) -> Option<ALPN> {
+                self.$inside.selected_alpn_proto()
+            }
+        }
+
+        impl GetTimingDigest for $wrapper {
+            fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+                self.$inside.get_timing_digest()
+            }
+        }
+
+        impl GetProxyDigest for $wrapper {
+            fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+                self.$inside.get_proxy_digest()
+            }
+        }
+
+        impl GetSocketDigest for $wrapper {
+            fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+                self.$inside.get_socket_digest()
+            }
+        }
+
+        #[async_trait]
+        impl Peek for $wrapper {
+            async fn try_peek(&mut self, buf: &mut [u8]) -> std::io::Result<bool> {
+                self.$inside.try_peek(buf).await
+            }
+        }
+    };
 }
 
-impl GetTimingDigest for Watched {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.inner.get_read_pending_time()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.inner.get_write_pending_time()
-    }
-}
-
-impl GetProxyDigest for Watched {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
-    }
-}
-
-impl GetSocketDigest for Watched {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
-    }
-}
-
-#[async_trait]
-impl Peek for Watched {
-    async fn try_peek(&mut self, buf: &mut [u8]) -> std::io::Result<bool> {
-        self.inner.try_peek(buf).await
-    }
-}
+tells_as_inside!(Watched, inner);
+tells_as_inside!(Boxed, 0);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    fn watched(stream: tokio::io::DuplexStream, connection: &Arc<Connection>) -> Watched {
+        Watched::new(Box::new(stream), connection.clone(), Arc::new(|told| format!("ours {}", told.lines).into_bytes()))
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_head_is_answered_in_our_words() {
+        let (mut client, server) = duplex(64);
+        let connection = Connection::accepted(LIMITS);
+        let mut stream = watched(server, &connection);
+        let work = async move {
+            let mut buf = [0; 64];
+            let _ = stream.read(&mut buf).await;
+            stream.write_all(b"Pingora's").await.unwrap();
+            stream.write_all(b" own words").await.unwrap();
+            head_is_read();
+            stream.write_all(b"; an answer").await.unwrap();
+        };
+        client.write_all(b"bad\nhead\n").await.unwrap();
+        assert!(connection.serve(work).await.is_some());
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "ours 2; an answer");
+    }
 
     const LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
 
@@ -264,7 +373,7 @@ mod tests {
             }
             std::future::pending::<()>().await;
         });
-        let mut stream = Watched::new(Box::new(server), connection.clone());
+        let mut stream = watched(server, &connection);
         let work = async move {
             let mut buf = [0; 64];
             loop {
@@ -308,7 +417,7 @@ mod tests {
     async fn the_first_byte_after_a_pause_begins_a_head() {
         let (mut client, server) = duplex(64);
         let connection = Connection::accepted(LIMITS);
-        let mut stream = Watched::new(Box::new(server), connection.clone());
+        let mut stream = watched(server, &connection);
         let begun = Instant::now();
         let work = async move {
             let mut buf = [0; 64];

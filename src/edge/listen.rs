@@ -2,10 +2,11 @@
 //! so that a connection and all that it needs stay on one thread; and the door in front of the proxy, which counts,
 //! limits and times connections and does the TLS handshake.
 
-use crate::edge::LiveConfig;
-use crate::edge::connection::{Connection, Limits, Watched};
+use crate::edge::{LiveConfig, reply};
+use crate::edge::connection::{AnswerUnreadable, Boxed, Connection, Limits, Unreadable, Watched};
 use crate::edge::proxy::Proxy;
 use crate::edge::tls::{CertificateFiles, Certificates};
+use crate::gate::protocol::MAX_FIELDS;
 use crate::watch::access::AccessLog;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -56,6 +57,7 @@ pub struct Door {
     places: Arc<Semaphore>,
     limits: Limits,
     acceptor: Option<Acceptor>,
+    answer: AnswerUnreadable,
 }
 
 /// Not accepted until one closes: the accept loop waits here for a place.
@@ -104,6 +106,7 @@ pub fn services(
             places: places.clone(),
             limits: settings.limits,
             acceptor: certificates.map(|certificates| Acceptor::from_server_config(certificates.server_config())),
+            answer: answer_unreadable(live, settings.max_head),
         };
         let mut service = Service::new(format!("{} {shard}", settings.address), door);
         service.threads = Some(1);
@@ -116,6 +119,15 @@ pub fn services(
         service
     };
     (0..workers).map(service).collect()
+}
+
+/// Pingora answers a head that it cannot parse before any phase of the proxy; these are the gate's words for it.
+fn answer_unreadable(live: &LiveConfig, max_head: usize) -> AnswerUnreadable {
+    let live = live.clone();
+    Arc::new(move |head: Unreadable| {
+        let reply = live.load().gate.refuse_unreadable(head.bytes > max_head || head.lines > MAX_FIELDS + 1);
+        reply::to_wire(&reply)
+    })
 }
 
 fn http_proxy(proxy: Proxy, settings: &Settings, conf: &Arc<ServerConf>) -> HttpProxy<Proxy> {
@@ -172,11 +184,11 @@ impl ServerApp for Door {
             None => stream,
             Some(acceptor) => {
                 // Within the same time as a request's head; a client that fails here has asked for nothing yet.
-                let handshake = acceptor.tls_handshake(Watched::new(stream, connection.clone()));
+                let handshake = acceptor.tls_handshake(Boxed(stream));
                 Box::new(timeout(self.limits.head, handshake).await.ok()?.ok()?)
             }
         };
-        let watched = Box::new(Watched::new(stream, connection.clone()));
+        let watched = Box::new(Watched::new(stream, connection.clone(), self.answer.clone()));
         connection.serve(self.proxy.process_new(watched, shutdown)).await.flatten()
     }
 

@@ -102,6 +102,12 @@ impl Drop for InFlight {
     }
 }
 
+/// Pingora drops a `Content-Length` beside a `Transfer-Encoding` as it parses; only the raw head still shows it.
+fn raw_head_has(session: &Session, name: &[u8]) -> bool {
+    let raw = session.as_downstream().to_h1_raw();
+    raw.split(|b| *b == b'\n').any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+}
+
 fn ask(session: &Session, max_head: usize, redirect_to_https: bool) -> Ask<'_> {
     let head = session.req_header();
     let is_h2 = head.version == Version::HTTP_2;
@@ -111,6 +117,7 @@ fn ask(session: &Session, max_head: usize, redirect_to_https: bool) -> Ask<'_> {
         version: head.version,
         authority: head.uri.authority().filter(|_| is_h2).map(|authority| authority.as_str()),
         headers: &head.headers,
+        length_beside_encoding: head.headers.contains_key(header::TRANSFER_ENCODING) && raw_head_has(session, b"content-length:"),
         peer: session.client_addr().and_then(|a| a.as_inet()).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip()),
         max_head,
         redirect_to_https,

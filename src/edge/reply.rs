@@ -21,3 +21,15 @@ pub(super) async fn write(session: &mut Session, reply: Reply) -> Result<()> {
     }
     Ok(())
 }
+
+/// The same as bytes, for a connection that the proxy has given up on.
+pub(super) fn to_wire(reply: &Reply) -> Vec<u8> {
+    let reason = reply.status.canonical_reason().unwrap_or_default();
+    let mut wire = format!("HTTP/1.1 {} {reason}\r\n", reply.status.as_u16()).into_bytes();
+    for (name, value) in &reply.headers {
+        wire.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    wire.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", reply.body.len()).as_bytes());
+    wire.extend_from_slice(&reply.body);
+    wire
+}

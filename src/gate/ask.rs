@@ -13,6 +13,8 @@ pub struct Ask<'a> {
     /// HTTP/2's `:authority`; HTTP/1 has it in the target or not at all.
     pub authority: Option<&'a str>,
     pub headers: &'a HeaderMap,
+    /// A `Content-Length` stood beside a `Transfer-Encoding` and was taken out before we saw the head.
+    pub length_beside_encoding: bool,
     pub peer: IpAddr,
     /// The longest head that the listener reads, in bytes.
     pub max_head: usize,

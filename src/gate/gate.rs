@@ -26,7 +26,7 @@ use crate::watch::reason::Reason;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One whole configuration, ready to judge. A reload makes another; requests in flight keep theirs.
 pub struct Gate {
@@ -83,6 +83,13 @@ impl Gate {
     /// A refusal that comes after the judgement: the upstream could not be had.
     pub fn refuse_late(&self, reason: Reason, ask: &Ask<'_>, notes: &mut Notes, route: Option<&Arc<Route>>) -> Reply {
         self.refuse(Refusal::of(reason), ask, notes, route)
+    }
+
+    /// A head that could not even be read: nothing is known of who sent it or what reads the answer.
+    pub fn refuse_unreadable(&self, too_large: bool) -> Reply {
+        let refusal = if too_large { Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) } else { Refusal::of(Reason::BadRequest) };
+        self.unrouted.ended(refusal.outcome(), Duration::ZERO);
+        refusal.reply(&self.pages, &Addressee { request_id: &self.new_request_id(), wants_page: false, realm: None })
     }
 
     async fn decide<'g>(
@@ -308,14 +315,13 @@ impl Gate {
     fn request_id(&self, headers: &HeaderMap, caller: &Caller) -> String {
         let given = headers.get(&REQUEST_ID).filter(|_| caller.through_trusted).and_then(|id| id.to_str().ok());
         let is_token = |id: &str| (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.bytes().all(is_token_byte);
-        given.filter(|id| is_token(id)).map_or_else(
-            || {
-                let mut bytes = [0; 16];
-                self.entropy.fill(&mut bytes);
-                data_encoding::HEXLOWER.encode(&bytes)
-            },
-            str::to_owned,
-        )
+        given.filter(|id| is_token(id)).map_or_else(|| self.new_request_id(), str::to_owned)
+    }
+
+    fn new_request_id(&self) -> String {
+        let mut bytes = [0; 16];
+        self.entropy.fill(&mut bytes);
+        data_encoding::HEXLOWER.encode(&bytes)
     }
 }
 

@@ -98,7 +98,8 @@ impl Injection {
 
     fn render(&self, who: &Identity) -> Rendered {
         let preset = self.preset.names().into_iter().zip(self.preset.values(who)).filter_map(|(name, value)| {
-            Some((HeaderName::from_static(name), HeaderValue::from_str(&value?).ok()?))
+            let value = HeaderValue::from_str(&value?).ok()?;
+            Some((HeaderName::from_static(name), value))
         });
         // What the operator wrote comes last: it replaces a preset's header of the same name.
         let set = self.set.iter().filter_map(|(name, template)| Some((name.clone(), template.render(who)?)));

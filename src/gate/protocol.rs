@@ -14,7 +14,8 @@ pub enum Fault {
     Framing,
 }
 
-const MAX_FIELDS: usize = 128;
+/// Fields that a head may have.
+pub const MAX_FIELDS: usize = 128;
 
 pub fn check(ask: &Ask<'_>) -> Result<(), Fault> {
     if matches!(*ask.method, Method::CONNECT | Method::TRACE) {
@@ -24,6 +25,9 @@ pub fn check(ask: &Ask<'_>) -> Result<(), Fault> {
     let fields: usize = ask.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
     if ask.headers.len() > MAX_FIELDS || line + fields > ask.max_head {
         return Err(Fault::TooLarge);
+    }
+    if ask.length_beside_encoding {
+        return Err(Fault::Framing);
     }
     check_framing(ask.headers, ask.version)
 }
