@@ -11,3 +11,6 @@ pub mod gate;
 pub mod kit;
 pub mod provider;
 pub mod watch;
+
+#[cfg(test)]
+mod floors;

@@ -134,7 +134,11 @@ fn demo(port: u16) -> ExitCode {
 /// Starts provider and app, and reads the configuration that fits them.
 #[cfg(feature = "demo")]
 fn demo_config(port: u16) -> Result<(tokio::runtime::Runtime, crate::demo::Demo, PathBuf, Checked), String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| e.to_string())?;
     let demo = runtime.block_on(crate::demo::Demo::start(port)).map_err(|e| format!("the demo cannot start: {e}"))?;
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| e.to_string())?;
     let config = PathBuf::from(format!("demo-{port}.yaml")); // it is never written: the name is for reports

@@ -63,13 +63,15 @@ pub fn run(invocation: Invocation, settings: Settings, at_exit: Box<dyn FnOnce()
     };
     let built = build(&settings, &foundation, &Providers::new())?;
     let listeners = settings.listen.iter().map(|listener| {
-        let certificates = (!listener.certificates.is_empty()).then(|| Certificates::load(&listener.certificates).map(Arc::new));
+        let certificates =
+            (!listener.certificates.is_empty()).then(|| Certificates::load(&listener.certificates).map(Arc::new));
         Ok((listener.clone(), certificates.transpose()?))
     });
     let listeners: Vec<_> = listeners.collect::<Result<_, String>>()?;
     let access_log = match settings.logging.level {
         Level::ERROR | Level::WARN => AccessLog::off(),
-        _ => AccessLog::start(settings.logging.format, std::io::stdout()).map_err(|e| format!("no thread for the access log: {e}"))?,
+        _ => AccessLog::start(settings.logging.format, std::io::stdout())
+            .map_err(|e| format!("no thread for the access log: {e}"))?,
     };
     let traffic = Arc::new(Traffic::default());
     let live = Arc::new(ArcSwap::from_pointee(built.live));
@@ -113,7 +115,8 @@ pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Provi
         let kept = before.get(&own.name).filter(|provider| provider.settings() == own).cloned();
         let provider = match kept {
             Some(provider) => provider,
-            None => RemoteProvider::new(own.clone(), metrics.provider(&own.name)).map_err(|e| format!("providers.{}: {e}", own.name))?,
+            None => RemoteProvider::new(own.clone(), metrics.provider(&own.name))
+                .map_err(|e| format!("providers.{}: {e}", own.name))?,
         };
         providers.insert(own.name.clone(), provider);
     }
@@ -171,10 +174,28 @@ fn upgrade_socket(config: &std::path::Path) -> Result<PathBuf, String> {
     let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let own = std::fs::metadata("/proc/self").map(|m| m.uid()).unwrap_or(0);
     let folder = base.join(format!("doorward-{own}"));
-    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder).and_then(|()| std::fs::symlink_metadata(&folder));
+    let made = std::fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(&folder)
+        .and_then(|()| std::fs::symlink_metadata(&folder));
     let private = made.is_ok_and(|m| m.is_dir() && m.uid() == own && m.mode() & 0o077 == 0);
     if !private {
         return Err(format!("{} is not a folder of this user alone", folder.display()));
     }
     Ok(folder.join(format!("{id}.sock")))
+}
+
+#[cfg(test)]
+pub(crate) mod test {
+    use super::*;
+
+    /// What is in force under this configuration.
+    pub(crate) fn built(text: &str) -> Live {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let sources = crate::config::Sources { file: std::path::Path::new("test.yaml"), text, env: Vec::new() };
+        let settings = crate::config::check(&sources).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;
+        let foundation = Foundation { clock: Arc::new(SystemClock), metrics: Arc::default(), verified: None };
+        build(&settings, &foundation, &Providers::new()).unwrap().live
+    }
 }

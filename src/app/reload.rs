@@ -67,7 +67,8 @@ impl Reloader {
 
     /// Everything is read and built before anything changes.
     fn read(&self) -> Result<(Settings, Built), Vec<String>> {
-        let checked = config::load(&self.config).map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let checked =
+            config::load(&self.config).map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         if !checked.unsupported.is_empty() {
             return Err(checked.unsupported.iter().map(ToString::to_string).collect());
         }
@@ -108,7 +109,8 @@ impl Upkeep {
                 self.providers.push((provider.clone(), task));
             }
         }
-        self.upstreams = live.upstreams.iter().map(|upstreams| Task(tokio::spawn(upstreams.clone().keep_checked()))).collect();
+        self.upstreams =
+            live.upstreams.iter().map(|upstreams| Task(tokio::spawn(upstreams.clone().keep_checked()))).collect();
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
         let cache = VerifiedTokens::new(&verified::Settings { enabled: true, max_entries: 100, ttl });
         World {
             verifier: Verifier::new(clock.clone(), Some((Arc::new(cache), metrics.cache(Cache::verified_tokens)))),
-            policy: policy(&[provider.clone()]),
+            policy: policy(std::slice::from_ref(&provider)),
             clock,
             provider,
         }
@@ -242,6 +242,7 @@ mod tests {
         w.provider.on_fetch(Fetched::Keys(Arc::new(key_set(&["rs-2"], None))));
         w.check(&new, "alice-1").await;
         assert_eq!(w.provider.key_fetches.load(Ordering::SeqCst), 3);
+        w.provider.on_fetch(Fetched::Closed);
         w.provider.rotate_to(&["es"]);
         w.check(&new, "invalid_token").await;
     }

@@ -138,10 +138,8 @@ mod tests {
     use http::HeaderValue;
 
     fn check(header: ForwardingHeader, peer: &str, sent: &[&str], client: &str, chain: &[&str]) {
-        let rule = ClientIp {
-            trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| n.parse().unwrap()).to_vec(),
-            header,
-        };
+        let rule =
+            ClientIp { trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| n.parse().unwrap()).to_vec(), header };
         let mut headers = HeaderMap::new();
         for value in sent {
             headers.append(header.name(), HeaderValue::from_str(value).unwrap());
@@ -172,7 +170,13 @@ mod tests {
         use ForwardingHeader::Forwarded as F;
         check(F, "10.0.0.1", &["for=1.1.1.1;proto=http"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
         check(F, "10.0.0.1", &["For=\"[2001:db8::1]:4711\""], "2001:db8::1", &["2001:db8::1", "10.0.0.1"]);
-        check(F, "10.0.0.1", &["for=6.6.6.6, proto=\"a,b;c\";for=1.1.1.1, for=10.0.0.9"], "1.1.1.1", &["1.1.1.1", "10.0.0.9", "10.0.0.1"]);
+        check(
+            F,
+            "10.0.0.1",
+            &["for=6.6.6.6, proto=\"a,b;c\";for=1.1.1.1, for=10.0.0.9"],
+            "1.1.1.1",
+            &["1.1.1.1", "10.0.0.9", "10.0.0.1"],
+        );
         check(F, "10.0.0.1", &["for=_hidden"], "10.0.0.1", &["10.0.0.1"]);
         check(F, "10.0.0.1", &["by=1.1.1.1"], "10.0.0.1", &["10.0.0.1"]);
     }

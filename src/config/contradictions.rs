@@ -29,8 +29,11 @@ impl Seen<'_> {
 }
 
 pub(crate) fn find(raw: &Config, settings: &Settings, problems: &mut Problems) {
-    let seen: Vec<Seen<'_>> =
-        raw.routes.iter().filter_map(|(index, route)| Some(Seen { index, raw: route, from: from(raw, &route.from).ok()? })).collect();
+    let seen: Vec<Seen<'_>> = raw
+        .routes
+        .iter()
+        .filter_map(|(index, route)| Some(Seen { index, raw: route, from: from(raw, &route.from).ok()? }))
+        .collect();
     if raw.routes.is_empty() && !problems.is_written("routes.0") {
         problems.add("routes", "there is no route; add one");
     }
@@ -55,9 +58,18 @@ fn same_places(seen: &[Seen<'_>], problems: &mut Problems) {
     for (i, route) in seen.iter().enumerate() {
         let earlier = || seen.iter().take(i);
         if let Some(other) = earlier().find(|other| other.raw.name == route.raw.name) {
-            problems.add(&route.path("name"), format!("`{}` is the name of routes.{}, too; rename one", route.raw.name, other.index));
+            problems.add(
+                &route.path("name"),
+                format!("`{}` is the name of routes.{}, too; rename one", route.raw.name, other.index),
+            );
         }
-        let trimmed = |r: &Seen<'_>| if r.raw.r#match == crate::config::raw::Match::Exact { r.from.path.clone() } else { r.from.path.trim_end_matches('/').to_string() };
+        let trimmed = |r: &Seen<'_>| {
+            if r.raw.r#match == crate::config::raw::Match::Exact {
+                r.from.path.clone()
+            } else {
+                r.from.path.trim_end_matches('/').to_string()
+            }
+        };
         let methods = |r: &Seen<'_>| {
             let mut methods = r.raw.methods.clone();
             methods.sort();
@@ -66,11 +78,22 @@ fn same_places(seen: &[Seen<'_>], problems: &mut Problems) {
         let default_port = |r: &Seen<'_>| r.from.port == Some(if r.from.https { 443 } else { 80 });
         let same = earlier().find(|other| {
             let port = other.from.port == route.from.port || (default_port(other) && default_port(route));
-            other.from.hosts == route.from.hosts && port && trimmed(other) == trimmed(route) && other.raw.r#match == route.raw.r#match && methods(other) == methods(route)
+            other.from.hosts == route.from.hosts
+                && port
+                && trimmed(other) == trimmed(route)
+                && other.raw.r#match == route.raw.r#match
+                && methods(other) == methods(route)
         });
         if let Some(other) = same {
-            let how = if other.from.https == route.from.https { "stands in the same place as" } else { "differs only in its scheme from" };
-            problems.add(&route.path("from"), format!("{how} routes.{}; change host, port, path, match or methods of one", other.index));
+            let how = if other.from.https == route.from.https {
+                "stands in the same place as"
+            } else {
+                "differs only in its scheme from"
+            };
+            problems.add(
+                &route.path("from"),
+                format!("{how} routes.{}; change host, port, path, match or methods of one", other.index),
+            );
         }
     }
 }
@@ -79,34 +102,57 @@ fn inside_auth_path(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
     let path = route.from.path.trim_end_matches('/');
     let inside = path.strip_prefix(raw.auth_path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if inside {
-        problems.add(&route.path("from"), format!("lies inside `auth_path` ({}), where the gateway's own pages are; move one of them", raw.auth_path));
+        problems.add(
+            &route.path("from"),
+            format!("lies inside `auth_path` ({}), where the gateway's own pages are; move one of them", raw.auth_path),
+        );
     }
 }
 
 fn access(route: &Seen<'_>, problems: &mut Problems) {
     let require = &route.raw.require;
-    let has_rules = !(require.groups.is_empty() && require.emails.is_empty() && require.email_domains.is_empty() && require.scopes.is_empty() && require.claims.is_empty());
+    let has_rules = !(require.groups.is_empty()
+        && require.emails.is_empty()
+        && require.email_domains.is_empty()
+        && require.scopes.is_empty()
+        && require.claims.is_empty());
     let Some(auth) = route.protected() else {
         if has_rules {
-            problems.add(&route.path("require"), "a public route asks nobody, so that no rule can hold; remove `require`, or protect the route");
+            problems.add(
+                &route.path("require"),
+                "a public route asks nobody, so that no rule can hold; remove `require`, or protect the route",
+            );
         }
         return;
     };
     let accepts = |credential| auth.accept.contains(&credential);
     if auth.on_unauthenticated == OnUnauthenticated::Pass && has_rules {
-        problems.add(&route.path("auth.on_unauthenticated"), "`pass` lets everyone in, `require` does not; remove one of them");
+        problems.add(
+            &route.path("auth.on_unauthenticated"),
+            "`pass` lets everyone in, `require` does not; remove one of them",
+        );
     }
     if auth.on_unauthenticated == OnUnauthenticated::Login && !accepts(Accept::Session) {
-        problems.add(&route.path("auth.on_unauthenticated"), "`login` ends in a session, which the route does not accept; add session to `accept`, or write reject");
+        problems.add(
+            &route.path("auth.on_unauthenticated"),
+            "`login` ends in a session, which the route does not accept; add session to `accept`, or write reject",
+        );
     }
     if !require.scopes.is_empty() && accepts(Accept::Session) {
-        problems.add(&route.path("require.scopes"), "scopes belong to bearer tokens and API keys; write `accept: [bearer]`, or use groups or claims");
+        problems.add(
+            &route.path("require.scopes"),
+            "scopes belong to bearer tokens and API keys; write `accept: [bearer]`, or use groups or claims",
+        );
     }
     if route.raw.headers.access_token && !accepts(Accept::Session) {
-        problems.add(&route.path("headers.access_token"), "passes the session's token, and the route accepts no session");
+        problems
+            .add(&route.path("headers.access_token"), "passes the session's token, and the route accepts no session");
     }
     if route.raw.cors.as_ref().is_some_and(|cors| cors.credentials && cors.origins.iter().any(|o| o == "*")) {
-        problems.add(&route.path("cors.credentials"), "with `*` every site could read what a signed-in person can; name the origins");
+        problems.add(
+            &route.path("cors.credentials"),
+            "with `*` every site could read what a signed-in person can; name the origins",
+        );
     }
 }
 
@@ -114,17 +160,29 @@ fn access(route: &Seen<'_>, problems: &mut Problems) {
 fn cookies(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
     let Some(auth) = route.protected().filter(|auth| auth.accept.contains(&Accept::Session)) else { return };
     let over = &route.raw.session.cookie;
-    let at = |key: &str, over: bool| if over { route.path(&format!("session.cookie.{key}")) } else { format!("session.cookie.{key}") };
+    let at = |key: &str, over: bool| {
+        if over { route.path(&format!("session.cookie.{key}")) } else { format!("session.cookie.{key}") }
+    };
     if over.same_site.unwrap_or(raw.session.cookie.same_site) == SameSite::None && !route.from.https {
-        problems.add(&at("same_site", over.same_site.is_some()), format!("`none` needs https, and routes.{} is http; write lax or strict", route.index));
+        problems.add(
+            &at("same_site", over.same_site.is_some()),
+            format!("`none` needs https, and routes.{} is http; write lax or strict", route.index),
+        );
     }
     let domain = over.domain.as_ref().or(raw.session.cookie.domain.as_ref());
     if let (Some(domain), Hosts::One(host)) = (domain, &route.from.hosts)
         && !covers(domain, host)
     {
-        problems.add(&at("domain", over.domain.is_some()), format!("`{domain}` does not cover {host}, the host of routes.{}; browsers would drop the cookie", route.index));
+        problems.add(
+            &at("domain", over.domain.is_some()),
+            format!(
+                "`{domain}` does not cover {host}, the host of routes.{}; browsers would drop the cookie",
+                route.index
+            ),
+        );
     }
-    let callback = provider_of(raw, auth).and_then(|name| Some((name, raw.providers.get(name)?.redirect_uri.as_ref()?)));
+    let callback =
+        provider_of(raw, auth).and_then(|name| Some((name, raw.providers.get(name)?.redirect_uri.as_ref()?)));
     if let Some((name, uri)) = callback
         && let Some(host) = http_url(uri).and_then(|url| url.host_str().map(str::to_owned))
         && route.from.hosts != Hosts::One(host.clone())
@@ -146,11 +204,17 @@ fn form_post(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
     let Some(provider) = raw.providers.get(name) else { return };
     let (mode, path) = match auth.authorization_params.get("response_mode") {
         Some(mode) => (Some(mode), route.path("auth.authorization_params.response_mode")),
-        None => (provider.authorization_params.get("response_mode"), format!("providers.{name}.authorization_params.response_mode")),
+        None => (
+            provider.authorization_params.get("response_mode"),
+            format!("providers.{name}.authorization_params.response_mode"),
+        ),
     };
     let over_http = provider.redirect_uri.as_ref().map_or(!route.from.https, |uri| uri.starts_with("http:"));
     if mode.is_some_and(|mode| mode == "form_post") && over_http {
-        problems.add(&path, format!("form_post needs https, and the callback of routes.{} is http; write query", route.index));
+        problems.add(
+            &path,
+            format!("form_post needs https, and the callback of routes.{} is http; write query", route.index),
+        );
     }
 }
 
@@ -162,7 +226,10 @@ fn cookie_names(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
         let own = route.raw.session.cookie.name.as_deref();
         let name = own.unwrap_or(&raw.session.cookie.name);
         let path = own.map_or("session.cookie.name".to_string(), |_| route.path("session.cookie.name"));
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) || name.starts_with("__") {
+        if name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+            || name.starts_with("__")
+        {
             problems.add(&path, format!("`{name}` is no name for a cookie; write letters, digits, `-`, `.` and `_`; `__Host-` is added by itself"));
         }
         let (first, index) = *names.entry((format!("{:?}", route.from.hosts), provider)).or_insert((name, route.index));
@@ -205,7 +272,10 @@ fn sessions(raw: &Config, problems: &mut Problems) {
     if raw.refresh_dedup.enabled
         && let Some((name, _)) = raw.providers.iter().find(|(_, p)| p.timeout >= raw.refresh_dedup.lease)
     {
-        problems.add("refresh_dedup.lease", format!("must be longer than the timeout of every provider, and is not longer than that of {name}"));
+        problems.add(
+            "refresh_dedup.lease",
+            format!("must be longer than the timeout of every provider, and is not longer than that of {name}"),
+        );
     }
 }
 
@@ -215,11 +285,18 @@ fn store(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
             problems.add("store.secret", "the list is empty; add a secret, or leave the key out");
         }
         for secret in secrets.as_slice().iter().filter(|secret| secret.len() < 32) {
-            problems.add("store.secret", format!("must have 32 bytes or more, and has {}; `openssl rand -base64 32` makes one", secret.len()));
+            problems.add(
+                "store.secret",
+                format!("must have 32 bytes or more, and has {}; `openssl rand -base64 32` makes one", secret.len()),
+            );
         }
     }
     let redis = &raw.store.redis;
-    for (key, span) in [("connect_timeout", redis.connect_timeout), ("command_timeout", redis.command_timeout), ("breaker.cooldown", redis.breaker.cooldown)] {
+    for (key, span) in [
+        ("connect_timeout", redis.connect_timeout),
+        ("command_timeout", redis.command_timeout),
+        ("breaker.cooldown", redis.breaker.cooldown),
+    ] {
         positive(span.0, &format!("store.redis.{key}"), problems);
     }
     if redis.breaker.failures == 0 {
@@ -231,11 +308,15 @@ fn store(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
     for (i, url) in redis.urls.iter().enumerate() {
         let known = url::Url::parse(url).is_ok_and(|u| matches!(u.scheme(), "redis" | "rediss") && u.has_host());
         if !known {
-            problems.add(&format!("store.redis.urls.{i}"), "is no address of a Redis; write redis://host:6379/0, or rediss:// for TLS");
+            problems.add(
+                &format!("store.redis.urls.{i}"),
+                "is no address of a Redis; write redis://host:6379/0, or rediss:// for TLS",
+            );
         }
     }
     if redis.mode == crate::config::raw::RedisMode::Sentinel && redis.master_name.is_none() {
-        problems.add("store.redis.master_name", "is required with `mode: sentinel`; add the name that the sentinels watch");
+        problems
+            .add("store.redis.master_name", "is required with `mode: sentinel`; add the name that the sentinels watch");
     }
     if raw.store.backend != Backend::Redis || raw.store.secret.is_some() {
         return;
@@ -243,10 +324,18 @@ fn store(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
     for route in seen {
         let Some(auth) = route.protected() else { continue };
         if auth.accept.contains(&Accept::ApiKey) {
-            problems.add("store.secret", format!("is required: routes.{} accepts API keys, and replicas that share a Redis must share a secret", route.index));
+            problems.add(
+                "store.secret",
+                format!(
+                    "is required: routes.{} accepts API keys, and replicas that share a Redis must share a secret",
+                    route.index
+                ),
+            );
         }
         let secretless = providers_of(raw, auth).into_iter().find(|name| {
-            raw.providers.get(*name).is_some_and(|p| p.client_secret.is_none() || matches!(p.client_auth, ClientAuth::None | ClientAuth::PrivateKeyJwt))
+            raw.providers.get(*name).is_some_and(|p| {
+                p.client_secret.is_none() || matches!(p.client_auth, ClientAuth::None | ClientAuth::PrivateKeyJwt)
+            })
         });
         if let Some(name) = secretless.filter(|_| auth.accept.contains(&Accept::Session)) {
             problems.add("store.secret", format!("is required: the client of {name} has no secret to derive a key from, and replicas that share a Redis must share one"));
@@ -258,7 +347,10 @@ fn public_url(raw: &Config, problems: &mut Problems) {
     if let Some(text) = &raw.public_url
         && http_url(text).is_none_or(|url| url.path() != "/" || url.query().is_some() || url.fragment().is_some())
     {
-        problems.add("public_url", format!("`{text}` is no origin; write scheme, host and port alone, such as https://app.example.com"));
+        problems.add(
+            "public_url",
+            format!("`{text}` is no origin; write scheme, host and port alone, such as https://app.example.com"),
+        );
     }
 }
 
@@ -272,7 +364,8 @@ fn api_keys(raw: &Config, problems: &mut Problems) {
         if key.user.is_empty() {
             problems.add(&format!("{path}.user"), "is empty; say whose key it is");
         }
-        for (r, route) in key.routes.iter().flatten().enumerate().filter(|(_, route)| !names.contains(&route.as_str())) {
+        for (r, route) in key.routes.iter().flatten().enumerate().filter(|(_, route)| !names.contains(&route.as_str()))
+        {
             problems.add(&format!("{path}.routes.{r}"), format!("no route is called `{route}`"));
         }
     }
@@ -308,8 +401,16 @@ fn not_built(raw: &Config, problems: &mut Problems) {
         problems.unsupported("api_keys", "API keys");
     }
     for (path, enabled, what) in [
-        ("limits.unknown_tokens.enabled", raw.limits.unknown_tokens.enabled, "limits.unknown_tokens: unknown tokens are not counted"),
-        ("caches.unknown_tokens.enabled", raw.caches.unknown_tokens.enabled, "caches.unknown_tokens: refused tokens are judged each time"),
+        (
+            "limits.unknown_tokens.enabled",
+            raw.limits.unknown_tokens.enabled,
+            "limits.unknown_tokens: unknown tokens are not counted",
+        ),
+        (
+            "caches.unknown_tokens.enabled",
+            raw.caches.unknown_tokens.enabled,
+            "caches.unknown_tokens: refused tokens are judged each time",
+        ),
     ] {
         match (enabled, problems.is_written(path)) {
             (true, true) => problems.unsupported(path, "this cache or limit"),
@@ -317,7 +418,8 @@ fn not_built(raw: &Config, problems: &mut Problems) {
             (false, _) => {}
         }
     }
-    let sessions = |route: &Route| matches!(&route.auth, Auth::Protected(auth) if auth.accept.contains(&Accept::Session));
+    let sessions =
+        |route: &Route| matches!(&route.auth, Auth::Protected(auth) if auth.accept.contains(&Accept::Session));
     if raw.routes.iter().any(|(_, route)| sessions(route)) {
         problems.not_in_force("accept: session: nobody can sign in, browsers get 401");
     }

@@ -60,7 +60,11 @@ impl de::Error for ReadError {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let meant = expected.iter().copied().min_by_key(|known| distance(field, known)).filter(|known| distance(field, known) <= 2);
+        let meant = expected
+            .iter()
+            .copied()
+            .min_by_key(|known| distance(field, known))
+            .filter(|known| distance(field, known) <= 2);
         let mend = match meant {
             Some(known) => format!("did you mean `{known}`?"),
             None => format!("known here: {}", expected.join(", ")),
@@ -94,6 +98,9 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
+/// The type name by which a list asks for all of its places, also those whose items were taken out.
+pub(crate) const PLACES: &str = "places";
+
 struct Reader<'a> {
     node: &'a Node,
     path: String,
@@ -103,7 +110,9 @@ impl<'a> Reader<'a> {
     /// The text of a scalar; anything else is not what the key takes.
     fn text(&self, wanted: &str) -> Result<&'a str, ReadError> {
         match &self.node.value {
-            _ if self.node.is_null() => Err(ReadError::new(format!("nothing stands here; write {wanted}")).at(&self.path)),
+            _ if self.node.is_null() => {
+                Err(ReadError::new(format!("nothing stands here; write {wanted}")).at(&self.path))
+            }
             Value::Scalar { text, .. } => Ok(text),
             Value::List(_) => Err(ReadError::new(format!("a list stands here; write {wanted}")).at(&self.path)),
             Value::Map(_) => Err(ReadError::new(format!("a mapping stands here; write {wanted}")).at(&self.path)),
@@ -131,7 +140,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         let path = self.path.clone();
         let read = match &self.node.value {
             Value::Scalar { text, .. } => visitor.visit_str(text),
-            Value::List(items) => visitor.visit_seq(Items { items: items.iter(), index: 0, path: &path }),
+            Value::List(items) => {
+                visitor.visit_seq(Items { items: items.iter(), index: 0, path: &path, keeps_removed: false })
+            }
             Value::Map(entries) => visitor.visit_map(Entries { entries: entries.iter(), current: None, path: &path }),
         };
         read.map_err(|e: ReadError| e.at(&path))
@@ -166,7 +177,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match &self.node.value {
-            Value::Scalar { .. } if self.node.is_null() => visitor.visit_seq(Items { items: [].iter(), index: 0, path: &self.path }),
+            Value::Scalar { .. } if self.node.is_null() => {
+                visitor.visit_seq(Items { items: [].iter(), index: 0, path: &self.path, keeps_removed: false })
+            }
             Value::List(_) => self.deserialize_any(visitor),
             _ => Err(ReadError::new("one value stands here; write a list: [a, b]".into()).at(&self.path)),
         }
@@ -175,9 +188,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let path = self.path.clone();
         match &self.node.value {
-            Value::Scalar { .. } if self.node.is_null() => {
-                visitor.visit_map(Entries { entries: [].iter(), current: None, path: &path }).map_err(|e: ReadError| e.at(&path))
-            }
+            Value::Scalar { .. } if self.node.is_null() => visitor
+                .visit_map(Entries { entries: [].iter(), current: None, path: &path })
+                .map_err(|e: ReadError| e.at(&path)),
             Value::Map(_) => self.deserialize_any(visitor),
             _ => Err(ReadError::new("a mapping of keys belongs here".into()).at(&self.path)),
         }
@@ -202,8 +215,18 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor.visit_enum(text).map_err(|e| e.at(&self.path))
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, ReadError> {
-        visitor.visit_newtype_struct(self)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        match &self.node.value {
+            Value::List(items) if name == PLACES => visitor
+                .visit_seq(Items { items: items.iter(), index: 0, path: &self.path, keeps_removed: true })
+                .map_err(|e| e.at(&self.path)),
+            _ if name == PLACES => self.deserialize_seq(visitor),
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -219,15 +242,21 @@ struct Items<'a> {
     items: std::slice::Iter<'a, Node>,
     index: usize,
     path: &'a str,
+    keeps_removed: bool,
 }
 
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = ReadError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
-        let Some(node) = self.items.next() else { return Ok(None) };
-        let path = join(self.path, &self.index.to_string());
-        self.index += 1;
+        let (node, index) = loop {
+            let Some(node) = self.items.next() else { return Ok(None) };
+            self.index += 1;
+            if self.keeps_removed || !node.is_removed() {
+                break (node, self.index - 1);
+            }
+        };
+        let path = join(self.path, &index.to_string());
         seed.deserialize(Reader { node, path: path.clone() }).map(Some).map_err(|e| e.at(&path))
     }
 }

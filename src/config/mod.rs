@@ -44,7 +44,8 @@ pub struct Checked {
 /// Every problem that was found, in the order of the file.
 pub fn load(file: &Path) -> Result<Checked, Vec<Problem>> {
     let text = std::fs::read_to_string(file).map_err(|e| vec![Problem::of_file(file, &e.to_string())])?;
-    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     check(&Sources { file, text: &text, env: env.collect() })
 }
 

@@ -18,7 +18,9 @@ pub(crate) fn apply(root: &mut Node, env: &[(String, String)], problems: &mut Pr
         let segments: Vec<String> = name.get(PREFIX.len()..).unwrap_or_default().split("__").map(fold).collect();
         match place(root, &schema, &segments) {
             Ok(path) => match set.iter().find(|(other, _)| *other == path) {
-                Some((_, other)) => problems.add_env(name, &path, format!("{other} sets the same value; keep one of them")),
+                Some((_, other)) => {
+                    problems.add_env(name, &path, format!("{other} sets the same value; keep one of them"))
+                }
                 None => {
                     put(root, &path, name, value);
                     set.push((path, name));
@@ -56,7 +58,12 @@ fn place(root: &Node, schema: &Json, segments: &[String]) -> Result<String, (Str
 }
 
 /// One segment further: the name as the file or the schema has it, and the schemas that hold there.
-fn step<'s>(root: &'s Json, at: &[&'s Json], node: Option<&Node>, segment: &str) -> Result<(String, Vec<&'s Json>), String> {
+fn step<'s>(
+    root: &'s Json,
+    at: &[&'s Json],
+    node: Option<&Node>,
+    segment: &str,
+) -> Result<(String, Vec<&'s Json>), String> {
     let at = variants(root, at);
     if let Some(items) = at.iter().find_map(|s| s.get("items")) {
         let known = match node.map(|n| &n.value) {
@@ -80,7 +87,9 @@ fn step<'s>(root: &'s Json, at: &[&'s Json], node: Option<&Node>, segment: &str)
         return Err("leads nowhere; no key of that name is known here".into());
     };
     let written: Vec<String> = match node.map(|n| &n.value) {
-        Some(Value::Map(entries)) => entries.iter().map(|(key, _)| key.name.clone()).filter(|name| fold(name) == segment).collect(),
+        Some(Value::Map(entries)) => {
+            entries.iter().map(|(key, _)| key.name.clone()).filter(|name| fold(name) == segment).collect()
+        }
         _ => Vec::new(),
     };
     match written.as_slice() {
@@ -96,7 +105,9 @@ fn variants<'s>(root: &'s Json, at: &[&'s Json]) -> Vec<&'s Json> {
     let mut out: Vec<&Json> = Vec::new();
     let mut rest: Vec<&Json> = at.to_vec();
     while let Some(schema) = rest.pop() {
-        if let Some(definition) = schema.get("$ref").and_then(Json::as_str).and_then(|r| root.pointer(r.trim_start_matches('#'))) {
+        if let Some(definition) =
+            schema.get("$ref").and_then(Json::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')))
+        {
             rest.push(definition);
         }
         for list in ["anyOf", "oneOf", "allOf"] {
@@ -125,7 +136,9 @@ fn put(node: &mut Node, path: &str, name: &str, value: &str) {
         return;
     }
     let existing = match &node.value {
-        Value::Map(entries) => entries.iter().map(|(key, _)| key.name.clone()).filter(|key| begins(path, key)).max_by_key(String::len),
+        Value::Map(entries) => {
+            entries.iter().map(|(key, _)| key.name.clone()).filter(|key| begins(path, key)).max_by_key(String::len)
+        }
         _ => None,
     };
     let key = existing.unwrap_or_else(|| path.split('.').next().unwrap_or(path).to_string());

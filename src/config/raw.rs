@@ -608,7 +608,9 @@ impl<'de> Deserialize<'de> for Auth {
         let public = |text: &str| match text {
             "public" => Ok(Auth::Public(Public::Public)),
             "" | "~" | "null" => Ok(Auth::default()),
-            other => Err(format!("`{other}` is no kind of access; write `public`, or a mapping such as {{provider: name}}")),
+            other => {
+                Err(format!("`{other}` is no kind of access; write `public`, or a mapping such as {{provider: name}}"))
+            }
         };
         text_or_map(deserializer, public, |protected| Auth::Protected(Box::new(protected)))
     }
@@ -729,7 +731,8 @@ impl Default for Logging {
 
 impl Default for Claims {
     fn default() -> Self {
-        let [user, email, name, username, groups] = ["sub", "email", "name", "preferred_username", "groups"].map(String::from);
+        let [user, email, name, username, groups] =
+            ["sub", "email", "name", "preferred_username", "groups"].map(String::from);
         Claims { user, email, name, username, groups }
     }
 }
@@ -774,7 +777,12 @@ impl Default for Upstream {
 
 impl Default for Session {
     fn default() -> Self {
-        Session { cookie: Cookie::default(), max_age: Span::seconds(12 * 3600), idle_timeout: Span::seconds(3600), refresh: Refresh::default() }
+        Session {
+            cookie: Cookie::default(),
+            max_age: Span::seconds(12 * 3600),
+            idle_timeout: Span::seconds(3600),
+            refresh: Refresh::default(),
+        }
     }
 }
 
@@ -826,7 +834,13 @@ impl Default for Fallback {
 
 impl Default for Caches {
     fn default() -> Self {
-        Caches { verified_tokens: VERIFIED_TOKENS, introspection: INTROSPECTION, unknown_tokens: UNKNOWN_TOKENS, sessions: SESSIONS, api_keys: API_KEYS }
+        Caches {
+            verified_tokens: VERIFIED_TOKENS,
+            introspection: INTROSPECTION,
+            unknown_tokens: UNKNOWN_TOKENS,
+            sessions: SESSIONS,
+            api_keys: API_KEYS,
+        }
     }
 }
 

@@ -73,8 +73,9 @@ impl Problems {
     }
 
     pub(crate) fn add(&mut self, path: &str, text: impl Into<String>) {
-        let problem = self.locate(path, text.into());
-        if !self.found.contains(&problem) {
+        // What comes of a mistake is no second mistake: the first at a path is the one to mend.
+        if !self.found.iter().any(|known| known.path == path) {
+            let problem = self.locate(path, text.into());
             self.found.push(problem);
         }
     }

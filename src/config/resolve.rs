@@ -74,7 +74,10 @@ fn listener(i: usize, raw: &raw::Listener, folder: &Folder, problems: &mut Probl
         problems.add(&format!("{path}.tls"), "names no certificate; add one, or leave `tls` out");
     }
     if full.redirect_to_https && !pairs.is_empty() {
-        problems.add(&format!("{path}.redirect_to_https"), "a listener with `tls` cannot redirect to https; remove one of them");
+        problems.add(
+            &format!("{path}.redirect_to_https"),
+            "a listener with `tls` cannot redirect to https; remove one of them",
+        );
     }
     Some(edge::listen::Settings {
         address: address(&full.address, &address_path, problems)?,
@@ -84,7 +87,10 @@ fn listener(i: usize, raw: &raw::Listener, folder: &Folder, problems: &mut Probl
         max_connections: usize::try_from(full.max_connections).unwrap_or(usize::MAX),
         certificates: pairs
             .iter()
-            .map(|tls| CertificateFiles { certificate: folder.join(&tls.certificate), private_key: folder.join(&tls.private_key) })
+            .map(|tls| CertificateFiles {
+                certificate: folder.join(&tls.certificate),
+                private_key: folder.join(&tls.private_key),
+            })
             .collect(),
     })
 }
@@ -107,9 +113,13 @@ fn admin(raw: &raw::Admin, problems: &mut Problems) -> edge::admin::Settings {
 }
 
 fn auth_path(text: &str, problems: &mut Problems) -> String {
-    let plain = CanonicalPath::of(text.as_bytes()).is_ok_and(|p| p.is_plain() && p.query().is_empty() && p.authority().is_none());
+    let plain = CanonicalPath::of(text.as_bytes())
+        .is_ok_and(|p| p.is_plain() && p.query().is_empty() && p.authority().is_none());
     if !plain || text.len() < 2 || text.ends_with('/') {
-        problems.add("auth_path", format!("`{text}` is no path of its own; write one such as /oauth2, without a slash at its end"));
+        problems.add(
+            "auth_path",
+            format!("`{text}` is no path of its own; write one such as /oauth2, without a slash at its end"),
+        );
     }
     text.to_string()
 }
@@ -136,7 +146,9 @@ fn client_ip(raw: &raw::ClientIp, problems: &mut Problems) -> ClientIp {
         let path = format!("client_ip.trusted_proxies.{i}");
         let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         match net {
-            Ok(net) if net.prefix_len() == 0 => problems.add(&path, "trusts everyone, so that anyone may say who they are; name the proxies"),
+            Ok(net) if net.prefix_len() == 0 => {
+                problems.add(&path, "trusts everyone, so that anyone may say who they are; name the proxies")
+            }
             Ok(net) => trusted_proxies.push(net.trunc()),
             Err(_) => problems.add(&path, format!("`{text}` is no network; write one such as 10.0.0.0/8 or fd00::/8")),
         }
@@ -165,7 +177,10 @@ fn provider(
 ) -> Option<provider::Settings> {
     let path = format!("providers.{name}");
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-        problems.add(&path, "the name of a provider is made of letters, digits, `-` and `_`: it becomes part of a cookie's name");
+        problems.add(
+            &path,
+            "the name of a provider is made of letters, digits, `-` and `_`: it becomes part of a cookie's name",
+        );
     }
     if raw.client_id.is_empty() {
         problems.add(&format!("{path}.client_id"), "is empty; write the id under which the provider knows the gateway");
@@ -173,7 +188,10 @@ fn provider(
     client_auth(raw, &path, problems);
     positive(raw.timeout.0, &format!("{path}.timeout"), problems);
     if raw.algorithms.is_empty() {
-        problems.add(&format!("{path}.algorithms"), "without an algorithm no token verifies; name one, or leave the key out");
+        problems.add(
+            &format!("{path}.algorithms"),
+            "without an algorithm no token verifies; name one, or leave the key out",
+        );
     }
     login_values(raw, &path, problems);
     let claim = |key: &str, claim: &String, problems: &mut Problems| {
@@ -217,17 +235,28 @@ fn issuer(text: &str, path: &str, problems: &mut Problems) -> Option<Url> {
 
 /// An absolute http or https URL without credentials in it.
 pub(crate) fn http_url(text: &str) -> Option<Url> {
-    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() && url.password().is_none())
+    Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+    })
 }
 
 fn client_auth(raw: &raw::Provider, path: &str, problems: &mut Problems) {
     let has = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
     match raw.client_auth {
         raw::ClientAuth::ClientSecretBasic | raw::ClientAuth::ClientSecretPost if !has(&raw.client_secret) => {
-            problems.add(&format!("{path}.client_secret"), "is required for this client_auth; add it, or write `client_auth: none` for a public client");
+            problems.add(
+                &format!("{path}.client_secret"),
+                "is required for this client_auth; add it, or write `client_auth: none` for a public client",
+            );
         }
         raw::ClientAuth::PrivateKeyJwt if !has(&raw.private_key) => {
-            problems.add(&format!("{path}.private_key"), "is required for private_key_jwt; add it as PEM text, such as ${file:key.pem}");
+            problems.add(
+                &format!("{path}.private_key"),
+                "is required for private_key_jwt; add it as PEM text, such as ${file:key.pem}",
+            );
         }
         raw::ClientAuth::PrivateKeyJwt => {
             let pem = raw.private_key.as_deref().unwrap_or_default().as_bytes();
@@ -247,7 +276,10 @@ fn login_values(raw: &raw::Provider, path: &str, problems: &mut Problems) {
     if let Some(uri) = &raw.redirect_uri
         && http_url(uri).is_none_or(|url| url.query().is_some() || url.fragment().is_some())
     {
-        problems.add(&format!("{path}.redirect_uri"), format!("`{uri}` is no URL of a callback; write one such as https://login.example.com/oauth2/callback"));
+        problems.add(
+            &format!("{path}.redirect_uri"),
+            format!("`{uri}` is no URL of a callback; write one such as https://login.example.com/oauth2/callback"),
+        );
     }
     for (i, scope) in raw.scopes.iter().enumerate() {
         // RFC 6749, 3.3
@@ -261,7 +293,16 @@ fn login_values(raw: &raw::Provider, path: &str, problems: &mut Problems) {
 /// Parameters that the gateway itself decides on cannot be set from outside.
 pub(crate) fn authorization_params(params: &BTreeMap<String, String>, path: &str, problems: &mut Problems) {
     const OURS: [&str; 10] = [
-        "client_id", "redirect_uri", "response_type", "scope", "state", "nonce", "code_challenge", "code_challenge_method", "request", "request_uri",
+        "client_id",
+        "redirect_uri",
+        "response_type",
+        "scope",
+        "state",
+        "nonce",
+        "code_challenge",
+        "code_challenge_method",
+        "request",
+        "request_uri",
     ];
     for (name, value) in params {
         let path = format!("{path}.authorization_params.{name}");
@@ -299,7 +340,10 @@ fn audiences(raw: &raw::Provider, path: &str, problems: &mut Problems) -> Audien
         }
         list => {
             if let Some(i) = list.iter().position(|a| a == "*" || a.is_empty()) {
-                problems.add(&format!("{path}.audiences.{i}"), "`*` stands alone or not at all, and an audience is not empty");
+                problems.add(
+                    &format!("{path}.audiences.{i}"),
+                    "`*` stands alone or not at all, and an audience is not empty",
+                );
             }
             Audiences::OneOf(list.to_vec())
         }

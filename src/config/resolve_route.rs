@@ -32,7 +32,8 @@ pub(crate) fn claims_named(raw: &Config) -> BTreeMap<String, Vec<ClaimPath>> {
         let Auth::Protected(auth) = &route.auth else { continue };
         let rules = route.require.claims.keys().map(|name| ClaimPath::new(name.clone()));
         let templates = route.headers.set.values().filter_map(|text| Template::parse(text).ok());
-        let paths: Vec<ClaimPath> = rules.chain(templates.flat_map(|t| t.claims().cloned().collect::<Vec<_>>())).collect();
+        let paths: Vec<ClaimPath> =
+            rules.chain(templates.flat_map(|t| t.claims().cloned().collect::<Vec<_>>())).collect();
         for provider in providers_of(raw, auth) {
             named.entry(provider.to_string()).or_default().extend(paths.iter().cloned());
         }
@@ -57,9 +58,18 @@ pub(crate) fn providers_of<'a>(raw: &'a Config, auth: &'a raw::Protected) -> Vec
     all
 }
 
-pub(crate) fn route(raw: &Config, i: usize, route: &raw::Route, folder: &Folder, problems: &mut Problems) -> Option<settings::Route> {
+pub(crate) fn route(
+    raw: &Config,
+    i: usize,
+    route: &raw::Route,
+    folder: &Folder,
+    problems: &mut Problems,
+) -> Option<settings::Route> {
     let path = format!("routes.{i}");
-    if route.name.is_empty() || route.name == "-" || !route.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
+    if route.name.is_empty()
+        || route.name == "-"
+        || !route.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    {
         problems.add(&format!("{path}.name"), "the name of a route is made of letters, digits, `.`, `-` and `_`");
     }
     let access = access(raw, route, &path, problems);
@@ -67,7 +77,9 @@ pub(crate) fn route(raw: &Config, i: usize, route: &raw::Route, folder: &Folder,
     let cors = route.cors.as_ref().map(|cors| self::cors(cors, &path, problems));
     let methods = methods(route, &path, problems);
     let upstream = upstream(route, &path, folder, problems);
-    for (key, span) in [("session.max_age", route.session.max_age), ("limits.unknown_tokens.per", route.limits.unknown_tokens.per)] {
+    for (key, span) in
+        [("session.max_age", route.session.max_age), ("limits.unknown_tokens.per", route.limits.unknown_tokens.per)]
+    {
         if let Some(span) = span {
             positive(span.0, &format!("{path}.{key}"), problems);
         }
@@ -84,7 +96,13 @@ pub(crate) fn route(raw: &Config, i: usize, route: &raw::Route, folder: &Folder,
         from: route.from.clone(),
         gate: Settings {
             name: route.name.as_str().into(),
-            place: Place { hosts: from.hosts, port: from.port, path: from.path, exact: route.r#match == raw::Match::Exact, methods },
+            place: Place {
+                hosts: from.hosts,
+                port: from.port,
+                path: from.path,
+                exact: route.r#match == raw::Match::Exact,
+                methods,
+            },
             https: from.https,
             access: access?,
             headers,
@@ -100,13 +118,16 @@ pub(crate) fn route(raw: &Config, i: usize, route: &raw::Route, folder: &Folder,
 pub(crate) fn from(raw: &Config, text: &str) -> Result<From, String> {
     const MEND: &str = "write an origin and a path, such as https://app.example.com/ or https://*.example.com/app/, or a bare path such as /api/";
     let plain = |path: &str| {
-        CanonicalPath::of(path.as_bytes()).is_ok_and(|p| p.is_plain() && p.query().is_empty() && p.authority().is_none()) && !path.contains('*')
+        CanonicalPath::of(path.as_bytes())
+            .is_ok_and(|p| p.is_plain() && p.query().is_empty() && p.authority().is_none())
+            && !path.contains('*')
     };
     if text.starts_with('/') {
         if !plain(text) {
             return Err(format!("`{text}` is no plain path; {MEND}"));
         }
-        let public = raw.public_url.as_deref().ok_or("a bare path needs `public_url`: the origin under which it is seen")?;
+        let public =
+            raw.public_url.as_deref().ok_or("a bare path needs `public_url`: the origin under which it is seen")?;
         return Ok(From { https: public.starts_with("https:"), hosts: Hosts::Any, port: None, path: text.into() });
     }
     let told = || format!("`{text}` is no place of a route; {MEND}");
@@ -124,7 +145,11 @@ pub(crate) fn from(raw: &Config, text: &str) -> Result<From, String> {
         None => (false, authority),
     };
     let url = http_url(&format!("{scheme}://{name}/")).filter(|url| url.path() == "/").ok_or_else(told)?;
-    let host = url.host_str().map(|h| h.trim_end_matches('.').to_string()).filter(|h| !h.is_empty() && !h.contains('*')).ok_or_else(told)?;
+    let host = url
+        .host_str()
+        .map(|h| h.trim_end_matches('.').to_string())
+        .filter(|h| !h.is_empty() && !h.contains('*'))
+        .ok_or_else(told)?;
     if !plain(path) {
         return Err(told());
     }
@@ -163,7 +188,11 @@ fn access(raw: &Config, route: &raw::Route, path: &str, problems: &mut Problems)
             }
         },
     };
-    let bearer: Vec<Arc<str>> = if auth.bearer.is_empty() { vec![provider.as_str().into()] } else { auth.bearer.iter().map(|b| b.as_str().into()).collect() };
+    let bearer: Vec<Arc<str>> = if auth.bearer.is_empty() {
+        vec![provider.as_str().into()]
+    } else {
+        auth.bearer.iter().map(|b| b.as_str().into()).collect()
+    };
     Some(AccessSettings::Protected(ProtectedSettings {
         bearer,
         accepts_bearer: auth.accept.contains(&Accept::Bearer),
@@ -179,7 +208,13 @@ fn known_provider(raw: &Config, name: &str, path: &str, problems: &mut Problems)
     // One that could not be read is reported where it stands.
     if !raw.providers.contains_key(name) && !problems.is_written(&format!("providers.{name}")) {
         let known: Vec<&str> = raw.providers.keys().map(String::as_str).collect();
-        problems.add(path, format!("no provider is called `{name}`; there is {}", if known.is_empty() { "none".into() } else { known.join(", ") }));
+        problems.add(
+            path,
+            format!(
+                "no provider is called `{name}`; there is {}",
+                if known.is_empty() { "none".into() } else { known.join(", ") }
+            ),
+        );
     }
 }
 
@@ -201,7 +236,9 @@ fn headers(route: &raw::Route, path: &str, problems: &mut Problems) -> Injection
         let path = format!("{path}.headers.set.{name}");
         let template = Template::parse(text).map_err(|fault| problems.add(&path, fault.to_string()));
         match name.parse::<HeaderName>() {
-            Ok(name) if is_reserved(&name) => problems.add(&path, "is set by the proxy itself and cannot be set here; remove it"),
+            Ok(name) if is_reserved(&name) => {
+                problems.add(&path, "is set by the proxy itself and cannot be set here; remove it")
+            }
             Ok(name) => set.extend(template.ok().map(|template| (name, template))),
             Err(_) => problems.add(&path, format!("`{name}` is no header's name")),
         }
@@ -218,8 +255,19 @@ fn headers(route: &raw::Route, path: &str, problems: &mut Problems) -> Injection
 /// Host, Cookie, hop-by-hop and framing names.
 fn is_reserved(name: &HeaderName) -> bool {
     const RESERVED: [&str; 13] = [
-        "host", "cookie", "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
-        "transfer-encoding", "upgrade", "content-length", "expect",
+        "host",
+        "cookie",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "content-length",
+        "expect",
     ];
     RESERVED.contains(&name.as_str())
 }
@@ -228,7 +276,10 @@ fn cors(raw: &raw::Cors, path: &str, problems: &mut Problems) -> Cors {
     for (i, origin) in raw.origins.iter().enumerate().filter(|(_, o)| *o != "*") {
         let is_origin = http_url(origin).is_some_and(|url| url.origin().ascii_serialization() == *origin);
         if !is_origin {
-            problems.add(&format!("{path}.cors.origins.{i}"), format!("`{origin}` is no origin; write scheme, host and port alone, such as https://app.example.com"));
+            problems.add(
+                &format!("{path}.cors.origins.{i}"),
+                format!("`{origin}` is no origin; write scheme, host and port alone, such as https://app.example.com"),
+            );
         }
     }
     if raw.origins.is_empty() {
@@ -247,7 +298,10 @@ fn methods(route: &raw::Route, path: &str, problems: &mut Problems) -> Vec<Metho
     for (i, text) in route.methods.iter().enumerate() {
         match text.parse::<Method>() {
             Ok(method) if !text.bytes().any(|b| b.is_ascii_lowercase()) => methods.push(method),
-            _ => problems.add(&format!("{path}.methods.{i}"), format!("`{text}` is no method; write it in capitals, such as GET")),
+            _ => problems.add(
+                &format!("{path}.methods.{i}"),
+                format!("`{text}` is no method; write it in capitals, such as GET"),
+            ),
         }
     }
     methods.sort_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -263,13 +317,20 @@ fn upstream(route: &raw::Route, path: &str, folder: &Folder, problems: &mut Prob
         let path = if many { format!("{path}.to.{i}") } else { format!("{path}.to") };
         match origin(text) {
             Some(origin) => to.push(origin),
-            None => problems.add(&path, format!("`{text}` is no app; write http://, https://, h2c:// or h2:// with a host, or unix:/path")),
+            None => problems.add(
+                &path,
+                format!("`{text}` is no app; write http://, https://, h2c:// or h2:// with a host, or unix:/path"),
+            ),
         }
     }
     if route.to.as_slice().is_empty() {
         problems.add(&format!("{path}.to"), "names no app; add one");
     }
-    for (key, span) in [("timeout", raw.timeout), ("stream_idle_timeout", raw.stream_idle_timeout), ("connect_timeout", raw.connect_timeout)] {
+    for (key, span) in [
+        ("timeout", raw.timeout),
+        ("stream_idle_timeout", raw.stream_idle_timeout),
+        ("connect_timeout", raw.connect_timeout),
+    ] {
         positive(span.0, &format!("{path}.upstream.{key}"), problems);
     }
     (to.len() == route.to.as_slice().len()).then(|| upstream::Settings {

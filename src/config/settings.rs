@@ -35,7 +35,9 @@ impl Settings {
     pub fn changed_until_restart(&self, new: &Settings) -> Vec<&'static str> {
         let mut names = Vec::new();
         // Certificates are read anew; all else of a listener stays.
-        let listen = |s: &Settings| -> Vec<_> { s.listen.iter().map(|l| edge::listen::Settings { certificates: Vec::new(), ..l.clone() }).collect() };
+        let listen = |s: &Settings| -> Vec<_> {
+            s.listen.iter().map(|l| edge::listen::Settings { certificates: Vec::new(), ..l.clone() }).collect()
+        };
         if listen(self) != listen(new) {
             names.push("listen");
         }

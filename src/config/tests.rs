@@ -1,1 +1,276 @@
+use super::*;
 
+const GOOD: &str = "\
+listen:
+  - address: 127.0.0.1:8080
+admin:
+  address: 127.0.0.1:9080
+providers:
+  corp:
+    issuer: https://id.test/
+    client_id: doorward
+    client_secret: secret
+routes:
+  - name: main
+    from: https://app.test/
+    to: http://127.0.0.1:3000
+    auth:
+      provider: corp
+";
+
+fn read(text: &str, env: &[(&str, &str)]) -> Result<Checked, Vec<String>> {
+    let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    check(&Sources { file: Path::new("c.yaml"), text, env })
+        .map_err(|all| all.iter().map(ToString::to_string).collect())
+}
+
+/// Each problem starts with one of these, in this order, and there are no others.
+fn refused(text: &str, env: &[(&str, &str)], expected: &[&str]) {
+    let problems = read(text, env).err().unwrap_or_default();
+    let told = problems.len() == expected.len()
+        && problems.iter().zip(expected).all(|(problem, start)| problem.starts_with(start));
+    assert!(told, "{problems:#?}\nexpected {expected:#?} in\n{text}");
+}
+
+fn with(old: &str, new: &str) -> String {
+    assert!(GOOD.contains(old), "{old}");
+    GOOD.replacen(old, new, 1)
+}
+
+#[test]
+fn a_good_file_is_good() {
+    let checked = read(GOOD, &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert!(checked.warnings.is_empty() && checked.unsupported.is_empty() && !checked.not_in_force.is_empty());
+    assert_eq!(checked.settings.routes[0].upstream.timeout.as_secs(), 60);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place() {
+    let text = with("client_id: doorward", "client_idd: doorward")
+        .replace("provider: corp\n", "provider: other\n")
+        .replace("admin:\n", "shutdown_grace: soon\nadmin:\n")
+        .replace("address: 127.0.0.1:9080", "address: here")
+        .replace("to: http://127.0.0.1:3000", "to: gopher://x");
+    refused(
+        &text,
+        &[],
+        &[
+            "c.yaml:3:1: shutdown_grace: `soon` is no duration",
+            "c.yaml:5:3: admin.address: `here` is no address",
+            "c.yaml:9:5: providers.corp.client_idd: unknown key; did you mean `client_id`?",
+            "c.yaml:14:5: routes.0.to: `gopher://x` is no app",
+            "c.yaml:16:7: routes.0.auth.provider: no provider is called `other`; there is corp",
+        ],
+    );
+}
+
+#[test]
+fn single_mistakes_stand_where_they_are() {
+    for (old, new, expected) in [
+        ("    to: http://127.0.0.1:3000\n", "", "c.yaml:11:5: routes.0.to: is required and missing"),
+        ("    issuer: https://id.test/\n", "", "c.yaml:6:3: providers.corp.issuer: is required and missing"),
+        ("issuer: https://id.test/", "issuer: [a]", "c.yaml:7:5: providers.corp.issuer: a list stands here"),
+        (
+            "  - address: 127.0.0.1:8080\n",
+            "  - address: 127.0.0.1:8080\n    max_head: 64 horses\n",
+            "c.yaml:3:5: listen.0.max_head: ",
+        ),
+        ("admin:\n", "workers: many\nadmin:\n", "c.yaml:3:1: workers: `many` is no whole number"),
+        ("admin:\n", "session: {max_age: 0s}\nadmin:\n", "c.yaml:3:11: session.max_age: must be more than nothing"),
+        (
+            "admin:\n",
+            "caches: {verified_tokens: {enabled: yes}}\nadmin:\n",
+            "c.yaml:3:28: caches.verified_tokens.enabled: `yes` is neither true nor false",
+        ),
+        (
+            "admin:\n",
+            "client_ip: {trusted_proxies: [0.0.0.0/0]}\nadmin:\n",
+            "c.yaml:3:31: client_ip.trusted_proxies.0: trusts everyone",
+        ),
+        ("admin:\n", "admin:\n", ""),
+        (
+            "provider: corp\n",
+            "provider: corp\n    headers: {set: {Cookie: x}}\n",
+            "c.yaml:16:21: routes.0.headers.set.Cookie: is set by the proxy itself",
+        ),
+        (
+            "provider: corp\n",
+            "provider: corp\n    headers: {set: {X-A: '{who}'}}\n",
+            "c.yaml:16:21: routes.0.headers.set.X-A: unknown placeholder {who}",
+        ),
+        (
+            "provider: corp\n",
+            "accept: [session, magic]\n",
+            "c.yaml:15:25: routes.0.auth.accept.1: `magic` is none of session, bearer, api_key",
+        ),
+        ("from: https://app.test/", "from: /bare/", "c.yaml:12:5: routes.0.from: a bare path needs `public_url`"),
+        (
+            "from: https://app.test/",
+            "from: https://app.test/oauth2/x",
+            "c.yaml:12:5: routes.0.from: lies inside `auth_path`",
+        ),
+        (
+            "    client_secret: secret\n",
+            "",
+            "c.yaml:6:3: providers.corp.client_secret: is required for this client_auth",
+        ),
+        (
+            "    client_secret: secret\n",
+            "    client_secret: ${env:NOT_SET}\n",
+            "c.yaml:9:5: providers.corp.client_secret: the environment has no NOT_SET",
+        ),
+        (
+            "    client_secret: secret\n",
+            "    client_secret: ${file:none.txt}\n",
+            "c.yaml:9:5: providers.corp.client_secret: the file none.txt cannot be read",
+        ),
+    ] {
+        let expected: Vec<&str> = Some(expected).filter(|e| !e.is_empty()).into_iter().collect();
+        refused(&with(old, new), &[], &expected);
+    }
+}
+
+#[test]
+fn what_is_no_configuration_is_told_in_one_line() {
+    for (text, expected) in [
+        ("listen: [", "c.yaml:1:"),
+        ("- a\n- b\n", "c.yaml:1:1: a configuration is a mapping"),
+        ("a: 1\na: 2\n", "c.yaml:2:1: the key `a` stands here a second time"),
+        ("", "c.yaml:1:1: routes: is required and missing"),
+        ("routes: &a [*a]\n", "c.yaml:1:13: an alias inside of its own anchor"),
+    ] {
+        refused(text, &[], &[expected]);
+    }
+    let bomb: String = (0..40).fold("a0: &a0 [x, x, x, x, x, x]\n".to_string(), |text, i| {
+        format!("{text}a{}: &a{} [*a{i}, *a{i}, *a{i}]\n", i + 1, i + 1)
+    });
+    assert!(read(&bomb, &[]).is_err_and(|problems| problems[0].contains("too large once its aliases are resolved")));
+}
+
+#[test]
+fn contradictions_are_told() {
+    let more = |from: &str| {
+        format!("provider: corp\n  - {{name: more, from: '{from}', to: 'http://127.0.0.1:1', auth: public}}\n")
+    };
+    for (new, expected) in [
+        (
+            "on_unauthenticated: pass\n    require: {groups: [a]}\n".to_string(),
+            "c.yaml:15:7: routes.0.auth.on_unauthenticated: `pass` lets everyone in",
+        ),
+        (
+            "accept: [bearer]\n      on_unauthenticated: login\n".into(),
+            "c.yaml:16:7: routes.0.auth.on_unauthenticated: `login` ends in a session",
+        ),
+        (
+            "provider: corp\n    require: {scopes: [a]}\n".into(),
+            "c.yaml:16:15: routes.0.require.scopes: scopes belong to",
+        ),
+        (
+            "provider: corp\n    cors: {origins: ['*'], credentials: true}\n".into(),
+            "c.yaml:16:28: routes.0.cors.credentials: with `*`",
+        ),
+        (more("https://app.test/"), "c.yaml:16:18: routes.1.from: stands in the same place as routes.0"),
+        (more("http://app.test"), "c.yaml:16:18: routes.1.from: differs only in its scheme from routes.0"),
+        (
+            more("https://app.test/b/").replace("name: more", "name: main"),
+            "c.yaml:16:6: routes.1.name: `main` is the name of routes.0, too",
+        ),
+        (
+            "provider: corp\nrefresh_dedup: {lease: 5s}\n".into(),
+            "c.yaml:16:17: refresh_dedup.lease: must be longer than the timeout of every provider",
+        ),
+        (
+            "provider: corp\nsession: {cookie: {domain: other.test}}\n".into(),
+            "c.yaml:16:20: session.cookie.domain: `other.test` does not cover app.test",
+        ),
+        ("provider: corp\nstore: {secret: short}\n".into(), "c.yaml:16:9: store.secret: must have 32 bytes or more"),
+    ] {
+        refused(&with("provider: corp\n", &new), &[], &[expected]);
+    }
+    let redis = with("    client_secret: secret\n", "    client_auth: none\nstore: {backend: redis}\n");
+    refused(&redis, &[], &["c.yaml:10:1: store.secret: is required"]);
+    let callback = with(
+        "    client_secret: secret\n",
+        "    client_secret: secret\n    redirect_uri: https://login.test/oauth2/callback\n",
+    );
+    refused(&callback, &[], &["c.yaml:10:5: providers.corp.redirect_uri: ends logins on login.test"]);
+}
+
+#[test]
+fn values_come_from_the_environment_and_from_files() {
+    let secret = |value: &str, env: &[(&str, &str)]| {
+        let text = with("client_id: doorward", &format!("client_id: {value}"));
+        read(&text, env).map(|checked| checked.settings.providers[0].client_id.clone())
+    };
+    assert_eq!(secret("${env:ID}", &[("ID", "one")]).as_deref(), Ok("one"));
+    assert_eq!(secret("a-${env:ID:-two}-b", &[("ID", "")]).as_deref(), Ok("a-two-b"));
+    assert_eq!(secret("'5$ a $ $$ ${x}'", &[]).as_deref(), Ok("5$ a $ $ ${x}"));
+    assert_eq!(secret("${env:ID}", &[("ID", "${env:OTHER}")]).as_deref(), Ok("${env:OTHER}"), "replaced once");
+    assert_eq!(secret("${file:Cargo.toml}", &[]).map(|text| text.starts_with("[package]")), Ok(true));
+}
+
+#[test]
+fn any_scalar_can_be_overridden() {
+    let env = [
+        ("DOORWARD__CACHES__VERIFIED_TOKENS__ENABLED", "false"),
+        ("DOORWARD__PROVIDERS__CORP__CLAIMS__USER", "email"),
+        ("doorward__routes__0__upstream__timeout", "5s"),
+        ("DOORWARD__LISTEN__0__ADDRESS", "127.0.0.1:1234"),
+        ("DOORWARD__ROUTES__0__HEADERS__SET__X_A", "{user}"),
+    ];
+    let settings = read(GOOD, &env).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;
+    assert!(!settings.verified_tokens.enabled && settings.listen[0].address.port() == 1234);
+    assert_eq!(settings.providers[0].claims.user.as_str(), "email");
+    assert_eq!(settings.routes[0].upstream.timeout.as_secs(), 5);
+    for (name, value, expected) in [
+        ("DOORWARD__NOTHING", "1", "env:DOORWARD__NOTHING: nothing: leads nowhere"),
+        (
+            "DOORWARD__PROVIDERS__OTHER__ISSUER",
+            "x",
+            "env:DOORWARD__PROVIDERS__OTHER__ISSUER: providers.other: leads nowhere; the file must have",
+        ),
+        ("DOORWARD__ROUTES__7__NAME", "x", "env:DOORWARD__ROUTES__7__NAME: routes.7: the list has 1 items"),
+        ("DOORWARD__CACHES", "x", "env:DOORWARD__CACHES: caches: leads to no single value"),
+        ("DOORWARD__SHUTDOWN_GRACE", "soon", "env:DOORWARD__SHUTDOWN_GRACE: shutdown_grace: `soon` is no duration"),
+    ] {
+        refused(GOOD, &[(name, value)], &[expected]);
+    }
+    let twice = [("DOORWARD__AUTH_PATH", "/a"), ("Doorward__Auth_Path", "/b")];
+    refused(GOOD, &twice, &["env:Doorward__Auth_Path: auth_path: DOORWARD__AUTH_PATH sets the same value"]);
+}
+
+#[test]
+fn what_is_not_built_is_told_to_run_and_not_to_check() {
+    for (old, new, expected) in [
+        (
+            "    client_secret: secret\n",
+            "    client_secret: secret\n    introspection: true\n",
+            "c.yaml:10:5: providers.corp.introspection: ",
+        ),
+        ("provider: corp\n", "on_unauthenticated: login\n", "c.yaml:15:7: routes.0.auth.on_unauthenticated: "),
+        ("provider: corp\n", "accept: [session]\n", "c.yaml:15:7: routes.0.auth.accept: "),
+        ("admin:\n", "store: {backend: file}\nadmin:\n", "c.yaml:3:9: store.backend: "),
+    ] {
+        let checked = read(&with(old, new), &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let told: Vec<String> = checked.unsupported.iter().map(ToString::to_string).collect();
+        assert!(told.len() == 1 && told[0].starts_with(expected) && told[0].ends_with("not supported yet"), "{told:?}");
+    }
+    let off = "limits: {unknown_tokens: {enabled: false}}\ncaches: {unknown_tokens: {enabled: false}}\nstore: {backend: memory}\nadmin:\n";
+    assert!(read(&with("admin:\n", off), &[]).is_ok_and(|checked| checked.unsupported.is_empty()));
+}
+
+#[test]
+fn the_schema_knows_every_part() {
+    let schema = schema::json();
+    for name in ["listen", "admin", "providers", "routes", "session", "store", "caches", "limits", "client_ip"] {
+        assert!(schema.pointer(&format!("/properties/{name}")).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn the_example_at_the_root_is_good() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let checked = check(&Sources { file: &file, text: &text, env: Vec::new() });
+    assert!(checked.is_ok(), "{:#?}", checked.err());
+}

@@ -23,7 +23,10 @@ pub(crate) struct Node {
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     /// `plain`: written without quotes, so that an empty one or `null` is nothing.
-    Scalar { text: String, plain: bool },
+    Scalar {
+        text: String,
+        plain: bool,
+    },
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
 }
@@ -64,7 +67,10 @@ pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let root = composer.document()?;
     match root.value {
         Value::Map(_) => Ok(root),
-        _ => Err(SyntaxError { position: root.position, message: "a configuration is a mapping of keys, such as `routes:`".into() }),
+        _ => Err(SyntaxError {
+            position: root.position,
+            message: "a configuration is a mapping of keys, such as `routes:`".into(),
+        }),
     }
 }
 
@@ -86,7 +92,9 @@ impl Composer<'_> {
                     return Ok(root.unwrap_or(empty));
                 }
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
-                _ if root.is_some() => return Err(SyntaxError { position, message: "only one document may stand in the file".into() }),
+                _ if root.is_some() => {
+                    return Err(SyntaxError { position, message: "only one document may stand in the file".into() });
+                }
                 event => root = Some(self.node(event, position)?),
             }
         }
@@ -110,7 +118,8 @@ impl Composer<'_> {
             Event::MappingStart(_, anchor, _) => (self.map()?, anchor),
             Event::Alias(id) => {
                 let node = self.anchors.get(&id).cloned();
-                let node = node.ok_or_else(|| SyntaxError { position, message: "an alias inside of its own anchor".into() })?;
+                let node =
+                    node.ok_or_else(|| SyntaxError { position, message: "an alias inside of its own anchor".into() })?;
                 self.count(node.size(), position)?;
                 return Ok(Node { position, ..node });
             }
@@ -144,7 +153,10 @@ impl Composer<'_> {
                 _ => return Err(SyntaxError { position, message: "a key must be plain text".into() }),
             };
             if entries.iter().any(|(key, _)| key.name == name) {
-                return Err(SyntaxError { position, message: format!("the key `{name}` stands here a second time; keep one") });
+                return Err(SyntaxError {
+                    position,
+                    message: format!("the key `{name}` stands here a second time; keep one"),
+                });
             }
             let (event, span) = self.next()?;
             let node = self.node(event, Position::of(&span))?;
@@ -155,7 +167,10 @@ impl Composer<'_> {
     fn count(&mut self, nodes: usize, position: Position) -> Result<(), SyntaxError> {
         self.nodes += nodes;
         if self.nodes > MOST_NODES {
-            return Err(SyntaxError { position, message: "the file is too large once its aliases are resolved".into() });
+            return Err(SyntaxError {
+                position,
+                message: "the file is too large once its aliases are resolved".into(),
+            });
         }
         Ok(())
     }
@@ -258,11 +273,13 @@ impl Tree {
 
     /// Reports an error and mends the tree so that it does not come again; false where nothing can be mended.
     pub(crate) fn repair(&mut self, error: &ReadError, problems: &mut Problems) -> bool {
-        let known_already = error.missing.as_ref().is_some_and(|field| self.removed.contains(&join(&error.path, field)));
+        let known_already =
+            error.missing.as_ref().is_some_and(|field| self.removed.contains(&join(&error.path, field)));
         if !known_already {
             problems.add(&error.path_told(), error.message.clone());
         }
-        if let (Some(meant), Some((parent, _))) = (&error.meant, error.path.rsplit_once('.').or(Some(("", &error.path))))
+        if let (Some(meant), Some((parent, _))) =
+            (&error.meant, error.path.rsplit_once('.').or(Some(("", &error.path))))
             && !self.root.at(parent).is_some_and(|node| node.children().any(|(name, _)| name == *meant))
         {
             return self.rename(&error.path, meant);
@@ -294,7 +311,9 @@ impl Node {
                     entries.remove(at);
                     return true;
                 }
-                entries.iter_mut().any(|(key, node)| rest_of(path, &key.name).is_some_and(|rest| !rest.is_empty() && node.remove(rest)))
+                entries.iter_mut().any(|(key, node)| {
+                    rest_of(path, &key.name).is_some_and(|rest| !rest.is_empty() && node.remove(rest))
+                })
             }
             Value::List(items) => items.iter_mut().enumerate().any(|(i, node)| match rest_of(path, &i.to_string()) {
                 Some("") => {

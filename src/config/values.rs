@@ -1,6 +1,7 @@
 //! The types of single values: durations, sizes, one or many; and what may stand in a value: `${env:NAME}`,
 //! `${env:NAME:-default}`, `${file:path}`, `$$`.
 
+use crate::config::de::PLACES;
 use crate::config::report::Problems;
 use crate::config::tree::{Node, Value, join};
 use schemars::JsonSchema;
@@ -65,7 +66,11 @@ const LONGEST: u64 = 100 * 365 * 86_400_000;
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Span::parse(&text).ok_or_else(|| de::Error::custom(format!("`{text}` is no duration; write one integer and one unit: 250ms, 30s, 5m, 12h, 7d")))
+        Span::parse(&text).ok_or_else(|| {
+            de::Error::custom(format!(
+                "`{text}` is no duration; write one integer and one unit: 250ms, 30s, 5m, 12h, 7d"
+            ))
+        })
     }
 }
 
@@ -83,7 +88,9 @@ impl<'de> Deserialize<'de> for Size {
             };
             number.parse::<usize>().ok()?.checked_mul(factor)
         });
-        parsed.map(Size).ok_or_else(|| de::Error::custom(format!("`{text}` is no size; write an integer and B, KiB, MiB or GiB: 64KiB")))
+        parsed.map(Size).ok_or_else(|| {
+            de::Error::custom(format!("`{text}` is no size; write an integer and B, KiB, MiB or GiB: 64KiB"))
+        })
     }
 }
 
@@ -120,7 +127,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
 }
 
 /// A mapping, or a text that stands for one.
-pub(crate) fn text_or_map<'de, D, T, M>(deserializer: D, text: fn(&str) -> Result<T, String>, map: fn(M) -> T) -> Result<T, D::Error>
+pub(crate) fn text_or_map<'de, D, T, M>(
+    deserializer: D,
+    text: fn(&str) -> Result<T, String>,
+    map: fn(M) -> T,
+) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     M: Deserialize<'de>,
@@ -163,7 +174,17 @@ impl<T> Default for Items<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let items: Vec<Option<T>> = Vec::deserialize(deserializer)?;
+        struct Places<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Places<T> {
+            type Value = Vec<Option<T>>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list))
+            }
+        }
+        let items = deserializer.deserialize_newtype_struct(PLACES, Places(PhantomData))?;
         Ok(Items(items.into_iter().enumerate().filter_map(|(i, item)| Some((i, item?))).collect()))
     }
 }
@@ -183,7 +204,9 @@ fn walk(node: &mut Node, path: &str, fill: &mut impl FnMut(&str, &str) -> String
     match &mut node.value {
         Value::Scalar { text, .. } if text.contains('$') => *text = fill(text, path),
         Value::Scalar { .. } => {}
-        Value::List(items) => items.iter_mut().enumerate().for_each(|(i, item)| walk(item, &join(path, &i.to_string()), fill)),
+        Value::List(items) => {
+            items.iter_mut().enumerate().for_each(|(i, item)| walk(item, &join(path, &i.to_string()), fill))
+        }
         Value::Map(entries) => entries.iter_mut().for_each(|(key, node)| walk(node, &join(path, &key.name), fill)),
     }
 }
@@ -218,7 +241,8 @@ fn fill(text: &str, env: &[(String, String)], folder: &Path) -> (String, Vec<Str
 
 fn resolve(reference: &str, env: &[(String, String)], folder: &Path) -> Result<String, String> {
     if let Some(path) = reference.strip_prefix("file:") {
-        let text = std::fs::read_to_string(folder.join(path)).map_err(|e| format!("the file {path} cannot be read: {e}"))?;
+        let text =
+            std::fs::read_to_string(folder.join(path)).map_err(|e| format!("the file {path} cannot be read: {e}"))?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
         return Ok(text.strip_suffix('\r').unwrap_or(text).to_string());
     }

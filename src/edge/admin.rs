@@ -1,10 +1,10 @@
 //! The admin listener: is it alive, is it ready, what does it measure, what does it run. Never on the public ones.
 
+use crate::bearer::verified::VerifiedTokens;
 use crate::edge::listen::Traffic;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
 use crate::watch::metrics::{Cache, Metrics};
-use crate::bearer::verified::VerifiedTokens;
 use askama::Template;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use parking_lot::RwLock;
@@ -81,7 +81,8 @@ impl Admin {
             (Some(only), None) => Some(only.as_bytes()),
             _ => None,
         };
-        let path = head.raw_path().split(|b| *b == b'?').next().and_then(|p| std::str::from_utf8(p).ok()).unwrap_or_default();
+        let path =
+            head.raw_path().split(|b| *b == b'?').next().and_then(|p| std::str::from_utf8(p).ok()).unwrap_or_default();
         let (status, kind, body) = self.page(&head.method, path, authorization);
         let length = body.len();
         let body = if head.method == Method::HEAD { Vec::new() } else { body.into_bytes() };
@@ -99,7 +100,9 @@ impl Admin {
         let read = matches!(*method, Method::GET | Method::HEAD);
         match path {
             _ if path.starts_with("/api/") => self.api(authorization),
-            "/livez" | "/readyz" | "/metrics" | "/" if !read => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n".into()),
+            "/livez" | "/readyz" | "/metrics" | "/" if !read => {
+                (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n".into())
+            }
             "/livez" => (StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => self.ready(),
             "/metrics" => self.measured(),
@@ -111,7 +114,9 @@ impl Admin {
     /// No API is built; without its token nobody learns that.
     fn api(&self, authorization: Option<&[u8]>) -> Page {
         match &self.state.read().token {
-            Some(token) if !is_token(authorization, token) => (StatusCode::UNAUTHORIZED, TEXT, "the admin token is needed\n".into()),
+            Some(token) if !is_token(authorization, token) => {
+                (StatusCode::UNAUTHORIZED, TEXT, "the admin token is needed\n".into())
+            }
             _ => not_found(),
         }
     }
@@ -150,7 +155,11 @@ impl Admin {
             uptime: humantime::format_duration(Duration::from_secs(self.begun.elapsed().as_secs())).to_string(),
             connections: self.traffic.connections(),
             in_flight: self.traffic.in_flight.load(Ordering::Relaxed),
-            providers: state.providers.iter().map(|p| (p.name().to_string(), p.issuer().to_string(), p.is_up())).collect(),
+            providers: state
+                .providers
+                .iter()
+                .map(|p| (p.name().to_string(), p.issuer().to_string(), p.is_up()))
+                .collect(),
             routes: state.routes.iter().map(RouteRow::of).collect(),
         };
         match page.render() {
@@ -177,7 +186,10 @@ fn not_found() -> Page {
 
 /// In constant time for tokens of one length.
 fn is_token(authorization: Option<&[u8]>, token: &Secret) -> bool {
-    let sent = authorization.and_then(|value| value.split_at_checked(7)).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
-    sent.is_some_and(|(_, sent)| aws_lc_rs::constant_time::verify_slices_are_equal(sent, token.expose().as_bytes()).is_ok())
+    let sent = authorization
+        .and_then(|value| value.split_at_checked(7))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+    sent.is_some_and(|(_, sent)| {
+        aws_lc_rs::constant_time::verify_slices_are_equal(sent, token.expose().as_bytes()).is_ok()
+    })
 }
-

@@ -5,8 +5,8 @@
 use async_trait::async_trait;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
-    UniqueIDType, raw_connect::ProxyDigest,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType, raw_connect::ProxyDigest,
 };
 use std::pin::Pin;
 use std::sync::Arc;
@@ -183,7 +183,12 @@ impl Watched {
     }
 
     /// Writes our own answer; then what Pingora would have written counts as written.
-    fn poll_instead(&mut self, cx: &mut Context<'_>, unreadable: Unreadable, swallowed: usize) -> Poll<std::io::Result<usize>> {
+    fn poll_instead(
+        &mut self,
+        cx: &mut Context<'_>,
+        unreadable: Unreadable,
+        swallowed: usize,
+    ) -> Poll<std::io::Result<usize>> {
         let answer = &self.answer;
         let (bytes, written) = self.instead.get_or_insert_with(|| (answer(unreadable), 0));
         while let Some(rest) = bytes.get(*written..).filter(|rest| !rest.is_empty()) {

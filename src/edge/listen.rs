@@ -2,10 +2,10 @@
 //! so that a connection and all that it needs stay on one thread; and the door in front of the proxy, which counts,
 //! limits and times connections and does the TLS handshake.
 
-use crate::edge::{LiveConfig, reply};
 use crate::edge::connection::{AnswerUnreadable, Boxed, Connection, Limits, Unreadable, Watched};
 use crate::edge::proxy::Proxy;
 use crate::edge::tls::{CertificateFiles, Certificates};
+use crate::edge::{LiveConfig, reply};
 use crate::gate::protocol::MAX_FIELDS;
 use crate::watch::access::AccessLog;
 use async_trait::async_trait;
@@ -111,11 +111,12 @@ pub fn services(
         let mut service = Service::new(format!("{} {shard}", settings.address), door);
         service.threads = Some(1);
         service.set_connection_filter(Arc::new(Places(places.clone())));
-        let mut socket = TcpSocketOptions::default();
+        let mut socket = TcpSocketOptions::default(); // not exhaustive: it cannot be written as one expression
         socket.so_reuseport = Some(true);
-        let mut buffers = L4BufferSettings::default();
-        buffers.read = Some(READ_BUFFER);
-        service.add_listener(ListenerConfig::tcp(spelled(settings.address, shard)).tcp_socket_options(socket).l4_buffer(buffers));
+        let buffers = L4BufferSettings { read: Some(READ_BUFFER), ..L4BufferSettings::default() };
+        service.add_listener(
+            ListenerConfig::tcp(spelled(settings.address, shard)).tcp_socket_options(socket).l4_buffer(buffers),
+        );
         service
     };
     (0..workers).map(service).collect()
@@ -137,7 +138,9 @@ fn http_proxy(proxy: Proxy, settings: &Settings, conf: &Arc<ServerConf>) -> Http
     options.h2_idle_timeout = Some(settings.limits.idle);
     http.server_options = Some(options);
     let mut h2 = H2Options::new();
-    h2.max_header_list_size(MAX_HEADER_LIST.max(u32::try_from(settings.max_head).unwrap_or(u32::MAX).saturating_mul(2)));
+    h2.max_header_list_size(
+        MAX_HEADER_LIST.max(u32::try_from(settings.max_head).unwrap_or(u32::MAX).saturating_mul(2)),
+    );
     h2.max_concurrent_streams(MAX_STREAMS);
     http.h2_options = Some(h2);
     http

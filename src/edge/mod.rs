@@ -10,8 +10,8 @@ pub mod server;
 pub mod tls;
 pub mod upstream;
 
-use crate::gate::gate::Gate;
 use crate::edge::upstream::Upstreams;
+use crate::gate::gate::Gate;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 

@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// One shard's proxy.
+#[allow(unreachable_pub)] // part of a public type's name
 pub struct Proxy {
     live: LiveConfig,
     access_log: AccessLog,
@@ -33,6 +34,7 @@ pub struct Proxy {
 }
 
 /// One request on its way.
+#[allow(unreachable_pub)] // the context that Pingora's trait makes public
 pub struct Passage {
     live: Arc<Live>,
     begun: Instant,
@@ -117,7 +119,8 @@ fn ask(session: &Session, max_head: usize, redirect_to_https: bool) -> Ask<'_> {
         version: head.version,
         authority: head.uri.authority().filter(|_| is_h2).map(|authority| authority.as_str()),
         headers: &head.headers,
-        length_beside_encoding: head.headers.contains_key(header::TRANSFER_ENCODING) && raw_head_has(session, b"content-length:"),
+        length_beside_encoding: head.headers.contains_key(header::TRANSFER_ENCODING)
+            && raw_head_has(session, b"content-length:"),
         peer: session.client_addr().and_then(|a| a.as_inet()).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip()),
         max_head,
         redirect_to_https,
@@ -172,7 +175,8 @@ impl ProxyHttp for Proxy {
                 }
                 passage.forward = Some(forward);
                 let (forward, upstreams) = passage.forwarded()?;
-                let silence = if forward.stream { upstreams.settings.stream_idle_timeout } else { upstreams.settings.timeout };
+                let silence =
+                    if forward.stream { upstreams.settings.stream_idle_timeout } else { upstreams.settings.timeout };
                 session.as_downstream_mut().set_read_timeout(Some(silence));
                 session.as_downstream_mut().set_write_timeout(Some(silence));
                 Ok(false)
@@ -182,14 +186,20 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
         let (forward, upstreams) = passage.forwarded()?;
-        let (index, target) =
-            upstreams.next(passage.tried).ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "the route has no upstream").into_up())?;
+        let (index, target) = upstreams
+            .next(passage.tried)
+            .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "the route has no upstream").into_up())?;
         let peer = upstreams.peer(target, forward.stream).await?;
         passage.tried = Some(index);
         Ok(peer)
     }
 
-    async fn upstream_request_filter(&self, session: &mut Session, upstream: &mut RequestHeader, passage: &mut Passage) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        passage: &mut Passage,
+    ) -> Result<()> {
         let (forward, upstreams) = passage.forwarded()?;
         let target = passage.tried.and_then(|index| upstreams.target(index));
         let base = target.map_or("", |target| target.base_path.as_str());
@@ -208,17 +218,30 @@ impl ProxyHttp for Proxy {
         }
         let own_host = passage.notes.as_ref().and_then(|notes| notes.host.as_ref()).map(|host| host.as_str());
         match target {
-            Some(target) if !upstreams.settings.preserve_host => upstream.insert_header(header::HOST, target.authority.as_str())?,
+            Some(target) if !upstreams.settings.preserve_host => {
+                upstream.insert_header(header::HOST, target.authority.as_str())?
+            }
             _ => own_host.map_or(Ok(()), |host| upstream.insert_header(header::HOST, host))?,
         }
         Ok(())
     }
 
-    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, passage: &mut Passage) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        passage: &mut Passage,
+    ) -> Result<()> {
         strip_hop_by_hop(response);
         let cookies = &passage.live.gate.cookies;
         if response.headers.get_all(header::SET_COOKIE).iter().any(|cookie| cookies.is_planted(cookie)) {
-            let kept: Vec<_> = response.headers.get_all(header::SET_COOKIE).iter().filter(|c| !cookies.is_planted(c)).cloned().collect();
+            let kept: Vec<_> = response
+                .headers
+                .get_all(header::SET_COOKIE)
+                .iter()
+                .filter(|c| !cookies.is_planted(c))
+                .cloned()
+                .collect();
             response.remove_header(&header::SET_COOKIE);
             for cookie in kept {
                 response.append_header(header::SET_COOKIE, cookie)?;
@@ -233,23 +256,41 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, passage: &mut Passage, mut e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        passage: &mut Passage,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
         let another = passage.forwarded().is_ok_and(|(_, upstreams)| upstreams.has_another());
         e.set_retry(another && !passage.retried);
         passage.retried = true;
         e
     }
 
-    fn error_while_proxy(&self, _peer: &HttpPeer, _session: &mut Session, mut e: Box<Error>, _passage: &mut Passage, _reused: bool) -> Box<Error> {
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        _session: &mut Session,
+        mut e: Box<Error>,
+        _passage: &mut Passage,
+        _reused: bool,
+    ) -> Box<Error> {
         e.set_retry(false); // bytes were sent: the app may have acted on them
         e
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, passage: &mut Passage) -> FailToProxy {
         let reason = match (e.esource(), e.etype()) {
-            (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Reason::BadRequest,
+            (
+                ErrorSource::Downstream,
+                ErrorType::ReadTimedout | ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_),
+            ) => Reason::BadRequest,
             (ErrorSource::Downstream, _) => return FailToProxy { error_code: 0, can_reuse_downstream: false },
-            (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
+            (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+                Reason::UpstreamTimeout
+            }
             _ => Reason::UpstreamUnreachable,
         };
         tracing::debug!(error = %e.etype().as_str(), "not proxied");
@@ -281,7 +322,13 @@ impl ProxyHttp for Proxy {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _session: &Session, _passage: &Passage, _error: &Error, _context: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _passage: &Passage,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
         true
     }
 
@@ -302,7 +349,9 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| ![header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE].contains(name))
+        .filter(|name| {
+            ![header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE].contains(name)
+        })
         .collect();
     for name in nominated {
         response.remove_header(&name);
@@ -310,3 +359,6 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) {
     response.remove_header("keep-alive");
     response.remove_header("proxy-connection");
 }
+
+#[cfg(test)]
+mod tests;

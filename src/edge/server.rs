@@ -81,7 +81,15 @@ pub fn run(parts: Parts) -> Result<(), String> {
     server.bootstrap();
     let conf = server.configuration.clone();
     for (settings, certificates) in &parts.listeners {
-        for service in listen::services(settings, certificates.as_ref(), parts.workers, &parts.live, &parts.access_log, &parts.traffic, &conf) {
+        for service in listen::services(
+            settings,
+            certificates.as_ref(),
+            parts.workers,
+            &parts.live,
+            &parts.access_log,
+            &parts.traffic,
+            &conf,
+        ) {
             server.add_service(service);
         }
     }
@@ -92,7 +100,8 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let mut background = background_service("background", Background(Mutex::new(Some(parts.background))));
     background.threads = Some(1);
     server.add_service(background);
-    let (phases, traffic, grace, at_exit) = (server.watch_execution_phase(), parts.traffic.clone(), parts.grace, parts.at_exit);
+    let (phases, traffic, grace, at_exit) =
+        (server.watch_execution_phase(), parts.traffic.clone(), parts.grace, parts.at_exit);
     std::thread::Builder::new()
         .name("drain".into())
         .spawn(move || drain(phases, &traffic, grace, at_exit))
@@ -151,7 +160,8 @@ async fn emptied(traffic: &Traffic, grace: Duration) {
 }
 
 async fn told_again() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -64,12 +64,14 @@ fn read_all(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, String
 
 fn read(files: &CertificateFiles) -> Result<CertifiedKey, String> {
     let told = |file: &Path, problem: String| format!("{}: {problem}", file.display());
-    let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&files.certificate).and_then(Iterator::collect).map_err(|e| told(&files.certificate, e.to_string()));
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect)
+        .map_err(|e| told(&files.certificate, e.to_string()));
     let chain = chain?;
     if chain.is_empty() {
         return Err(told(&files.certificate, "no certificate in it".into()));
     }
     let key = PrivateKeyDer::from_pem_file(&files.private_key).map_err(|e| told(&files.private_key, e.to_string()))?;
-    CertifiedKey::from_der(chain, key, &crypto::aws_lc_rs::default_provider()).map_err(|e| told(&files.private_key, e.to_string()))
+    CertifiedKey::from_der(chain, key, &crypto::aws_lc_rs::default_provider())
+        .map_err(|e| told(&files.private_key, e.to_string()))
 }

@@ -135,7 +135,9 @@ impl Upstreams {
                 target.resolve(self.settings.connect_timeout).await;
                 address = target.addresses.load().first().copied();
             }
-            let address = address.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "the upstream's name does not resolve").into_up())?;
+            let address = address.ok_or_else(|| {
+                Error::explain(ErrorType::ConnectNoRoute, "the upstream's name does not resolve").into_up()
+            })?;
             peer._address = pingora_core::protocols::l4::socket::SocketAddr::Inet(address);
         }
         let silence = if is_stream { self.settings.stream_idle_timeout } else { self.settings.timeout };
@@ -157,7 +159,8 @@ impl Target {
                 (HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], *port)), tls, sni), authority)
             }
             Location::Unix(path) => {
-                let peer = HttpPeer::new_uds(&path.to_string_lossy(), false, String::new()).map_err(|e| format!("{}: {e}", path.display()))?;
+                let peer = HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
+                    .map_err(|e| format!("{}: {e}", path.display()))?;
                 (peer, "localhost".to_string())
             }
         };
@@ -220,7 +223,8 @@ impl Target {
 fn group_key(settings: &Settings, origin: &Origin) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    (settings.ca_file.as_ref(), settings.server_name.as_ref(), matches!(origin.protocol, Protocol::H2 | Protocol::H2c)).hash(&mut hasher);
+    (settings.ca_file.as_ref(), settings.server_name.as_ref(), matches!(origin.protocol, Protocol::H2 | Protocol::H2c))
+        .hash(&mut hasher);
     hasher.finish()
 }
 

@@ -29,7 +29,8 @@ impl OwnCookies {
         let bare = ["__Host-", "__Secure-"].iter().find_map(|p| cookie.strip_prefix(p)).unwrap_or(cookie);
         let of_flow = |rest: &str| rest.is_empty() || rest.starts_with("_flow_");
         self.names.iter().filter_map(|name| bare.strip_prefix(name.as_str())).any(|rest| {
-            let of_provider = |p: &String| rest.strip_prefix('_').and_then(|r| r.strip_prefix(p.as_str())).is_some_and(of_flow);
+            let of_provider =
+                |p: &String| rest.strip_prefix('_').and_then(|r| r.strip_prefix(p.as_str())).is_some_and(of_flow);
             of_flow(rest) || self.providers.iter().any(of_provider)
         })
     }
@@ -37,7 +38,13 @@ impl OwnCookies {
     /// The `Cookie` fields without ours, as one field (RFC 9113, 8.2.3: HTTP/2 may send several).
     pub fn kept(&self, headers: &HeaderMap) -> Kept {
         let fields: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        let pairs = || fields.iter().flat_map(|field| field.split(|b| *b == b';')).map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty());
+        let pairs = || {
+            fields
+                .iter()
+                .flat_map(|field| field.split(|b| *b == b';'))
+                .map(<[u8]>::trim_ascii)
+                .filter(|pair| !pair.is_empty())
+        };
         let own = |pair: &&[u8]| {
             let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
             std::str::from_utf8(name).is_ok_and(|name| self.is_own(name))
@@ -69,7 +76,14 @@ mod tests {
 
     #[test]
     fn own_names_are_known_in_every_form() {
-        for name in ["doorward", "__Host-doorward", "__Secure-other", "doorward_corp", "doorward_flow_ab", "__Host-doorward_corp_flow_1"] {
+        for name in [
+            "doorward",
+            "__Host-doorward",
+            "__Secure-other",
+            "doorward_corp",
+            "doorward_flow_ab",
+            "__Host-doorward_corp_flow_1",
+        ] {
             assert!(ours().is_own(name), "{name}");
         }
         for name in ["doorward2", "doorward_theme", "Doorward", "x-doorward", "__Host-", "", "doorward_corpx"] {

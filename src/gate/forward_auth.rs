@@ -14,18 +14,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 /// The request that another proxy asks about.
 #[derive(Debug)]
-pub struct Subject<'a> {
-    pub method: Method,
-    pub host: Host,
-    pub target: &'a str,
+pub(super) struct Subject<'a> {
+    pub(super) method: Method,
+    pub(super) host: Host,
+    pub(super) target: &'a str,
 }
 
 const FORWARDED: [&str; 4] = ["x-forwarded-method", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri"];
-const IDENTITY: [&str; 4] = ["x-auth-request-user", "x-auth-request-email", "x-auth-request-preferred-username", "x-auth-request-groups"];
+const IDENTITY: [&str; 4] =
+    ["x-auth-request-user", "x-auth-request-email", "x-auth-request-preferred-username", "x-auth-request-groups"];
 
 impl<'a> Subject<'a> {
     /// `Ok(None)`: nothing was forwarded.
-    pub fn of(headers: &'a HeaderMap, from_trusted: bool) -> Result<Option<Subject<'a>>, Reason> {
+    pub(super) fn of(headers: &'a HeaderMap, from_trusted: bool) -> Result<Option<Subject<'a>>, Reason> {
         if !FORWARDED.iter().any(|name| headers.contains_key(*name)) {
             return Ok(None);
         }
@@ -48,7 +49,7 @@ impl<'a> Subject<'a> {
 
 /// The 202 of both pages: who it is, absent claims as empty values, so that the other proxy overwrites what a client
 /// sent. `who`: `None` for nobody on a route that lets everyone pass.
-pub fn accepted(request_id: &str, route: &Route, who: Option<&Identity>, is_public: bool) -> Reply {
+pub(super) fn accepted(request_id: &str, route: &Route, who: Option<&Identity>, is_public: bool) -> Reply {
     let mut headers = own_headers(request_id);
     if !is_public {
         let preset = route.headers.preset();
@@ -67,7 +68,7 @@ pub fn accepted(request_id: &str, route: &Route, who: Option<&Identity>, is_publ
 }
 
 /// A refusal, told in the few statuses that `auth_request` passes on.
-pub fn for_auth_request(mut refused: Reply) -> Reply {
+pub(super) fn for_auth_request(mut refused: Reply) -> Reply {
     refused.status = match refused.status {
         StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE | StatusCode::FORBIDDEN => refused.status,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::FOUND => StatusCode::UNAUTHORIZED,

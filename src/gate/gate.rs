@@ -87,7 +87,11 @@ impl Gate {
 
     /// A head that could not even be read: nothing is known of who sent it or what reads the answer.
     pub fn refuse_unreadable(&self, too_large: bool) -> Reply {
-        let refusal = if too_large { Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) } else { Refusal::of(Reason::BadRequest) };
+        let refusal = if too_large {
+            Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        } else {
+            Refusal::of(Reason::BadRequest)
+        };
         self.unrouted.ended(refusal.outcome(), Duration::ZERO);
         refusal.reply(&self.pages, &Addressee { request_id: &self.new_request_id(), wants_page: false, realm: None })
     }
@@ -133,7 +137,9 @@ impl Gate {
     /// 308 to the same place over https; to the port of the https route there, where it is not the usual one.
     fn redirect_to_https(&self, ask: &Ask<'_>, path: &CanonicalPath<'_>, notes: &mut Notes) -> Result<Answer, Refusal> {
         let host = notes.host.as_ref().ok_or(Refusal::of(Reason::BadRequest))?;
-        let https = Host::parse(host.name()).ok().and_then(|name| self.table.https_port(&name, ask.method, path.as_str().as_bytes()));
+        let https = Host::parse(host.name())
+            .ok()
+            .and_then(|name| self.table.https_port(&name, ask.method, path.as_str().as_bytes()));
         let port = https.filter(|port| *port != 443).map(|port| format!(":{port}")).unwrap_or_default();
         let location = format!("https://{}{port}{}{}", host.name(), path.as_str(), path.query());
         let location = HeaderValue::from_str(&location).map_err(|_| Refusal::of(Reason::BadRequest))?;
@@ -158,7 +164,12 @@ impl Gate {
     }
 
     /// Credential and rules: who may pass, or nobody where the route lets everyone pass.
-    async fn authorise(&self, route: &Route, headers: &HeaderMap, notes: &mut Notes) -> Result<Option<Arc<Identity>>, Refusal> {
+    async fn authorise(
+        &self,
+        route: &Route,
+        headers: &HeaderMap,
+        notes: &mut Notes,
+    ) -> Result<Option<Arc<Identity>>, Refusal> {
         let Access::Protected(protected) = &route.access else {
             return Ok(None);
         };
@@ -206,7 +217,14 @@ impl Gate {
         }
     }
 
-    fn forward(&self, route: &Arc<Route>, ask: &Ask<'_>, path: &CanonicalPath<'_>, caller: &Caller, notes: &Notes) -> Forward {
+    fn forward(
+        &self,
+        route: &Arc<Route>,
+        ask: &Ask<'_>,
+        path: &CanonicalPath<'_>,
+        caller: &Caller,
+        notes: &Notes,
+    ) -> Forward {
         let mut remove = self.stripping.of(ask.headers);
         if matches!(route.access, Access::Protected(_)) && route.headers.takes_authorization() {
             remove.push(header::AUTHORIZATION);
@@ -239,7 +257,13 @@ impl Gate {
         Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(ask) }
     }
 
-    async fn own_page(&self, page: OwnPage, ask: &Ask<'_>, caller: &Caller, notes: &mut Notes) -> Result<Answer, Refusal> {
+    async fn own_page(
+        &self,
+        page: OwnPage,
+        ask: &Ask<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+    ) -> Result<Answer, Refusal> {
         if !page.knows(ask.method) {
             return Err(Refusal::method_not_allowed(page.allow().unwrap_or(METHODS)));
         }
@@ -250,7 +274,8 @@ impl Gate {
         match page {
             OwnPage::Auth => {
                 let judged = self.judge_for_proxy(ask, caller, notes, page).await;
-                let reply = judged.unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, None)));
+                let reply = judged
+                    .unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, None)));
                 Ok(Answer::Reply(Box::new(reply)))
             }
             OwnPage::Forward => Ok(Answer::Reply(Box::new(self.judge_for_proxy(ask, caller, notes, page).await?))),
@@ -263,7 +288,13 @@ impl Gate {
     }
 
     /// Judges the request that another proxy asks about.
-    async fn judge_for_proxy(&self, ask: &Ask<'_>, caller: &Caller, notes: &mut Notes, page: OwnPage) -> Result<Reply, Refusal> {
+    async fn judge_for_proxy(
+        &self,
+        ask: &Ask<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+        page: OwnPage,
+    ) -> Result<Reply, Refusal> {
         let refused = Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) };
         let subject = match (Subject::of(ask.headers, caller.through_trusted), page, &notes.host) {
             (Ok(Some(subject)), _, _) => subject,

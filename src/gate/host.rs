@@ -33,7 +33,10 @@ impl Host {
             Some(_) => return Err(BadHost),
         };
         let name = name.strip_suffix('.').unwrap_or(name);
-        let is_v6 = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).is_some_and(|n| n.parse::<std::net::Ipv6Addr>().is_ok());
+        let is_v6 = name
+            .strip_prefix('[')
+            .and_then(|n| n.strip_suffix(']'))
+            .is_some_and(|n| n.parse::<std::net::Ipv6Addr>().is_ok());
         let is_name = name.split('.').all(|label| {
             !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         });
@@ -99,7 +102,10 @@ mod tests {
         check("[::1]", Some(("[::1]", None)));
         check("127.0.0.1:1", Some(("127.0.0.1", Some(1))));
         check("a_b-c.test", Some(("a_b-c.test", None)));
-        for bad in ["", ".", "a..b", "a b", "a/b", "user@a", "a:b", "a:99999", "a:1:2", "[::1", "::1", "<script>", "a%2e", "ä", "a..", "*"] {
+        for bad in [
+            "", ".", "a..b", "a b", "a/b", "user@a", "a:b", "a:99999", "a:1:2", "[::1", "::1", "<script>", "a%2e", "ä",
+            "a..", "*",
+        ] {
             check(bad, None);
         }
     }

@@ -3,11 +3,10 @@
 
 use crate::gate::template::Template;
 use crate::kit::digest::Fingerprint;
-use crate::provider::identity::Identity;
+use crate::provider::identity::{Identity, Rendered};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::collections::HashSet;
 use std::fmt::Write;
-use std::sync::Arc;
 
 /// Which set of identity headers an app understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,20 +31,31 @@ pub struct Stripping {
     folded: HashSet<Box<str>>,
 }
 
-/// Rendered identity headers.
-pub type Rendered = Arc<[(HeaderName, HeaderValue)]>;
-
 const FAMILIES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-auth-request-"];
 const NAMES: [&str; 14] = [
-    "forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip", "x-request-id", "x-webauth-user", "x-webauth-email",
-    "x-webauth-name", "x-webauth-groups", "remote-user", "remote-email", "remote-name", "remote-groups",
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-request-id",
+    "x-webauth-user",
+    "x-webauth-email",
+    "x-webauth-name",
+    "x-webauth-groups",
+    "remote-user",
+    "remote-email",
+    "remote-name",
+    "remote-groups",
 ];
 
 impl Preset {
     /// The names of its headers.
     pub fn names(self) -> [&'static str; 4] {
         match self {
-            Preset::Standard => ["x-forwarded-user", "x-forwarded-email", "x-forwarded-preferred-username", "x-forwarded-groups"],
+            Preset::Standard => {
+                ["x-forwarded-user", "x-forwarded-email", "x-forwarded-preferred-username", "x-forwarded-groups"]
+            }
             Preset::Grafana => ["x-webauth-user", "x-webauth-email", "x-webauth-name", "x-webauth-groups"],
             Preset::Authelia => ["remote-user", "remote-email", "remote-name", "remote-groups"],
             Preset::None => [""; 4],
@@ -55,7 +65,8 @@ impl Preset {
     /// What they say, in the order of the names; nothing where a claim is absent.
     pub fn values(self, who: &Identity) -> [Option<String>; 4] {
         let text = |text: &Option<Box<str>>| text.as_deref().map(encode);
-        let (email, name, username, groups) = (text(&who.email), text(&who.name), text(&who.username), encode_list(&who.groups));
+        let (email, name, username, groups) =
+            (text(&who.email), text(&who.name), text(&who.username), encode_list(&who.groups));
         let user = Some(encode(&who.user));
         match self {
             Preset::Standard => [user, email, username, groups],
@@ -71,7 +82,8 @@ impl Preset {
 
 impl Injection {
     pub fn new(preset: Preset, set: Vec<(HeaderName, Template)>) -> Self {
-        let id = Fingerprint::of().part(format!("{preset:?}")).parts(set.iter().map(|rule| format!("{rule:?}"))).finish();
+        let id =
+            Fingerprint::of().part(format!("{preset:?}")).parts(set.iter().map(|rule| format!("{rule:?}"))).finish();
         Injection { preset, set, id }
     }
 
@@ -181,14 +193,23 @@ pub(crate) mod tests {
 
     fn rendered(preset: Preset, changes: Value) -> Vec<String> {
         let injection = Injection::new(preset, Vec::new());
-        injection.headers(&an_identity(changes, &[])).iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect()
+        injection
+            .headers(&an_identity(changes, &[]))
+            .iter()
+            .map(|(n, v)| format!("{n}: {}", v.to_str().unwrap()))
+            .collect()
     }
 
     #[test]
     fn presets_say_what_is_known_and_no_more() {
         assert_eq!(
             rendered(Preset::Standard, json!({})),
-            ["x-forwarded-user: alice-1", "x-forwarded-email: alice@corp.test", "x-forwarded-preferred-username: alice", "x-forwarded-groups: dev,ops"]
+            [
+                "x-forwarded-user: alice-1",
+                "x-forwarded-email: alice@corp.test",
+                "x-forwarded-preferred-username: alice",
+                "x-forwarded-groups: dev,ops"
+            ]
         );
         let bare = json!({"email": null, "name": "", "preferred_username": null, "groups": []});
         assert_eq!(rendered(Preset::Standard, bare.clone()), ["x-forwarded-user: alice-1"]);
@@ -218,8 +239,15 @@ pub(crate) mod tests {
     #[test]
     fn values_are_encoded_never_split() {
         for (text, expected) in [
-            ("plain text", "plain text"), ("a\r\nX-Evil: 1", "a%0D%0AX-Evil: 1"), ("\0\x7f", "%00%7F"), ("ä", "%C3%A4"), (" a ", "%20a%20"),
-            ("100%", "100%25"), ("a\tb", "a%09b"), (" ", "%20"), ("陳", "%E9%99%B3"),
+            ("plain text", "plain text"),
+            ("a\r\nX-Evil: 1", "a%0D%0AX-Evil: 1"),
+            ("\0\x7f", "%00%7F"),
+            ("ä", "%C3%A4"),
+            (" a ", "%20a%20"),
+            ("100%", "100%25"),
+            ("a\tb", "a%09b"),
+            (" ", "%20"),
+            ("陳", "%E9%99%B3"),
         ] {
             assert_eq!(encode(text), expected);
         }
@@ -230,9 +258,26 @@ pub(crate) mod tests {
     fn every_spelling_of_a_protected_name_is_removed() {
         let stripping = Stripping::new([HeaderName::from_static("x-team"), header::AUTHORIZATION].iter());
         for name in [
-            "x-forwarded-user", "x_forwarded_user", "x.forwarded-user", "x-forwarded-anything", "forwarded", "x-real-ip", "x_real_ip", "remote_user", "remote-groups",
-            "x-webauth-user", "x-auth-request-email", "x-original-url", "x-rewrite-url", "x-team", "x_team", "x!team",
-            "cf-connecting-ip", "true-client-ip", "x-client-ip", "x-request-id",
+            "x-forwarded-user",
+            "x_forwarded_user",
+            "x.forwarded-user",
+            "x-forwarded-anything",
+            "forwarded",
+            "x-real-ip",
+            "x_real_ip",
+            "remote_user",
+            "remote-groups",
+            "x-webauth-user",
+            "x-auth-request-email",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-team",
+            "x_team",
+            "x!team",
+            "cf-connecting-ip",
+            "true-client-ip",
+            "x-client-ip",
+            "x-request-id",
         ] {
             assert!(stripping.covers(name), "{name}");
         }

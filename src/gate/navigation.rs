@@ -6,7 +6,9 @@ use http::{HeaderMap, header};
 /// By its headers alone; the caller judges the method.
 pub fn is_navigation(headers: &HeaderMap) -> bool {
     let value = |name: &'static str| headers.get(name).map(|v| v.as_bytes());
-    if value("x-requested-with").is_some_and(|v| v.eq_ignore_ascii_case(b"XMLHttpRequest")) || headers.contains_key(header::UPGRADE) {
+    if value("x-requested-with").is_some_and(|v| v.eq_ignore_ascii_case(b"XMLHttpRequest"))
+        || headers.contains_key(header::UPGRADE)
+    {
         return false;
     }
     let content = value("content-type").unwrap_or_default().to_ascii_lowercase();

@@ -201,7 +201,8 @@ mod tests {
 
     fn check(path: &str, expected: &[&str]) {
         let canonical = CanonicalPath::of(path.as_bytes()).unwrap();
-        let mut readings: Vec<String> = canonical.readings().iter().map(|r| String::from_utf8_lossy(r).into_owned()).collect();
+        let mut readings: Vec<String> =
+            canonical.readings().iter().map(|r| String::from_utf8_lossy(r).into_owned()).collect();
         assert_eq!(readings[0], path);
         readings.sort();
         let mut expected: Vec<&str> = expected.to_vec();
@@ -235,8 +236,30 @@ mod tests {
     #[test]
     fn what_nobody_need_agree_on_is_refused() {
         for bad in [
-            &b"admin"[..], b"", b"*", b"?q", b"/a\\b", b"/a#b", b"/a?b#c", b"/a b", b"/\0", b"/\x7f", b"/\xc3\xa4", b"/%", b"/%2", b"/%zz",
-            b"/%00", b"/%2500", b"/%c0%af", b"/%C1%81", b"/%e0%80%af", b"/%f0%80%80%af", b"/%25c0%25af", b"ftp://h/a", b"//h\\a", b"http:/h/a",
+            &b"admin"[..],
+            b"",
+            b"*",
+            b"?q",
+            b"/a\\b",
+            b"/a#b",
+            b"/a?b#c",
+            b"/a b",
+            b"/\0",
+            b"/\x7f",
+            b"/\xc3\xa4",
+            b"/%",
+            b"/%2",
+            b"/%zz",
+            b"/%00",
+            b"/%2500",
+            b"/%c0%af",
+            b"/%C1%81",
+            b"/%e0%80%af",
+            b"/%f0%80%80%af",
+            b"/%25c0%25af",
+            b"ftp://h/a",
+            b"//h\\a",
+            b"http:/h/a",
         ] {
             assert_eq!(CanonicalPath::of(bad), Err(Ambiguous), "{:?}", String::from_utf8_lossy(bad));
         }

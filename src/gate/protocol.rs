@@ -22,7 +22,8 @@ pub fn check(ask: &Ask<'_>) -> Result<(), Fault> {
         return Err(Fault::Method);
     }
     let line = ask.method.as_str().len() + ask.target.len() + " HTTP/1.1\r\n\r\n".len() + 1;
-    let fields: usize = ask.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let fields: usize =
+        ask.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
     if ask.headers.len() > MAX_FIELDS || line + fields > ask.max_head {
         return Err(Fault::TooLarge);
     }
@@ -53,14 +54,20 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Fault> {
 /// A field's values as one list, for headers whose several fields mean the same as one with commas.
 pub fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
     let values = headers.get_all(name);
-    values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(token))
+    values
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|v| v.trim().eq_ignore_ascii_case(token))
 }
 
 /// A WebSocket's opening handshake (RFC 6455, 4.1): the only upgrade that is passed on.
 pub fn is_websocket(ask: &Ask<'_>) -> bool {
     let mut upgrades = ask.headers.get_all(header::UPGRADE).iter();
     let only = matches!((upgrades.next(), upgrades.next()), (Some(v), None) if v.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    only && ask.version == Version::HTTP_11 && *ask.method == Method::GET && has_token(ask.headers, header::CONNECTION, "upgrade")
+    only && ask.version == Version::HTTP_11
+        && *ask.method == Method::GET
+        && has_token(ask.headers, header::CONNECTION, "upgrade")
 }
 
 /// Silence is in the nature of what is asked for: a WebSocket, an event stream, gRPC.
@@ -93,8 +100,15 @@ mod tests {
         check_one(Version::HTTP_11, &[(TE, "chunked")], true);
         check_one(Version::HTTP_11, &[(TE, "Chunked")], true);
         for bad in [
-            &[(CL, "5"), (CL, "5")][..], &[(CL, "5,5")], &[(CL, "+5")], &[(CL, "")], &[(CL, "5"), (TE, "chunked")], &[(TE, "gzip, chunked")],
-            &[(TE, "chunked"), (TE, "chunked")], &[(TE, "xchunked")], &[(TE, "identity")],
+            &[(CL, "5"), (CL, "5")][..],
+            &[(CL, "5,5")],
+            &[(CL, "+5")],
+            &[(CL, "")],
+            &[(CL, "5"), (TE, "chunked")],
+            &[(TE, "gzip, chunked")],
+            &[(TE, "chunked"), (TE, "chunked")],
+            &[(TE, "xchunked")],
+            &[(TE, "identity")],
         ] {
             check_one(Version::HTTP_11, bad, false);
         }

@@ -67,9 +67,11 @@ type Words = (&'static str, &'static str, &'static str);
 impl Refusal {
     pub const fn of(reason: Reason) -> Refusal {
         let status = match reason {
-            Reason::LoginRequired | Reason::InvalidToken | Reason::UnknownToken | Reason::TokenExpired | Reason::WrongAudience => {
-                StatusCode::UNAUTHORIZED
-            }
+            Reason::LoginRequired
+            | Reason::InvalidToken
+            | Reason::UnknownToken
+            | Reason::TokenExpired
+            | Reason::WrongAudience => StatusCode::UNAUTHORIZED,
             Reason::InsufficientScope | Reason::Forbidden => StatusCode::FORBIDDEN,
             Reason::ProviderUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Reason::BadRequest | Reason::StateMismatch => StatusCode::BAD_REQUEST,
@@ -91,9 +93,11 @@ impl Refusal {
 
     pub fn outcome(&self) -> Outcome {
         match self.reason {
-            Reason::LoginRequired | Reason::InvalidToken | Reason::UnknownToken | Reason::TokenExpired | Reason::WrongAudience => {
-                Outcome::unauthorized
-            }
+            Reason::LoginRequired
+            | Reason::InvalidToken
+            | Reason::UnknownToken
+            | Reason::TokenExpired
+            | Reason::WrongAudience => Outcome::unauthorized,
             Reason::InsufficientScope | Reason::Forbidden => Outcome::forbidden,
             Reason::ProviderUnavailable => Outcome::unavailable,
             Reason::BadRequest | Reason::StateMismatch => Outcome::bad_request,
@@ -132,7 +136,8 @@ impl Refusal {
         headers.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
         headers.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
         let status = self.status.as_u16();
-        let page = Page { css: CSS, status, title, detail, next, reason: self.reason.word(), request_id: to.request_id };
+        let page =
+            Page { css: CSS, status, title, detail, next, reason: self.reason.word(), request_id: to.request_id };
         // Rendering these fields cannot fail; an empty page would still have the right status.
         page.render().unwrap_or_default().into_bytes()
     }
@@ -153,26 +158,78 @@ impl Refusal {
 
     fn words(&self) -> Words {
         match self.status {
-            StatusCode::METHOD_NOT_ALLOWED => return ("Method not allowed", "This address does not know the method of the request.", ""),
-            StatusCode::PAYLOAD_TOO_LARGE => return ("Request too large", "The body of the request is larger than this address reads.", ""),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                return ("Method not allowed", "This address does not know the method of the request.", "");
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                return ("Request too large", "The body of the request is larger than this address reads.", "");
+            }
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                return ("Request head too large", "The head of the request is larger than is read here.", "Clearing the cookies of this site may help.");
+                return (
+                    "Request head too large",
+                    "The head of the request is larger than is read here.",
+                    "Clearing the cookies of this site may help.",
+                );
             }
             _ => {}
         }
         match self.reason {
-            Reason::LoginRequired => ("Sign-in required", "This address needs a credential, and the request had none that counts here.", "Sign in, or send a bearer token."),
-            Reason::InvalidToken => ("Token not accepted", "The bearer token is not valid here.", "Get a new token from your identity provider."),
-            Reason::UnknownToken => ("Token not known", "Nobody vouches for this bearer token.", "Get a new token from your identity provider."),
-            Reason::TokenExpired => ("Token expired", "The bearer token was good once; its time is over.", "Get a new token from your identity provider."),
-            Reason::WrongAudience => ("Token for another service", "The bearer token was made for another audience.", "Ask your identity provider for a token for this service."),
-            Reason::InsufficientScope => ("Scope missing", "The token is good, but lacks a scope that this address needs.", "Ask for a token with more scopes."),
-            Reason::Forbidden => ("No access", "You are known here, but this address is not open to you.", "If you need access, ask the people who run this service and name the request below."),
-            Reason::ProviderUnavailable => ("Identity provider unavailable", "Your credential cannot be checked right now, because the identity provider does not answer.", "Nothing is wrong with it. Try again in a moment."),
-            Reason::BadRequest => ("Bad request", "The request can be read in more than one way, or not at all.", "Check the address."),
-            Reason::StateMismatch => ("Sign-in not recognised", "This answer to a sign-in does not belong to one that was begun in this browser, or it was used before.", "Go back to the page that you wanted and try again."),
-            Reason::UpstreamUnreachable => ("Service not reachable", "The service behind this address does not answer.", "Try again in a moment."),
-            Reason::UpstreamTimeout => ("Service too slow", "The service behind this address did not answer in time.", "Try again in a moment."),
+            Reason::LoginRequired => (
+                "Sign-in required",
+                "This address needs a credential, and the request had none that counts here.",
+                "Sign in, or send a bearer token.",
+            ),
+            Reason::InvalidToken => (
+                "Token not accepted",
+                "The bearer token is not valid here.",
+                "Get a new token from your identity provider.",
+            ),
+            Reason::UnknownToken => (
+                "Token not known",
+                "Nobody vouches for this bearer token.",
+                "Get a new token from your identity provider.",
+            ),
+            Reason::TokenExpired => (
+                "Token expired",
+                "The bearer token was good once; its time is over.",
+                "Get a new token from your identity provider.",
+            ),
+            Reason::WrongAudience => (
+                "Token for another service",
+                "The bearer token was made for another audience.",
+                "Ask your identity provider for a token for this service.",
+            ),
+            Reason::InsufficientScope => (
+                "Scope missing",
+                "The token is good, but lacks a scope that this address needs.",
+                "Ask for a token with more scopes.",
+            ),
+            Reason::Forbidden => (
+                "No access",
+                "You are known here, but this address is not open to you.",
+                "If you need access, ask the people who run this service and name the request below.",
+            ),
+            Reason::ProviderUnavailable => (
+                "Identity provider unavailable",
+                "Your credential cannot be checked right now, because the identity provider does not answer.",
+                "Nothing is wrong with it. Try again in a moment.",
+            ),
+            Reason::BadRequest => {
+                ("Bad request", "The request can be read in more than one way, or not at all.", "Check the address.")
+            }
+            Reason::StateMismatch => (
+                "Sign-in not recognised",
+                "This answer to a sign-in does not belong to one that was begun in this browser, or it was used before.",
+                "Go back to the page that you wanted and try again.",
+            ),
+            Reason::UpstreamUnreachable => {
+                ("Service not reachable", "The service behind this address does not answer.", "Try again in a moment.")
+            }
+            Reason::UpstreamTimeout => (
+                "Service too slow",
+                "The service behind this address did not answer in time.",
+                "Try again in a moment.",
+            ),
             Reason::NoRoute => ("Nothing here", "No service is known under this address.", "Check the address."),
         }
     }
@@ -181,9 +238,13 @@ impl Refusal {
 impl Default for Pages {
     fn default() -> Self {
         let hash = data_encoding::BASE64.encode(digest(&SHA256, CSS.as_bytes()).as_ref());
-        let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'");
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        );
         // Base64 and plain text: nothing in it that a header's value may not hold.
-        Pages { policy: HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")) }
+        Pages {
+            policy: HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")),
+        }
     }
 }
 
@@ -213,11 +274,23 @@ mod tests {
     fn a_program_gets_problem_json() {
         let (told, body) = reply(Reason::TokenExpired, false);
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((body["status"].as_u64(), body["reason"].as_str(), body["request_id"].as_str()), (Some(401), Some("token_expired"), Some("r-1")));
-        assert_eq!(header(&told, "www-authenticate").as_deref(), Some("Bearer realm=\"main\", error=\"invalid_token\""));
+        assert_eq!(
+            (body["status"].as_u64(), body["reason"].as_str(), body["request_id"].as_str()),
+            (Some(401), Some("token_expired"), Some("r-1"))
+        );
+        assert_eq!(
+            header(&told, "www-authenticate").as_deref(),
+            Some("Bearer realm=\"main\", error=\"invalid_token\"")
+        );
         assert_eq!(header(&told, "cache-control").as_deref(), Some("no-store"));
-        assert_eq!(header(&reply(Reason::LoginRequired, false).0, "www-authenticate").as_deref(), Some("Bearer realm=\"main\""));
-        assert_eq!(header(&reply(Reason::InsufficientScope, false).0, "www-authenticate").as_deref(), Some("Bearer realm=\"main\", error=\"insufficient_scope\""));
+        assert_eq!(
+            header(&reply(Reason::LoginRequired, false).0, "www-authenticate").as_deref(),
+            Some("Bearer realm=\"main\"")
+        );
+        assert_eq!(
+            header(&reply(Reason::InsufficientScope, false).0, "www-authenticate").as_deref(),
+            Some("Bearer realm=\"main\", error=\"insufficient_scope\"")
+        );
         assert_eq!(header(&reply(Reason::Forbidden, false).0, "www-authenticate"), None);
         assert_eq!(header(&reply(Reason::ProviderUnavailable, false).0, "retry-after").as_deref(), Some("5"));
     }

@@ -147,7 +147,9 @@ impl Table {
         let group = self.groups(host).find_map(|groups| groups.iter().find(|group| group.covers(method, path)))?;
         match group.members.as_slice() {
             [(_, only)] => Some(only),
-            several => several.iter().find(|(own, route)| *own == port.or(default_port(&route.scheme))).map(|(_, route)| route),
+            several => {
+                several.iter().find(|(own, route)| *own == port.or(default_port(&route.scheme))).map(|(_, route)| route)
+            }
         }
     }
 
@@ -159,13 +161,17 @@ impl Table {
 
     /// Whether the gateway's own pages stand on this host: some route of it is protected.
     pub fn has_own_pages(&self, host: Option<&Host>) -> bool {
-        self.groups(host).flatten().flat_map(|group| &group.members).any(|(_, route)| matches!(route.access, Access::Protected(_)))
+        self.groups(host)
+            .flatten()
+            .flat_map(|group| &group.members)
+            .any(|(_, route)| matches!(route.access, Access::Protected(_)))
     }
 
     /// The groups of every pattern that covers the host, the most specific pattern first.
     fn groups(&self, host: Option<&Host>) -> impl Iterator<Item = &Vec<Group>> {
         let name = host.map(Host::name).unwrap_or_default();
-        let below = self.below.iter().filter(move |(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix.as_str()));
+        let below =
+            self.below.iter().filter(move |(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix.as_str()));
         self.one.get(name).into_iter().chain(below.map(|(_, groups)| groups)).chain([&self.any])
     }
 }
@@ -176,7 +182,9 @@ fn place(groups: &mut Vec<Group>, route: Arc<Route>) {
     let member = (*port, route.clone());
     match groups.iter_mut().find(|g| g.path == path && g.exact == *exact && g.methods == *methods) {
         Some(group) => group.members.push(member),
-        None => groups.push(Group { path: path.into(), exact: *exact, methods: methods.clone(), members: vec![member] }),
+        None => {
+            groups.push(Group { path: path.into(), exact: *exact, methods: methods.clone(), members: vec![member] })
+        }
     }
 }
 
@@ -201,7 +209,12 @@ impl Group {
 
 impl Route {
     /// `policy`: whose tokens count here.
-    pub fn new(index: usize, settings: Settings, policy: impl FnOnce(&[Arc<str>]) -> Policy, metrics: RouteMetrics) -> Route {
+    pub fn new(
+        index: usize,
+        settings: Settings,
+        policy: impl FnOnce(&[Arc<str>]) -> Policy,
+        metrics: RouteMetrics,
+    ) -> Route {
         let access = match settings.access {
             AccessSettings::Public => Access::Public,
             AccessSettings::Protected(p) => Access::Protected(Box::new(Protected {

@@ -26,7 +26,9 @@ impl Rules {
         if !self.scopes.iter().all(has) {
             return Err(Reason::InsufficientScope);
         }
-        let any = |wanted: &[String], given: &[Box<str>]| wanted.is_empty() || given.iter().any(|g| wanted.iter().any(|w| **w == **g));
+        let any = |wanted: &[String], given: &[Box<str>]| {
+            wanted.is_empty() || given.iter().any(|g| wanted.iter().any(|w| **w == **g))
+        };
         let good = any(&self.groups, &identity.groups)
             && self.claims.iter().all(|(path, wanted)| any(wanted, identity.claim(path)))
             && self.check_email(identity);
@@ -41,11 +43,15 @@ impl Rules {
         if self.emails.is_empty() && self.email_domains.is_empty() {
             return true;
         }
-        let Some(email) = identity.email.as_deref().filter(|_| !identity.email_unverified).map(str::to_lowercase) else {
+        let Some(email) = identity.email.as_deref().filter(|_| !identity.email_unverified).map(str::to_lowercase)
+        else {
             return false;
         };
         // With two `@` no reader knows which part is the domain.
-        let domain = email.split_once('@').filter(|(name, rest)| !name.is_empty() && !rest.contains('@')).map(|(_, domain)| domain);
+        let domain = email
+            .split_once('@')
+            .filter(|(name, rest)| !name.is_empty() && !rest.contains('@'))
+            .map(|(_, domain)| domain);
         (self.emails.is_empty() || self.emails.contains(&email))
             && (self.email_domains.is_empty() || self.email_domains.iter().any(|ours| Some(ours.as_str()) == domain))
     }
@@ -97,7 +103,10 @@ mod tests {
         check(&rules, json!({"groups": "ops"}), Ok(()));
         check(&rules, json!({"groups": ["opsx"]}), NO);
         check(&rules, json!({"groups": null}), NO);
-        let rules = Rules { claims: vec![(ClaimPath::new("level"), list(&["7"])), (ClaimPath::new("vip"), list(&["true"]))], ..Rules::default() };
+        let rules = Rules {
+            claims: vec![(ClaimPath::new("level"), list(&["7"])), (ClaimPath::new("vip"), list(&["true"]))],
+            ..Rules::default()
+        };
         check(&rules, json!({"level": 7, "vip": true}), Ok(()));
         check(&rules, json!({"level": "7", "vip": ["true"]}), Ok(()));
         check(&rules, json!({"level": 7}), NO);

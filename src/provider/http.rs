@@ -19,7 +19,10 @@ const MAX_ANSWER: usize = 1 << 20;
 
 /// # Errors
 /// The certificate authority cannot be read, or is none.
-pub(crate) fn client(timeout: Duration, ca_file: Option<&Path>) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) fn client(
+    timeout: Duration,
+    ca_file: Option<&Path>,
+) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
     let mut builder = Client::builder()
         .timeout(timeout)
         .connect_timeout(timeout)

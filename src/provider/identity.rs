@@ -1,9 +1,9 @@
 //! Who was proved: an issuer's subject with its mapped claims, and those that a rule or a template names.
 
 use crate::kit::digest::Fingerprint;
+use crate::provider::Settings;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::jwt::Verified;
-use crate::provider::Settings;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
@@ -22,10 +22,16 @@ pub struct Identity {
     pub groups: Box<[Box<str>]>,
     /// The scopes of an access token (`scope`, or `scp` as text or list).
     pub scopes: Box<[Box<str>]>,
-    kept: Box<[(ClaimPath, Box<[Box<str>]>)]>,
+    kept: Box<[Kept]>,
     /// The headers that an app gets for it, made at its first use, and what they were made by.
-    pub rendered: OnceLock<(Fingerprint, Arc<[(HeaderName, HeaderValue)]>)>,
+    pub rendered: OnceLock<(Fingerprint, Rendered)>,
 }
+
+/// Headers with their values.
+pub type Rendered = Arc<[(HeaderName, HeaderValue)]>;
+
+/// A claim and its texts.
+type Kept = (ClaimPath, Box<[Box<str>]>);
 
 /// The mapped `user` claim is not there: nobody was proved.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +61,7 @@ impl Identity {
     }
 }
 
-fn kept(claims: &Claims, paths: &[ClaimPath]) -> Box<[(ClaimPath, Box<[Box<str>]>)]> {
+fn kept(claims: &Claims, paths: &[ClaimPath]) -> Box<[Kept]> {
     paths.iter().map(|path| (path.clone(), path.texts(claims).into())).collect()
 }
 

@@ -1,7 +1,9 @@
 //! A provider's signing keys (RFC 7517). A key that nobody here can read (another curve, an encryption key, a
 //! shared secret, nonsense) is passed over and spoils no other.
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse, ThumbprintHash,
+};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
@@ -110,7 +112,7 @@ impl Key {
         }
         let mut algorithms = fitting(&jwk.algorithm)?;
         if let Some(only) = &jwk.common.key_algorithm {
-            algorithms.retain(|algorithm| named(*algorithm) == Some(only.clone()));
+            algorithms.retain(|algorithm| named(*algorithm) == Some(*only));
         }
         if algorithms.is_empty() {
             return None;

@@ -3,14 +3,14 @@
 
 pub mod claims;
 pub mod discovery;
+#[cfg(test)]
+pub(crate) mod fake;
 mod http;
 pub mod identity;
 pub mod jwt;
 pub mod keys;
 pub mod remote;
 pub mod verdict;
-#[cfg(test)]
-pub(crate) mod fake;
 
 use crate::kit::digest::Fingerprint;
 use crate::provider::claims::ClaimPath;

@@ -236,7 +236,8 @@ mod tests {
                     false => format!(r#"{{"issuer": "{issuer}", "jwks_uri": "{issuer}/jwks"}}"#),
                 };
                 let status = if broken.load(Ordering::SeqCst) { "500 No" } else { "200 OK" };
-                let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });

@@ -6,8 +6,8 @@ use serde::Serialize;
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::{Duration, SystemTime};
 
 /// A request that has ended. It names no query and no credential: both may be secrets.
 #[derive(Clone, Debug, Serialize)]
@@ -52,7 +52,9 @@ impl AccessLog {
         let (queue, records) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = dropped.clone();
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(format, &records, &lost, &mut out))?;
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_all(format, &records, &lost, &mut out))?;
         Ok(AccessLog { queue: Some(queue), dropped })
     }
 
@@ -93,7 +95,9 @@ fn write_all(format: Format, records: &Receiver<Record>, lost: &AtomicU64, out: 
             }
         };
         let written = match format {
-            Format::Json => serde_json::to_writer(&mut out, &record).map_err(Into::into).and_then(|()| out.write_all(b"\n")),
+            Format::Json => {
+                serde_json::to_writer(&mut out, &record).map_err(Into::into).and_then(|()| out.write_all(b"\n"))
+            }
             Format::Text => writeln!(out, "{}", text(&record)),
         };
         if written.is_err() {
@@ -108,7 +112,17 @@ fn text(r: &Record) -> String {
     let user = r.user.as_deref().map(|user| format!(" user={user:?}")).unwrap_or_default();
     format!(
         "{} {} {} {}{} -> {} {}{reason} route={} {:.1}ms client={}{user} id={}",
-        rfc3339(r.time), r.credential, r.method, r.host, r.path, r.status, r.outcome, r.route, r.duration_ms, r.client, r.request_id
+        rfc3339(r.time),
+        r.credential,
+        r.method,
+        r.host,
+        r.path,
+        r.status,
+        r.outcome,
+        r.route,
+        r.duration_ms,
+        r.client,
+        r.request_id
     )
 }
 

@@ -18,7 +18,8 @@ pub fn start(logging: Logging) -> WorkerGuard {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
     // Pingora reports a client's broken connection as an error of its own; ours is the line that counts.
     let directives = format!("warn,pingora_core=off,pingora_proxy=off,doorward={}", logging.level);
-    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(directives)).with_writer(writer).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(directives)).with_writer(writer).with_target(false);
     let started = match logging.format {
         Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
         Format::Text => lines.with_ansi(false).try_init(),

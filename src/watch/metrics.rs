@@ -178,7 +178,8 @@ struct BuildLabels {
 }
 
 /// A request's whole time: from half a millisecond to the longest upstream.
-const REQUEST_BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+const REQUEST_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// The gate's own time: from a cache hit (about a microsecond) to a provider's time-out.
 const AUTH_BUCKETS: [f64; 12] = [2e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 0.01, 0.1, 1.0, 5.0];
 
@@ -199,10 +200,18 @@ impl Default for Metrics {
         };
         registry.register("requests", "Requests by what became of them", metrics.requests.clone());
         registry.register("request_duration_seconds", "A request's whole time", metrics.request_duration.clone());
-        registry.register("auth_duration_seconds", "The time that judging a request took", metrics.auth_duration.clone());
+        registry.register(
+            "auth_duration_seconds",
+            "The time that judging a request took",
+            metrics.auth_duration.clone(),
+        );
         registry.register("cache_requests", "Look-ups in a cache", metrics.cache_requests.clone());
         registry.register("cache_entries", "Entries that a cache holds", metrics.cache_entries.clone());
-        registry.register("token_verifications", "Tokens verified, cache hits left out", metrics.token_verifications.clone());
+        registry.register(
+            "token_verifications",
+            "Tokens verified, cache hits left out",
+            metrics.token_verifications.clone(),
+        );
         registry.register("provider_up", "1 while the provider answers", metrics.provider_up.clone());
         registry.register("jwks_fetches", "Fetches of a provider's keys", metrics.jwks_fetches.clone());
         registry.register("config_reloads", "Reloads of the configuration", metrics.config_reloads.clone());
@@ -221,7 +230,8 @@ impl Metrics {
     pub fn route(&self, name: &str) -> RouteMetrics {
         let label = RouteLabel { route: name.to_string() };
         let forwarded = RequestLabels { route: name.to_string(), outcome: Outcome::forwarded };
-        let auth = |credential| self.auth_duration.get_or_create_owned(&AuthLabels { route: name.to_string(), credential });
+        let auth =
+            |credential| self.auth_duration.get_or_create_owned(&AuthLabels { route: name.to_string(), credential });
         RouteMetrics {
             name: name.into(),
             route: name.to_string(),

@@ -1,1 +1,342 @@
+//! The gate's table: for each request the answer and what was asked of the provider.
 
+use super::*;
+use crate::bearer::verified::{self, VerifiedTokens};
+use crate::bearer::verifier::{Issuer, Policy};
+use crate::client::forwarded::ForwardingHeader;
+use crate::gate::cors::{Cors, Origins};
+use crate::gate::inject::{Injection, Preset};
+use crate::gate::route::{AccessSettings, Hosts, Place as RoutePlace, ProtectedSettings, Settings};
+use crate::gate::rules::Rules;
+use crate::kit::clock::test::SetClock;
+use crate::kit::entropy::test::Counted;
+use crate::provider::Fetched;
+use crate::provider::fake::{FakeProvider, NOW, settings, token};
+use crate::watch::metrics::{Cache, Metrics};
+use http::Version;
+use serde_json::json;
+use std::sync::atomic::Ordering;
+
+struct World {
+    gate: Gate,
+    provider: Arc<FakeProvider>,
+    metrics: Arc<Metrics>,
+}
+
+/// One host with a public, a protected, an anonymous, a narrow and a cross-origin route.
+fn world() -> World {
+    let (clock, metrics) = (Arc::new(SetClock::at(NOW)), Arc::new(Metrics::default()));
+    let provider = FakeProvider::new(settings("https://id.test"));
+    let protected = |accepts_bearer, on_unauthenticated, require| {
+        AccessSettings::Protected(ProtectedSettings {
+            bearer: vec!["corp".into()],
+            accepts_bearer,
+            on_unauthenticated,
+            require,
+        })
+    };
+    let plain = || protected(true, OnUnauthenticated::Reject, Rules::default());
+    let ops = Rules { groups: vec!["admins".into()], ..Rules::default() };
+    let scoped = Rules { scopes: vec!["app.write".into()], ..Rules::default() };
+    let routes = [
+        ("public", "/public/", AccessSettings::Public, Preset::Standard),
+        ("pass", "/pass/", protected(true, OnUnauthenticated::Pass, Rules::default()), Preset::Standard),
+        ("admins", "/admins/", protected(true, OnUnauthenticated::Reject, ops), Preset::Standard),
+        ("scoped", "/scoped/", protected(true, OnUnauthenticated::Reject, scoped), Preset::Standard),
+        ("people", "/people/", protected(false, OnUnauthenticated::Reject, Rules::default()), Preset::Standard),
+        ("grafana", "/grafana/", plain(), Preset::Grafana),
+        ("cors", "/cors/", plain(), Preset::None),
+        ("main", "/", plain(), Preset::Standard),
+    ];
+    let build = |(index, (name, path, access, preset)): (usize, (&str, &str, AccessSettings, Preset))| {
+        let cors = Cors {
+            origins: Origins::OneOf(vec!["https://spa.test".into()]),
+            credentials: true,
+            max_age: Duration::from_secs(600),
+        };
+        let settings = Settings {
+            name: name.into(),
+            place: RoutePlace {
+                hosts: Hosts::One("app.test".into()),
+                port: Some(443),
+                path: path.into(),
+                exact: false,
+                methods: Vec::new(),
+            },
+            https: true,
+            access,
+            headers: Injection::new(preset, Vec::new()),
+            cors: (name == "cors").then_some(cors),
+            strip_prefix: false,
+            cookie: "doorward".into(),
+        };
+        let policy = |_: &[Arc<str>]| {
+            Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("corp") }])
+        };
+        Arc::new(Route::new(index, settings, policy, metrics.route(name)))
+    };
+    let routes = routes.into_iter().enumerate().map(build).collect();
+    let cache =
+        VerifiedTokens::new(&verified::Settings { enabled: true, max_entries: 100, ttl: Duration::from_secs(60) });
+    let gate = Gate {
+        clock: clock.clone(),
+        entropy: Arc::new(Counted::default()),
+        verifier: Verifier::new(clock, Some((Arc::new(cache), metrics.cache(Cache::verified_tokens)))),
+        table: Table::new(routes),
+        client_ip: ClientIp {
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            header: ForwardingHeader::XForwardedFor,
+        },
+        auth_path: "/oauth2".into(),
+        stripping: Stripping::new([].iter()),
+        cookies: OwnCookies::new(vec!["doorward".into()], vec!["corp".into()]),
+        pages: Pages::default(),
+        unrouted: Arc::new(metrics.route("-")),
+    };
+    World { gate, provider, metrics }
+}
+
+/// A request to `https://app.test`: `GET /path`, with these fields; a `Host` among them replaces the usual one.
+async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Judged {
+    let (method, target) = line.split_once(' ').unwrap();
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("host", "app.test")].iter().chain(fields) {
+        let name: HeaderName = name.parse().unwrap();
+        if name == header::HOST {
+            headers.remove(&name);
+        }
+        headers.append(name, HeaderValue::from_str(value).unwrap());
+    }
+    let peer = fields.iter().find(|(name, _)| *name == "x-test-peer").map_or("192.0.2.1", |(_, peer)| peer);
+    headers.remove("x-test-peer");
+    let ask = Ask {
+        method: &method.parse().unwrap(),
+        target: target.as_bytes(),
+        version: Version::HTTP_11,
+        authority: None,
+        headers: &headers,
+        length_beside_encoding: false,
+        peer: peer.parse().unwrap(),
+        max_head: 64 << 10,
+        redirect_to_https: false,
+    };
+    world.gate.judge(&ask).await
+}
+
+/// `forward to <route>`, or `<status> <reason>`; what the provider was asked stands behind it.
+async fn summary(world: &World, line: &str, fields: &[(&str, &str)]) -> String {
+    let before = world.provider.key_fetches.load(Ordering::SeqCst);
+    let judged = judge(world, line, fields).await;
+    let asked = world.provider.key_fetches.load(Ordering::SeqCst) - before;
+    let answer = match &judged.answer {
+        Answer::Forward(forward) => format!("forward to {}", forward.route.name),
+        Answer::Reply(reply) => format!("{} {}", reply.status.as_u16(), judged.notes.reason.map_or("-", Reason::word)),
+    };
+    if asked == 0 { answer } else { format!("{answer}, {asked} key fetch") }
+}
+
+async fn check(line: &str, fields: &[(&str, &str)], expected: &str) {
+    assert_eq!(summary(&world(), line, fields).await, expected, "{line} {fields:?}");
+}
+
+const JSON: (&str, &str) = ("accept", "application/json");
+
+#[tokio::test]
+async fn requests_and_their_answers() {
+    let good = format!("Bearer {}", token(json!({})));
+    let expired = format!("Bearer {}", token(json!({"exp": 1})));
+    let other = format!("bearer {}", token(json!({"aud": "other"})));
+    let auth = |value: &'static str| ("authorization", value);
+    check("GET /x", &[JSON], "401 login_required").await;
+    check("GET /x", &[("authorization", &good)], "forward to main").await;
+    check("GET /x", &[("authorization", &expired)], "401 token_expired").await;
+    check("GET /x", &[("authorization", &other)], "401 wrong_audience").await;
+    check("GET /x", &[auth("Bearer opaque")], "401 unknown_token").await;
+    check("GET /x", &[auth("Bearer ")], "401 invalid_token").await;
+    check("GET /x", &[auth("Bearer a b")], "401 invalid_token").await;
+    check("GET /x", &[auth("Basic dTpw")], "401 login_required").await;
+    check("GET /x", &[("authorization", &good), ("authorization", &good)], "401 invalid_token").await;
+    check("GET /public/x", &[auth("Bearer opaque")], "forward to public").await;
+    check("GET /pass/x", &[], "forward to pass").await;
+    check("GET /pass/x", &[auth("Bearer opaque")], "401 unknown_token").await;
+    check("GET /people/x", &[("authorization", &good)], "401 login_required").await;
+    check("GET /admins/x", &[("authorization", &good)], "403 forbidden").await;
+    check("GET /scoped/x", &[("authorization", &good)], "403 insufficient_scope").await;
+    check("GET /x", &[("host", "elsewhere.test")], "404 no_route").await;
+    check("GET /x", &[("host", "<script>")], "400 bad_request").await;
+    check("TRACE /x", &[], "405 bad_request").await;
+    check("CONNECT app.test:443", &[], "405 bad_request").await;
+    check("POST /x", &[("content-length", "1"), ("content-length", "1")], "400 bad_request").await;
+    check("GET /oauth2/userinfo", &[], "401 login_required").await;
+    check("POST /oauth2/userinfo", &[], "405 bad_request").await;
+    check("GET /oauth2/callback", &[], "400 state_mismatch").await;
+    check("POST /oauth2/callback", &[("content-length", "70000")], "413 bad_request").await;
+    check("GET /oauth2/auth/x", &[], "401 login_required").await;
+    check("GET /oauth2/auth", &[("host", "elsewhere.test")], "404 no_route").await;
+}
+
+#[tokio::test]
+async fn a_path_that_leads_to_two_places_leads_nowhere() {
+    for target in [
+        "/public/../admins/x",
+        "/public/%2e%2e/admins",
+        "/public/.%2e/x",
+        "/public/%2e%2e%2fadmins",
+        "/public/%252e%252e/x",
+        "/public/..;/admins",
+        "/public/x/..%5c..%5cadmins",
+        "//admins/x/../../public/",
+        "/public%2f..%2fadmins",
+        "/public/;/../../admins",
+        "/oauth2//auth",
+        "/oauth2/auth;x",
+        "/oauth2/%61uth",
+        "/./oauth2/auth",
+        "/public/%2e%2e%5cadmins",
+    ] {
+        check(&format!("GET {target}"), &[], "400 bad_request").await;
+    }
+    check("GET /public/./a//b;c", &[], "forward to public").await;
+    check("GET /publicadmin", &[], "401 login_required").await;
+    check("GET /public?x=/../admins", &[], "forward to public").await;
+    check("GET https://app.test/public/x", &[], "forward to public").await;
+    check("GET https://other.test/public/x", &[], "400 bad_request").await;
+}
+
+#[tokio::test]
+async fn a_hit_asks_nobody_and_parses_nothing() {
+    let world = world();
+    let good = format!("Bearer {}", token(json!({})));
+    assert_eq!(summary(&world, "GET /x", &[("authorization", &good)]).await, "forward to main");
+    // With neither keys nor a provider, a token that had to be parsed or verified could not pass.
+    world.provider.forget_keys(Fetched::Unavailable);
+    for _ in 0..3 {
+        assert_eq!(summary(&world, "GET /x", &[("authorization", &good)]).await, "forward to main");
+    }
+    let text = world.metrics.text();
+    assert!(text.contains("doorward_token_verifications_total{provider=\"corp\",result=\"ok\"} 1"), "{text}");
+    assert!(text.contains("doorward_cache_requests_total{cache=\"verified_tokens\",result=\"hit\"} 3"), "{text}");
+    let fresh = format!("Bearer {}", token(json!({"jti": "2"})));
+    assert_eq!(summary(&world, "GET /x", &[("authorization", &fresh)]).await, "503 provider_unavailable, 1 key fetch");
+    assert_eq!(
+        summary(&world, "GET /people/x", &[("authorization", &fresh)]).await,
+        "401 login_required",
+        "not even looked at"
+    );
+}
+
+async fn forwarded(line: &str, fields: &[(&str, &str)]) -> Box<Forward> {
+    match judge(&world(), line, fields).await.answer {
+        Answer::Forward(forward) => forward,
+        Answer::Reply(reply) => panic!("{line}: {}", reply.status),
+    }
+}
+
+fn set(forward: &Forward, name: &str) -> Option<String> {
+    forward.set.iter().rfind(|(n, _)| n == name).map(|(_, value)| value.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn the_app_is_told_who_it_is_and_nothing_that_a_client_made_up() {
+    let good = format!("Bearer {}", token(json!({})));
+    let forward = forwarded(
+        "GET /x",
+        &[
+            ("authorization", &good),
+            ("x-forwarded-user", "root"),
+            ("X_Forwarded_Groups", "admins"),
+            ("remote-user", "root"),
+        ],
+    )
+    .await;
+    assert_eq!(
+        forward.remove.iter().map(HeaderName::as_str).collect::<Vec<_>>(),
+        ["x-forwarded-user", "x_forwarded_groups", "remote-user"]
+    );
+    assert_eq!(set(&forward, "x-forwarded-user").as_deref(), Some("alice-1"));
+    assert_eq!(set(&forward, "x-forwarded-for").as_deref(), Some("192.0.2.1"));
+    assert_eq!(set(&forward, "x-forwarded-proto").as_deref(), Some("https"));
+    assert_eq!(set(&forward, "x-forwarded-host").as_deref(), Some("app.test"));
+    assert_eq!(set(&forward, "x-request-id").map(|id| id.len()), Some(32));
+    let forward = forwarded("GET /grafana/x", &[("authorization", &good)]).await;
+    assert!(
+        forward.remove.contains(&header::AUTHORIZATION) && set(&forward, "x-webauth-user").as_deref() == Some("alice")
+    );
+    let forward = forwarded(
+        "GET /public/x",
+        &[("authorization", &good), ("upgrade", "h2c"), ("http2-settings", "x"), ("cookie", "doorward=1")],
+    )
+    .await;
+    assert!(set(&forward, "x-forwarded-user").is_none() && !forward.remove.contains(&header::AUTHORIZATION));
+    for gone in [header::UPGRADE, HTTP2_SETTINGS, header::COOKIE] {
+        assert!(forward.remove.contains(&gone), "{gone}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_names_the_client_and_the_request() {
+    let world = world();
+    let trusted = [("x-test-peer", "10.0.0.1"), ("x-forwarded-for", "6.6.6.6, 203.0.113.9"), ("x-request-id", "abc-1")];
+    let judged = judge(&world, "GET /public/x", &trusted).await;
+    assert_eq!((judged.notes.request_id.as_str(), judged.notes.client.to_string().as_str()), ("abc-1", "203.0.113.9"));
+    let judged = judge(&world, "GET /public/x", &trusted[1..]).await;
+    assert!(judged.notes.request_id != "abc-1" && judged.notes.client.to_string() == "192.0.2.1");
+}
+
+#[tokio::test]
+async fn preflights_are_answered_before_credentials_and_refusals_are_marked() {
+    let preflight = [("origin", "https://spa.test"), ("access-control-request-method", "PUT")];
+    let reply = |judged: Judged| match judged.answer {
+        Answer::Reply(reply) => reply,
+        Answer::Forward(_) => panic!("forwarded"),
+    };
+    let has = |reply: &Reply, name: &str| reply.headers.iter().any(|(n, _)| n == name);
+    let allowed = reply(judge(&world(), "OPTIONS /cors/x", &preflight).await);
+    assert!(
+        allowed.status == 204
+            && has(&allowed, "access-control-allow-origin")
+            && has(&allowed, "access-control-allow-methods")
+    );
+    let foreign = reply(judge(&world(), "OPTIONS /cors/x", &[("origin", "https://evil.test"), preflight[1]]).await);
+    assert!(foreign.status == 204 && !has(&foreign, "access-control-allow-origin") && has(&foreign, "vary"));
+    let refused = reply(judge(&world(), "GET /cors/x", &[preflight[0], JSON]).await);
+    assert!(
+        refused.status == 401
+            && has(&refused, "access-control-allow-origin")
+            && has(&refused, "access-control-expose-headers")
+    );
+    assert_eq!(
+        summary(&world(), "OPTIONS /x", &preflight).await,
+        "401 login_required",
+        "a route without `cors` answers no preflight"
+    );
+}
+
+#[tokio::test]
+async fn another_proxy_may_ask_about_a_request() {
+    let good = format!("Bearer {}", token(json!({})));
+    let auth = ("authorization", good.as_str());
+    let asked = |target: &'static str| {
+        [("x-test-peer", "10.0.0.1"), ("x-forwarded-host", "app.test"), ("x-forwarded-uri", target)]
+    };
+    check("GET /oauth2/auth", &[auth], "202 -").await;
+    check("GET /oauth2/auth", &[JSON], "401 login_required").await;
+    check("GET /oauth2/forward", &[auth], "403 bad_request").await;
+    for page in ["GET /oauth2/auth", "POST /oauth2/forward"] {
+        let ask = |target| [asked(target).as_slice(), &[auth]].concat();
+        check(page, &ask("/x"), "202 -").await;
+        check(page, &ask("/admins/x"), "403 forbidden").await;
+        check(page, &ask("/oauth2/callback"), "403 bad_request").await;
+        check(page, &[auth, ("x-forwarded-host", "app.test"), ("x-forwarded-uri", "/x")], "403 bad_request").await;
+        check(page, &[auth, ("x-test-peer", "10.0.0.1"), ("x-forwarded-uri", "/x")], "403 bad_request").await;
+    }
+    check("GET /oauth2/auth", &[asked("/public/../x").as_slice(), &[auth]].concat(), "403 bad_request").await;
+    check("GET /oauth2/forward", &[asked("/public/../x").as_slice(), &[auth]].concat(), "400 bad_request").await;
+    let judged = judge(&world(), "GET /oauth2/auth", &[auth, ("x-auth-request-groups", "admins")]).await;
+    let Answer::Reply(reply) = judged.answer else { panic!("forwarded") };
+    let told = |name: &str| reply.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap().to_string());
+    assert_eq!(
+        (told("x-auth-request-user"), told("x-auth-request-groups")),
+        (Some("alice-1".into()), Some("dev,ops".into()))
+    );
+}

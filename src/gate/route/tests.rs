@@ -1,1 +1,116 @@
+use super::*;
+use crate::bearer::verifier::Policy;
+use crate::gate::inject::Preset;
+use crate::watch::metrics::Metrics;
 
+/// A public route at `host port path`, a star for any host; `=` before the path for an exact one.
+fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -> Arc<Route> {
+    let (host, path) = place.split_once(' ').unwrap();
+    let (host, port) = match host.split_once(':').filter(|_| !host.starts_with('[')) {
+        Some((host, port)) => (host, Some(port.parse().unwrap())),
+        None => (host, None),
+    };
+    let hosts = match host.strip_prefix("*.") {
+        Some(suffix) => Hosts::Below(format!(".{suffix}")),
+        None if host == "*" => Hosts::Any,
+        None => Hosts::One(host.into()),
+    };
+    let exact = path.starts_with('=');
+    let settings = Settings {
+        name: name.into(),
+        place: Place {
+            hosts,
+            port: port.or(Some(if https { 443 } else { 80 })),
+            path: path.trim_start_matches('=').into(),
+            exact,
+            methods: methods.iter().map(|m| m.parse().unwrap()).collect(),
+        },
+        https,
+        access: AccessSettings::Public,
+        headers: Injection::new(Preset::Standard, Vec::new()),
+        cors: None,
+        strip_prefix: true,
+        cookie: "doorward".into(),
+    };
+    Arc::new(Route::new(index, settings, |_| Policy::new(Vec::new()), Metrics::default().route(name)))
+}
+
+fn table() -> Table {
+    let places: [(&str, &str, &[&str]); 13] = [
+        ("bare", "* /", &[]),
+        ("wild", "*.maze.test /", &[]),
+        ("wilder", "*.b.maze.test /", &[]),
+        ("host", "a.b.maze.test /in/", &[]),
+        ("deep", "a.b.maze.test /in/deep", &[]),
+        ("exact", "a.b.maze.test =/in/deep", &[]),
+        ("puts", "a.b.maze.test /in/deep/", &["PUT", "DELETE"]),
+        ("posts", "a.b.maze.test /in/", &["POST"]),
+        ("one", "ports.test:8001 /", &[]),
+        ("two", "ports.test:8002 /", &[]),
+        ("usual", "usual.test /", &[]),
+        ("unusual", "usual.test:8443 /", &[]),
+        ("six", "[::1] /", &[]),
+    ];
+    Table::new(
+        places.iter().enumerate().map(|(i, (name, place, methods))| route(i, name, place, methods, false)).collect(),
+    )
+}
+
+fn check(method: &str, host: &str, path: &str, expected: Option<&str>) {
+    let host = Host::parse(host).unwrap();
+    let table = table();
+    let found = table.find(Some(&host), &method.parse().unwrap(), path.as_bytes());
+    assert_eq!(found.map(|route| &*route.name), expected, "{method} {} {path}", host.as_str());
+}
+
+#[test]
+fn the_most_specific_route_wins() {
+    for (method, host, path, expected) in [
+        ("GET", "a.b.maze.test", "/in/x", "host"),
+        ("GET", "a.b.maze.test", "/in", "host"),
+        ("GET", "a.b.maze.test", "/inx", "wilder"),
+        ("GET", "a.b.maze.test", "/", "wilder"),
+        ("GET", "a.b.maze.test", "/in/deep", "exact"),
+        ("GET", "a.b.maze.test", "/in/deep/", "deep"),
+        ("GET", "a.b.maze.test", "/in/deeper", "host"),
+        ("PUT", "a.b.maze.test", "/in/deep/x", "puts"),
+        ("POST", "a.b.maze.test", "/in/x", "posts"),
+        ("POST", "a.b.maze.test", "/in/deep/x", "deep"),
+        ("GET", "A.B.Maze.TEST.", "/in/x", "host"),
+        ("GET", "a.b.maze.test:99", "/in/x", "host"),
+        ("GET", "y.x.b.maze.test", "/", "wilder"),
+        ("GET", "b.maze.test", "/", "wild"),
+        ("GET", "maze.test", "/", "bare"),
+        ("GET", "elsewhere.test", "/x", "bare"),
+        ("GET", "[::1]:8080", "/", "six"),
+    ] {
+        check(method, host, path, Some(expected));
+    }
+}
+
+#[test]
+fn the_port_counts_only_between_routes_that_differ_by_nothing_else() {
+    check("GET", "ports.test:8001", "/", Some("one"));
+    check("GET", "ports.test:8002", "/x", Some("two"));
+    check("GET", "ports.test:8003", "/", None);
+    check("GET", "ports.test", "/", None);
+    check("GET", "usual.test", "/", Some("usual"));
+    check("GET", "usual.test:80", "/", Some("usual"));
+    check("GET", "usual.test:8443", "/", Some("unusual"));
+}
+
+#[test]
+fn a_stripped_path_begins_with_exactly_one_slash() {
+    let route = route(0, "r", "a.test /in/", &[], false);
+    for (path, expected) in [("/in/x", "/x"), ("/in", "/"), ("/in/", "/"), ("/in//evil.test/x", "/evil.test/x")] {
+        assert_eq!(route.path_for_app(path), expected);
+    }
+}
+
+#[test]
+fn https_is_found_under_its_own_port() {
+    let table =
+        Table::new(vec![route(0, "plain", "a.test /", &[], false), route(1, "tls", "b.test:8443 /", &[], true)]);
+    let port = |host: &str| table.https_port(&Host::parse(host).unwrap(), &Method::GET, b"/");
+    assert_eq!((port("a.test"), port("b.test"), port("c.test")), (None, Some(8443), None));
+}

@@ -67,7 +67,9 @@ fn claims_are_judged() {
     let soon = Timestamp::from_seconds(NOW + 540);
     check(&token(json!({"nbf": NOW + 600})), Err(Refusal::NotYet(soon)));
     check(&token(json!({"iat": NOW + 600})), Err(Refusal::NotYet(soon)));
-    for aud in [json!("doorward2"), json!("door"), json!([]), json!(["doorward", 1]), json!({"doorward": 1}), json!(null)] {
+    for aud in
+        [json!("doorward2"), json!("door"), json!([]), json!(["doorward", 1]), json!({"doorward": 1}), json!(null)]
+    {
         check(&token(json!({"aud": aud})), Err(Refusal::WrongAudience));
     }
     for bad in [
