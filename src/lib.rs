@@ -9,7 +9,10 @@ pub mod demo;
 pub mod edge;
 pub mod gate;
 pub mod kit;
+pub mod login;
 pub mod provider;
+pub mod session;
+pub mod store;
 pub mod watch;
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Builds everything once and connects it; builds it anew on a reload. The command line is in [`command`].
 
 pub mod command;
+mod foundation;
+mod realms;
 mod reload;
 
+use crate::app::realms::Realms;
 use crate::bearer::verified::VerifiedTokens;
 use crate::bearer::verifier::{Issuer, Policy, Verifier};
 use crate::config::settings::{Route, Settings};
@@ -16,10 +19,13 @@ use crate::gate::gate::Gate;
 use crate::gate::inject::Stripping;
 use crate::gate::refusal::Pages;
 use crate::gate::route::{self, Table};
-use crate::kit::clock::{Clock, SystemClock};
-use crate::kit::entropy::SystemEntropy;
+use crate::kit::clock::Clock;
+use crate::kit::entropy::Entropy;
+use crate::kit::secret::Secret;
+use crate::login::return_url::ReturnUrls;
 use crate::provider::Provider;
 use crate::provider::remote::RemoteProvider;
+use crate::session::vault::Sessions;
 use crate::watch::access::AccessLog;
 use crate::watch::metrics::{Cache, Metrics};
 use arc_swap::ArcSwap;
@@ -34,6 +40,10 @@ pub(crate) struct Foundation {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     verified: Option<Arc<VerifiedTokens>>,
+    sessions: Arc<Sessions>,
+    entropy: Arc<dyn Entropy>,
+    /// For providers without a secret of their own, where the file names none.
+    made_secret: Secret<Vec<u8>>,
 }
 
 /// One configuration, built.
@@ -56,11 +66,7 @@ pub struct Invocation {
 /// # Errors
 /// What keeps it from starting, for the operator.
 pub fn run(invocation: Invocation, settings: Settings, at_exit: Box<dyn FnOnce() + Send>) -> Result<(), String> {
-    let foundation = Foundation {
-        clock: Arc::new(SystemClock),
-        metrics: Arc::new(Metrics::default()),
-        verified: settings.verified_tokens.enabled.then(|| Arc::new(VerifiedTokens::new(&settings.verified_tokens))),
-    };
+    let foundation = Foundation::new(&settings)?;
     let built = build(&settings, &foundation, &Providers::new())?;
     let listeners = settings.listen.iter().map(|listener| {
         let certificates =
@@ -79,6 +85,7 @@ pub fn run(invocation: Invocation, settings: Settings, at_exit: Box<dyn FnOnce()
         metrics: foundation.metrics.clone(),
         traffic: traffic.clone(),
         verified: foundation.verified.clone(),
+        sessions: foundation.sessions.clone(),
         begun: Instant::now(),
         state: built.state.into(),
     });
@@ -115,18 +122,24 @@ pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Provi
         let kept = before.get(&own.name).filter(|provider| provider.settings() == own).cloned();
         let provider = match kept {
             Some(provider) => provider,
-            None => RemoteProvider::new(own.clone(), metrics.provider(&own.name))
+            None => RemoteProvider::new(own.clone(), foundation.clock.clone(), metrics.provider(&own.name))
                 .map_err(|e| format!("providers.{}: {e}", own.name))?,
         };
         providers.insert(own.name.clone(), provider);
     }
     let upstreams: Vec<Arc<Upstreams>> =
         settings.routes.iter().map(|r| Upstreams::new(r.upstream.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
-    let routes = settings.routes.iter().enumerate().map(|(i, r)| build_route(i, r, &providers, metrics)).collect();
+    let realms = Realms::new(settings, foundation, &providers);
+    let routes = settings
+        .routes
+        .iter()
+        .enumerate()
+        .map(|(i, r)| build_route(i, r, &providers, &realms, settings, metrics))
+        .collect();
     let cache = foundation.verified.as_ref().map(|cache| (cache.clone(), metrics.cache(Cache::verified_tokens)));
     let gate = Gate {
         clock: foundation.clock.clone(),
-        entropy: Arc::new(SystemEntropy::default()),
+        entropy: foundation.entropy.clone(),
         verifier: Verifier::new(foundation.clock.clone(), cache),
         table: Table::new(routes),
         client_ip: settings.client_ip.clone(),
@@ -137,6 +150,8 @@ pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Provi
             settings.providers.iter().map(|p| p.name.to_string()).collect(),
         ),
         pages: Pages::default(),
+        sessions: foundation.sessions.clone(),
+        return_urls: ReturnUrls { origins: settings.return_origins.clone(), auth_path: settings.auth_path.clone() },
         unrouted: Arc::new(metrics.route("-")),
     };
     let state = State {
@@ -147,7 +162,14 @@ pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Provi
     Ok(Built { live: Live { gate, upstreams }, providers, state })
 }
 
-fn build_route(index: usize, route: &Route, providers: &Providers, metrics: &Metrics) -> Arc<route::Route> {
+fn build_route(
+    index: usize,
+    route: &Route,
+    providers: &Providers,
+    realms: &Realms,
+    settings: &Settings,
+    metrics: &Metrics,
+) -> Arc<route::Route> {
     let policy = |names: &[Arc<str>]| {
         let issuers = names.iter().filter_map(|name| {
             let provider: Arc<dyn Provider> = providers.get(name)?.clone();
@@ -155,7 +177,8 @@ fn build_route(index: usize, route: &Route, providers: &Providers, metrics: &Met
         });
         Policy::new(issuers.collect())
     };
-    Arc::new(route::Route::new(index, route.gate.clone(), policy, metrics.route(&route.gate.name)))
+    let site = realms.site(&route.gate.access, &settings.auth_path);
+    Arc::new(route::Route::new(index, route.gate.clone(), policy, site, metrics.route(&route.gate.name)))
 }
 
 fn route_line((route, upstreams): (&Route, &Arc<Upstreams>)) -> RouteLine {
@@ -195,7 +218,9 @@ pub(crate) mod test {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let sources = crate::config::Sources { file: std::path::Path::new("test.yaml"), text, env: Vec::new() };
         let settings = crate::config::check(&sources).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;
-        let foundation = Foundation { clock: Arc::new(SystemClock), metrics: Arc::default(), verified: None };
+        let mut settings = settings;
+        settings.store.backend = crate::config::settings::Backend::Memory;
+        let foundation = Foundation::new(&settings).unwrap();
         build(&settings, &foundation, &Providers::new()).unwrap().live
     }
 }

@@ -1,13 +1,13 @@
 //! Judges bearer tokens (RFC 6750) under a policy: the providers whose tokens a route accepts.
 
 use crate::bearer::verified::VerifiedTokens;
-use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::clock::Clock;
 use crate::kit::digest::{Fingerprint, TokenDigest};
 use crate::provider::identity::Identity;
-use crate::provider::jwt::{Refusal, Shape, Unverified, Verified, shape};
+use crate::provider::jwt::{Refusal, Shape, Unverified, shape};
 use crate::provider::keys::KeySet;
 use crate::provider::verdict::{Cause, Verdict};
-use crate::provider::{Fetched, Provider};
+use crate::provider::{NotVerified, Provider, verify_with};
 use crate::watch::metrics::{CacheMetrics, ProviderMetrics};
 use crate::watch::reason::Reason;
 use std::sync::Arc;
@@ -84,11 +84,13 @@ impl Verifier {
 
     async fn verify_with(&self, policy: &Policy, issuer: &Issuer, token: &str, digest: TokenDigest) -> Verdict {
         let now = self.clock.now();
-        let verified = match judge(issuer.provider.as_ref(), token, now).await {
-            Ok(verified) => verified,
-            Err(undecided) => return undecided,
-        };
         let settings = issuer.provider.settings();
+        let read = |keys: &KeySet| Unverified::read(token)?.verify_bearer(keys, settings, now);
+        let verified = match verify_with(issuer.provider.as_ref(), read).await {
+            Ok(verified) => verified,
+            Err(NotVerified::Refused(refusal)) => return rejected(refusal),
+            Err(NotVerified::Unavailable) => return Verdict::Unavailable(Cause::Provider),
+        };
         let Ok(identity) = Identity::of_token(&verified, settings) else {
             return Verdict::Rejected(Reason::InvalidToken);
         };
@@ -109,21 +111,6 @@ impl Policy {
     }
 }
 
-/// Verifies with the keys at hand, and once more where the provider has a key that was not.
-async fn judge(provider: &dyn Provider, token: &str, now: Timestamp) -> Result<Verified, Verdict> {
-    let read = |keys: &KeySet| Unverified::read(token)?.verify_bearer(keys, provider.settings(), now);
-    match provider.keys().map(|keys| read(&keys)) {
-        Some(Ok(verified)) => return Ok(verified),
-        Some(Err(Refusal::UnknownKey)) | None => {}
-        Some(Err(refusal)) => return Err(rejected(refusal)),
-    }
-    match provider.fetch_keys().await {
-        Fetched::Keys(keys) => read(&keys).map_err(rejected),
-        Fetched::Closed => Err(rejected(Refusal::UnknownKey)),
-        Fetched::Unavailable => Err(Verdict::Unavailable(Cause::Provider)),
-    }
-}
-
 fn rejected(refusal: Refusal) -> Verdict {
     Verdict::Rejected(match refusal {
         Refusal::Expired => Reason::TokenExpired,
@@ -137,6 +124,7 @@ mod tests {
     use super::*;
     use crate::bearer::verified;
     use crate::kit::clock::test::SetClock;
+    use crate::provider::Fetched;
     use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token, token_as};
     use crate::watch::metrics::{Cache, Metrics};
     use jsonwebtoken::Algorithm;

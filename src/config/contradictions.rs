@@ -381,21 +381,12 @@ fn not_built(raw: &Config, problems: &mut Problems) {
     for (i, route) in raw.routes.iter() {
         let Auth::Protected(auth) = &route.auth else { continue };
         let path = format!("routes.{i}");
-        if auth.accept.contains(&Accept::Session) && problems.is_written(&format!("{path}.auth.accept")) {
-            problems.unsupported(&format!("{path}.auth.accept"), "browser sessions");
-        }
         if auth.accept.contains(&Accept::ApiKey) {
             problems.unsupported(&format!("{path}.auth.accept"), "API keys");
         }
-        if auth.on_unauthenticated == OnUnauthenticated::Login {
-            problems.unsupported(&format!("{path}.auth.on_unauthenticated"), "logins");
-        }
-        if route.headers.access_token {
-            problems.unsupported(&format!("{path}.headers.access_token"), "browser sessions");
-        }
     }
-    if problems.is_written("store.backend") && raw.store.backend != Backend::Memory {
-        problems.unsupported("store.backend", "a store outside of this process's memory");
+    if raw.store.backend == Backend::Redis {
+        problems.unsupported("store.backend", "Redis");
     }
     if !raw.api_keys.is_empty() {
         problems.unsupported("api_keys", "API keys");
@@ -417,10 +408,5 @@ fn not_built(raw: &Config, problems: &mut Problems) {
             (true, false) => problems.not_in_force(what),
             (false, _) => {}
         }
-    }
-    let sessions =
-        |route: &Route| matches!(&route.auth, Auth::Protected(auth) if auth.accept.contains(&Accept::Session));
-    if raw.routes.iter().any(|(_, route)| sessions(route)) {
-        problems.not_in_force("accept: session: nobody can sign in, browsers get 401");
     }
 }

@@ -9,6 +9,7 @@ pub mod raw;
 pub mod report;
 mod resolve;
 mod resolve_route;
+mod resolve_session;
 pub mod schema;
 pub mod settings;
 mod tree;
@@ -62,7 +63,7 @@ pub fn check(sources: &Sources<'_>) -> Result<Checked, Vec<Problem>> {
     let Some(raw) = raw else {
         return Err(problems.sorted());
     };
-    let resolved = resolve::resolve(&raw, &Folder(folder), &mut problems);
+    let resolved = resolve::resolve(&raw, &Folder(folder), &sources.env, &mut problems);
     contradictions::find(&raw, &resolved, &mut problems);
     problems.finish(resolved)
 }

@@ -6,13 +6,14 @@ use crate::config::Folder;
 use crate::config::raw::{self, Algorithm, Config};
 use crate::config::report::Problems;
 use crate::config::resolve_route;
+use crate::config::resolve_session;
 use crate::config::settings::Settings;
 use crate::edge::connection::Limits;
 use crate::edge::tls::CertificateFiles;
 use crate::gate::path::CanonicalPath;
 use crate::provider::claims::ClaimPath;
 use crate::provider::discovery::ENDPOINT_NAMES;
-use crate::provider::{Audiences, Mapping};
+use crate::provider::{Audiences, ClientAuth, Mapping};
 use crate::watch::access::Format;
 use crate::watch::log::Logging;
 use crate::{bearer, edge, provider};
@@ -23,7 +24,7 @@ use std::time::Duration;
 use tracing::Level;
 use url::Url;
 
-pub(crate) fn resolve(raw: &Config, folder: &Folder, problems: &mut Problems) -> Settings {
+pub(crate) fn resolve(raw: &Config, folder: &Folder, env: &[(String, String)], problems: &mut Problems) -> Settings {
     let kept = resolve_route::claims_named(raw);
     Settings {
         listen: raw.listen.iter().filter_map(|(i, l)| listener(i, l, folder, problems)).collect(),
@@ -39,7 +40,9 @@ pub(crate) fn resolve(raw: &Config, folder: &Folder, problems: &mut Problems) ->
         providers: raw.providers.iter().filter_map(|(name, p)| provider(name, p, &kept, folder, problems)).collect(),
         routes: raw.routes.iter().filter_map(|(i, r)| resolve_route::route(raw, i, r, folder, problems)).collect(),
         verified_tokens: verified_tokens(&raw.caches.verified_tokens, problems),
-        store: format!("{:?} {:?} {:?}", raw.store.backend, raw.store.path, raw.store.redis),
+        return_origins: resolve_session::return_origins(raw),
+        store: resolve_session::store(raw, folder, env),
+        copies: resolve_session::copies(raw),
     }
 }
 
@@ -213,6 +216,9 @@ fn provider(
         name: name.into(),
         issuer: raw.issuer.clone(),
         client_id: raw.client_id.clone(),
+        client_auth: proof(raw),
+        scopes: raw.scopes.clone(),
+        userinfo: raw.userinfo == raw::Userinfo::Auto,
         audiences: audiences(raw, &path, problems),
         bearer_id_tokens: raw.bearer_id_tokens,
         algorithms: raw.algorithms.iter().map(|a| algorithm(*a)).collect(),
@@ -268,6 +274,16 @@ fn client_auth(raw: &raw::Provider, path: &str, problems: &mut Problems) {
             }
         }
         _ => {}
+    }
+}
+
+fn proof(raw: &raw::Provider) -> ClientAuth {
+    let secret = || raw.client_secret.clone().unwrap_or_default().into();
+    match raw.client_auth {
+        raw::ClientAuth::ClientSecretBasic => ClientAuth::Basic(secret()),
+        raw::ClientAuth::ClientSecretPost => ClientAuth::Post(secret()),
+        raw::ClientAuth::None => ClientAuth::None,
+        raw::ClientAuth::PrivateKeyJwt => ClientAuth::PrivateKeyJwt(raw.private_key.clone().unwrap_or_default().into()),
     }
 }
 

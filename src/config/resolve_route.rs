@@ -4,6 +4,7 @@ use crate::config::Folder;
 use crate::config::raw::{self, Accept, Auth, Config};
 use crate::config::report::Problems;
 use crate::config::resolve::{authorization_params, http_url, positive};
+use crate::config::resolve_session;
 use crate::config::settings;
 use crate::edge::upstream::{self, Location, Origin, Protocol};
 use crate::gate::cors::{Cors, Origins};
@@ -72,7 +73,6 @@ pub(crate) fn route(
     {
         problems.add(&format!("{path}.name"), "the name of a route is made of letters, digits, `.`, `-` and `_`");
     }
-    let access = access(raw, route, &path, problems);
     let headers = headers(route, &path, problems);
     let cors = route.cors.as_ref().map(|cors| self::cors(cors, &path, problems));
     let methods = methods(route, &path, problems);
@@ -91,6 +91,7 @@ pub(crate) fn route(
             return None;
         }
     };
+    let access = access(raw, route, &from, &path, problems);
     let cookie = route.session.cookie.name.clone().unwrap_or_else(|| raw.session.cookie.name.clone());
     Some(settings::Route {
         from: route.from.clone(),
@@ -157,7 +158,13 @@ pub(crate) fn from(raw: &Config, text: &str) -> Result<From, String> {
     Ok(From { https, hosts, port: url.port_or_known_default(), path: path.into() })
 }
 
-fn access(raw: &Config, route: &raw::Route, path: &str, problems: &mut Problems) -> Option<AccessSettings> {
+fn access(
+    raw: &Config,
+    route: &raw::Route,
+    place: &From,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<AccessSettings> {
     let Auth::Protected(auth) = &route.auth else {
         return Some(AccessSettings::Public);
     };
@@ -193,15 +200,18 @@ fn access(raw: &Config, route: &raw::Route, path: &str, problems: &mut Problems)
     } else {
         auth.bearer.iter().map(|b| b.as_str().into()).collect()
     };
-    Some(AccessSettings::Protected(ProtectedSettings {
+    Some(AccessSettings::Protected(Box::new(ProtectedSettings {
         bearer,
         accepts_bearer: auth.accept.contains(&Accept::Bearer),
         on_unauthenticated: match auth.on_unauthenticated {
+            raw::OnUnauthenticated::Auto => OnUnauthenticated::Auto,
+            raw::OnUnauthenticated::Login => OnUnauthenticated::Login,
+            raw::OnUnauthenticated::Reject => OnUnauthenticated::Reject,
             raw::OnUnauthenticated::Pass => OnUnauthenticated::Pass,
-            _ => OnUnauthenticated::Reject,
         },
         require: rules(&route.require),
-    }))
+        session: auth.accept.contains(&Accept::Session).then(|| resolve_session::session(raw, route, place, &provider)),
+    })))
 }
 
 fn known_provider(raw: &Config, name: &str, path: &str, problems: &mut Problems) {

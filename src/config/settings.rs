@@ -1,8 +1,11 @@
 //! A whole configuration, each part in the terms of the room that it is for.
 
 use crate::client::forwarded::ClientIp;
+use crate::kit::secret::Secret;
+use crate::login::return_url::Pattern;
 use crate::watch::log::Logging;
 use crate::{bearer, edge, gate, provider};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -18,8 +21,32 @@ pub struct Settings {
     pub providers: Vec<provider::Settings>,
     pub routes: Vec<Route>,
     pub verified_tokens: bearer::verified::Settings,
-    /// Of the store nothing is in use but what a reload compares.
-    pub store: String,
+    /// Browsers may be sent on to these.
+    pub return_origins: Vec<Pattern>,
+    pub store: Store,
+    /// This replica's copies of sessions; none where the cache is off.
+    pub copies: Option<Copies>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub backend: Backend,
+    /// What sealing keys are derived from: the first seals, all open. Empty: each provider's client secret, or one that is made.
+    pub secrets: Vec<Secret>,
+    /// What a reload compares.
+    pub told: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Memory,
+    File(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    pub max_entries: u64,
+    pub ttl: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +74,7 @@ impl Settings {
         if self.workers != new.workers {
             names.push("workers");
         }
-        if self.store != new.store {
+        if self.store.told != new.store.told || self.store.secrets != new.store.secrets {
             names.push("store");
         }
         names

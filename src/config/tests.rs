@@ -247,9 +247,8 @@ fn what_is_not_built_is_told_to_run_and_not_to_check() {
             "    client_secret: secret\n    introspection: true\n",
             "c.yaml:10:5: providers.corp.introspection: ",
         ),
-        ("provider: corp\n", "on_unauthenticated: login\n", "c.yaml:15:7: routes.0.auth.on_unauthenticated: "),
-        ("provider: corp\n", "accept: [session]\n", "c.yaml:15:7: routes.0.auth.accept: "),
-        ("admin:\n", "store: {backend: file}\nadmin:\n", "c.yaml:3:9: store.backend: "),
+        ("provider: corp\n", "accept: [api_key]\n", "c.yaml:15:7: routes.0.auth.accept: "),
+        ("admin:\n", "store: {backend: redis}\nadmin:\n", "c.yaml:3:9: store.backend: "),
     ] {
         let checked = read(&with(old, new), &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let told: Vec<String> = checked.unsupported.iter().map(ToString::to_string).collect();

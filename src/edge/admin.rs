@@ -4,6 +4,7 @@ use crate::bearer::verified::VerifiedTokens;
 use crate::edge::listen::Traffic;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
+use crate::session::vault::Sessions;
 use crate::watch::metrics::{Cache, Metrics};
 use askama::Template;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -28,6 +29,7 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub traffic: Arc<Traffic>,
     pub verified: Option<Arc<VerifiedTokens>>,
+    pub sessions: Arc<Sessions>,
     pub begun: Instant,
     /// What a reload changes.
     pub state: RwLock<State>,
@@ -139,6 +141,7 @@ impl Admin {
         if let Some(cache) = &self.verified {
             self.metrics.entries(Cache::verified_tokens, cache.len());
         }
+        self.metrics.entries(Cache::sessions, self.sessions.copies());
         (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.text())
     }
 

@@ -6,7 +6,8 @@ use crate::edge::listen::{Settings, Traffic};
 use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, LiveConfig, reply};
 use crate::gate::answer::{Answer, Forward, Notes};
-use crate::gate::ask::Ask;
+use crate::gate::ask::{Ask, Posted};
+use crate::gate::own::MAX_BODY;
 use crate::watch::access::{AccessLog, Record};
 use crate::watch::metrics::Outcome;
 use crate::watch::reason::Reason;
@@ -104,6 +105,19 @@ impl Drop for InFlight {
     }
 }
 
+/// The body of a request for a page of ours; of one that is too large no more than shows that.
+async fn read_form(session: &mut Session) -> Result<Option<Vec<u8>>> {
+    session.as_downstream_mut().set_read_timeout(Some(DRAIN));
+    let mut form = Vec::new();
+    while form.len() <= MAX_BODY {
+        match session.read_request_body().await? {
+            Some(piece) => form.extend_from_slice(&piece),
+            None => break,
+        }
+    }
+    Ok(Some(form))
+}
+
 /// Pingora drops a `Content-Length` beside a `Transfer-Encoding` as it parses; only the raw head still shows it.
 fn raw_head_has(session: &Session, name: &[u8]) -> bool {
     let raw = session.as_downstream().to_h1_raw();
@@ -121,6 +135,7 @@ fn ask(session: &Session, max_head: usize, redirect_to_https: bool) -> Ask<'_> {
         headers: &head.headers,
         length_beside_encoding: head.headers.contains_key(header::TRANSFER_ENCODING)
             && raw_head_has(session, b"content-length:"),
+        body: Posted::Unread,
         peer: session.client_addr().and_then(|a| a.as_inet()).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip()),
         max_head,
         redirect_to_https,
@@ -156,8 +171,15 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
+        let reads_body = passage.live.gate.reads_body(&ask(session, self.max_head, self.redirect_to_https));
+        let posted = if reads_body { read_form(session).await? } else { None };
         let judged = {
-            let ask = ask(session, self.max_head, self.redirect_to_https);
+            let mut ask = ask(session, self.max_head, self.redirect_to_https);
+            ask.body = match &posted {
+                Some(form) if form.len() > MAX_BODY => Posted::TooLarge,
+                Some(form) => Posted::Whole(form),
+                None => Posted::Unread,
+            };
             passage.live.gate.judge(&ask).await
         };
         passage.notes = Some(judged.notes);

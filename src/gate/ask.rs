@@ -3,6 +3,15 @@
 use http::{HeaderMap, Method, Version};
 use std::net::IpAddr;
 
+/// A request's body, as far as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted<'a> {
+    /// It goes to the app, or there is none.
+    Unread,
+    Whole(&'a [u8]),
+    TooLarge,
+}
+
 /// A request's head and the peer that sent it. Nothing in it has been changed or believed.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -15,6 +24,8 @@ pub struct Ask<'a> {
     pub headers: &'a HeaderMap,
     /// A `Content-Length` stood beside a `Transfer-Encoding` and was taken out before we saw the head.
     pub length_beside_encoding: bool,
+    /// For the gateway's own pages alone: what was posted.
+    pub body: Posted<'a>,
     pub peer: IpAddr,
     /// The longest head that the listener reads, in bytes.
     pub max_head: usize,

@@ -7,20 +7,21 @@ use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply};
 use crate::gate::ask::Ask;
 use crate::gate::cookies::{Kept, OwnCookies};
 use crate::gate::cors::is_preflight;
-use crate::gate::forward_auth::{self, Subject};
 use crate::gate::host::Host;
 use crate::gate::inject::Stripping;
 use crate::gate::navigation::is_navigation;
-use crate::gate::own::{MAX_BODY, OwnPage};
+use crate::gate::own::OwnPage;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::{self, Fault};
 use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
-use crate::gate::route::{Access, OnUnauthenticated, Protected, Route, Table};
+use crate::gate::route::{Access, Protected, Route, Table};
 use crate::kit::clock::Clock;
 use crate::kit::digest::TokenDigest;
 use crate::kit::entropy::Entropy;
+use crate::login::return_url::ReturnUrls;
 use crate::provider::identity::Identity;
 use crate::provider::verdict::Verdict;
+use crate::session::vault::{Session, Sessions};
 use crate::watch::metrics::{Credential, Outcome, RouteMetrics};
 use crate::watch::reason::Reason;
 use bytes::Bytes;
@@ -39,15 +40,38 @@ pub struct Gate {
     pub stripping: Stripping,
     pub cookies: OwnCookies,
     pub pages: Pages,
+    pub sessions: Arc<Sessions>,
+    pub return_urls: ReturnUrls,
     /// For requests that no route was found for.
     pub unrouted: Arc<RouteMetrics>,
 }
 
 /// Where a path leads.
-enum Place<'g> {
+pub(super) enum Place<'g> {
     Own(OwnPage),
     Route(&'g Arc<Route>),
     Nowhere,
+}
+
+/// What is judged: the request itself, or one that another proxy asks about.
+pub(super) struct View<'a> {
+    pub(super) method: &'a Method,
+    pub(super) host: Option<Host>,
+    pub(super) path: &'a CanonicalPath<'a>,
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// Who passes, or the redirect to where they can sign in.
+pub(super) enum Entry {
+    Pass(Option<Arc<Session>>),
+    Login(Box<Reply>),
+}
+
+/// What a request's credentials prove.
+pub(super) enum Proved {
+    Token(Arc<Identity>),
+    Session(Arc<Session>),
+    Nobody(Reason),
 }
 
 /// What stands in `Authorization`.
@@ -63,7 +87,7 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// RFC 8555, 8.3: a certificate authority asks here over plain HTTP.
 const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
 const LONGEST_REQUEST_ID: usize = 128;
@@ -115,12 +139,13 @@ impl Gate {
             return self.redirect_to_https(ask, &path, notes);
         }
         let route = match self.locate(notes.host.as_ref(), ask.method, &path)? {
-            Place::Own(page) => return Box::pin(self.own_page(page, ask, caller, notes)).await,
+            Place::Own(page) => return Box::pin(self.own_page(page, ask, &path, caller, notes)).await,
             Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
             Place::Route(route) => route,
         };
         *found = Some(route);
         notes.route = route.metrics.clone();
+        let view = View { method: ask.method, host: notes.host.clone(), path: &path, headers: ask.headers };
         if let Some(cors) = &route.cors
             && is_preflight(ask.method, ask.headers)
         {
@@ -129,9 +154,18 @@ impl Gate {
             headers.extend(cors.preflight(ask.headers));
             return Ok(Answer::Reply(Box::new(Reply { status: StatusCode::NO_CONTENT, headers, body: Bytes::new() })));
         }
-        notes.identity = self.authorise(route, ask.headers, notes).await?;
+        let passed = match self.authorise(route, &view, notes).await? {
+            Entry::Pass(passed) => passed,
+            Entry::Login(reply) => return Ok(Answer::Reply(reply)),
+        };
         notes.outcome = Outcome::forwarded;
-        Ok(Answer::Forward(Box::new(self.forward(route, ask, &path, caller, notes))))
+        let mut forward = self.forward(route, ask, &path, caller, notes);
+        if let (Access::Protected(protected), Some(session)) = (&route.access, &passed)
+            && protected.access_token
+        {
+            self.pass_access_token(protected, session, &mut forward).await?;
+        }
+        Ok(Answer::Forward(Box::new(forward)))
     }
 
     /// 308 to the same place over https; to the port of the https route there, where it is not the usual one.
@@ -150,7 +184,12 @@ impl Gate {
     }
 
     /// Where every reading of the path leads; where they part, nobody may go.
-    fn locate(&self, host: Option<&Host>, method: &Method, path: &CanonicalPath<'_>) -> Result<Place<'_>, Refusal> {
+    pub(super) fn locate(
+        &self,
+        host: Option<&Host>,
+        method: &Method,
+        path: &CanonicalPath<'_>,
+    ) -> Result<Place<'_>, Refusal> {
         let has_own_pages = self.table.has_own_pages(host);
         let place = |reading: &[u8]| match OwnPage::at(reading, &self.auth_path) {
             Some(page) if has_own_pages => Place::Own(page),
@@ -163,29 +202,28 @@ impl Gate {
         Ok(first)
     }
 
-    /// Credential and rules: who may pass, or nobody where the route lets everyone pass.
-    async fn authorise(
+    /// Credential and rules: who may pass, or nobody where the route lets everyone pass. Who came by a session is told with it.
+    pub(super) async fn authorise(
         &self,
-        route: &Route,
-        headers: &HeaderMap,
+        route: &Arc<Route>,
+        view: &View<'_>,
         notes: &mut Notes,
-    ) -> Result<Option<Arc<Identity>>, Refusal> {
+    ) -> Result<Entry, Refusal> {
         let Access::Protected(protected) = &route.access else {
-            return Ok(None);
+            return Ok(Entry::Pass(None));
         };
         let begun = Instant::now();
-        let identity = self.authenticate(protected, headers, notes).await;
+        let proved = self.authenticate(protected, view.headers, notes).await;
         route.metrics.judged(notes.credential, begun.elapsed());
-        match identity.map_err(Refusal::of)? {
-            Some(identity) => {
-                protected.require.check(&identity).map_err(Refusal::of)?;
-                Ok(Some(identity))
-            }
-            None => match protected.on_unauthenticated {
-                OnUnauthenticated::Pass => Ok(None),
-                OnUnauthenticated::Reject => Err(Refusal::of(Reason::LoginRequired)),
-            },
-        }
+        let (identity, session) = match proved.map_err(Refusal::of)? {
+            Proved::Token(identity) => (identity, None),
+            Proved::Session(session) => (session.hot.identity.clone(), Some(session)),
+            Proved::Nobody(reason) => return self.nobody(route, protected, view, reason, notes),
+        };
+        let checked = protected.require.check(&identity);
+        notes.identity = Some(identity);
+        checked.map_err(Refusal::of)?;
+        Ok(Entry::Pass(session))
     }
 
     async fn authenticate(
@@ -193,22 +231,24 @@ impl Gate {
         protected: &Protected,
         headers: &HeaderMap,
         notes: &mut Notes,
-    ) -> Result<Option<Arc<Identity>>, Reason> {
+    ) -> Result<Proved, Reason> {
         let token = match presented(headers) {
-            _ if !protected.accepts_bearer => return Ok(None),
-            Presented::Nothing => return Ok(None),
-            Presented::Token(token) => Some(token),
-            Presented::Unusable => None,
+            Presented::Token(token) if protected.accepts_bearer => Some(token),
+            Presented::Unusable if protected.accepts_bearer => None,
+            _ => {
+                let Some(site) = &protected.site else { return Ok(Proved::Nobody(Reason::LoginRequired)) };
+                return Box::pin(self.signed_in(site, headers, notes)).await;
+            }
         };
         notes.credential = Credential::bearer;
         let token = token.ok_or(Reason::InvalidToken)?;
         let digest = TokenDigest::of(token.as_bytes());
         if let Some(identity) = self.verifier.recall(&protected.policy, digest) {
-            return Ok(Some(identity));
+            return Ok(Proved::Token(identity));
         }
         // Boxed: the way of a hit does not carry the room that a verification needs.
         match Box::pin(self.verifier.verify(&protected.policy, token, digest)).await {
-            Verdict::Valid(identity) => Ok(Some(identity)),
+            Verdict::Valid(identity) => Ok(Proved::Token(identity)),
             Verdict::Rejected(reason) => {
                 tracing::debug!(token = %digest.short(), reason = reason.word(), "token refused");
                 Err(reason)
@@ -257,67 +297,13 @@ impl Gate {
         Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(ask) }
     }
 
-    async fn own_page(
+    pub(super) fn refuse(
         &self,
-        page: OwnPage,
+        refusal: Refusal,
         ask: &Ask<'_>,
-        caller: &Caller,
         notes: &mut Notes,
-    ) -> Result<Answer, Refusal> {
-        if !page.knows(ask.method) {
-            return Err(Refusal::method_not_allowed(page.allow().unwrap_or(METHODS)));
-        }
-        if content_length(ask.headers) > MAX_BODY {
-            return Err(Refusal::form(StatusCode::PAYLOAD_TOO_LARGE));
-        }
-        notes.outcome = Outcome::own_page;
-        match page {
-            OwnPage::Auth => {
-                let judged = self.judge_for_proxy(ask, caller, notes, page).await;
-                let reply = judged
-                    .unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, None)));
-                Ok(Answer::Reply(Box::new(reply)))
-            }
-            OwnPage::Forward => Ok(Answer::Reply(Box::new(self.judge_for_proxy(ask, caller, notes, page).await?))),
-            // Nobody can be signed in: a callback belongs to no login, and there is nobody to tell of.
-            OwnPage::Callback => Err(Refusal::of(Reason::StateMismatch)),
-            OwnPage::Userinfo => Err(Refusal::of(Reason::LoginRequired)),
-            OwnPage::BackchannelLogout | OwnPage::FrontchannelLogout => Err(Refusal::of(Reason::BadRequest)),
-            OwnPage::Start | OwnPage::SignOut | OwnPage::SignedOut => Err(Refusal::of(Reason::NoRoute)),
-        }
-    }
-
-    /// Judges the request that another proxy asks about.
-    async fn judge_for_proxy(
-        &self,
-        ask: &Ask<'_>,
-        caller: &Caller,
-        notes: &mut Notes,
-        page: OwnPage,
-    ) -> Result<Reply, Refusal> {
-        let refused = Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) };
-        let subject = match (Subject::of(ask.headers, caller.through_trusted), page, &notes.host) {
-            (Ok(Some(subject)), _, _) => subject,
-            // Without forwarding headers nginx asks for the host that it was asked for.
-            (Ok(None), OwnPage::Auth, Some(host)) => Subject { method: Method::GET, host: host.clone(), target: "/" },
-            _ => return Err(refused),
-        };
-        let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| refused)?;
-        if path.authority().is_some() {
-            return Err(refused);
-        }
-        let route = match self.locate(Some(&subject.host), &subject.method, &path)? {
-            Place::Route(route) => route,
-            Place::Own(_) => return Err(refused),
-            Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
-        };
-        notes.route = route.metrics.clone();
-        notes.identity = self.authorise(route, ask.headers, notes).await?;
-        let is_public = matches!(route.access, Access::Public);
-        Ok(forward_auth::accepted(&notes.request_id, route, notes.identity.as_deref(), is_public))
-    }
-
-    fn refuse(&self, refusal: Refusal, ask: &Ask<'_>, notes: &mut Notes, route: Option<&Arc<Route>>) -> Reply {
+        route: Option<&Arc<Route>>,
+    ) -> Reply {
         notes.outcome = refusal.outcome();
         notes.reason = Some(refusal.reason);
         let realm = Some(&**notes.route.name()).filter(|name| *name != "-");
@@ -394,10 +380,6 @@ fn is_token68(token: &str) -> bool {
 /// RFC 9110, 5.6.2.
 fn is_token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
-}
-
-fn content_length(headers: &HeaderMap) -> usize {
-    headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

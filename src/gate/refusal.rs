@@ -29,13 +29,13 @@ pub struct Addressee<'a> {
 
 /// The pages' look, and the policy that lets a browser use nothing else.
 pub struct Pages {
-    policy: HeaderValue,
+    pub(super) policy: HeaderValue,
 }
 
 pub const REASON: HeaderName = HeaderName::from_static("x-doorward-reason");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const CSS: &str = include_str!("../../templates/page.css");
+pub(super) const CSS: &str = include_str!("../../templates/page.css");
 /// How long a client should wait for a provider that is away.
 const RETRY_UNAVAILABLE: &str = "5";
 
@@ -73,8 +73,9 @@ impl Refusal {
             | Reason::TokenExpired
             | Reason::WrongAudience => StatusCode::UNAUTHORIZED,
             Reason::InsufficientScope | Reason::Forbidden => StatusCode::FORBIDDEN,
-            Reason::ProviderUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Reason::BadRequest | Reason::StateMismatch => StatusCode::BAD_REQUEST,
+            Reason::SessionEnded => StatusCode::UNAUTHORIZED,
+            Reason::ProviderUnavailable | Reason::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Reason::BadRequest | Reason::StateMismatch | Reason::LoginFailed => StatusCode::BAD_REQUEST,
             Reason::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
             Reason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Reason::NoRoute => StatusCode::NOT_FOUND,
@@ -99,8 +100,10 @@ impl Refusal {
             | Reason::TokenExpired
             | Reason::WrongAudience => Outcome::unauthorized,
             Reason::InsufficientScope | Reason::Forbidden => Outcome::forbidden,
-            Reason::ProviderUnavailable => Outcome::unavailable,
+            Reason::SessionEnded => Outcome::unauthorized,
+            Reason::ProviderUnavailable | Reason::StoreUnavailable => Outcome::unavailable,
             Reason::BadRequest | Reason::StateMismatch => Outcome::bad_request,
+            Reason::LoginFailed => Outcome::unauthorized,
             Reason::UpstreamUnreachable | Reason::UpstreamTimeout => Outcome::upstream_error,
             Reason::NoRoute => Outcome::no_route,
         }
@@ -121,7 +124,7 @@ impl Refusal {
     /// RFC 6750, 3. The names of routes are such as can stand in quotes.
     fn challenge(&self, realm: Option<&str>) -> Option<HeaderValue> {
         let error = match self.reason {
-            Reason::LoginRequired => "",
+            Reason::LoginRequired | Reason::SessionEnded => "",
             Reason::InsufficientScope => ", error=\"insufficient_scope\"",
             _ if self.status == StatusCode::UNAUTHORIZED => ", error=\"invalid_token\"",
             _ => return None,
@@ -131,10 +134,7 @@ impl Refusal {
 
     fn page(&self, pages: &Pages, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
         let (title, detail, next) = self.words();
-        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")));
-        headers.push((header::CONTENT_SECURITY_POLICY, pages.policy.clone()));
-        headers.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
-        headers.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+        pages.dress(headers);
         let status = self.status.as_u16();
         let page =
             Page { css: CSS, status, title, detail, next, reason: self.reason.word(), request_id: to.request_id };
@@ -214,6 +214,17 @@ impl Refusal {
                 "Your credential cannot be checked right now, because the identity provider does not answer.",
                 "Nothing is wrong with it. Try again in a moment.",
             ),
+            Reason::StoreUnavailable => (
+                "Sessions unavailable",
+                "Your session cannot be looked up right now, because the session store does not answer.",
+                "You are still signed in. Try again in a moment.",
+            ),
+            Reason::SessionEnded => (
+                "Session ended",
+                "You were signed in here; that session is over.",
+                "Sign in again, or send a bearer token.",
+            ),
+            Reason::LoginFailed => self.login_words(),
             Reason::BadRequest => {
                 ("Bad request", "The request can be read in more than one way, or not at all.", "Check the address.")
             }
@@ -235,12 +246,32 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    fn login_words(&self) -> Words {
+        match self.status {
+            StatusCode::FORBIDDEN => (
+                "Sign-in declined",
+                "The identity provider did not let you in, or the sign-in was cancelled.",
+                "Go back and try again, or ask the people who run this service.",
+            ),
+            StatusCode::BAD_REQUEST => (
+                "Sign-in failed",
+                "The identity provider did not accept the answer to this sign-in; it may have taken too long.",
+                "Go back to the page that you wanted and try again.",
+            ),
+            _ => (
+                "Sign-in failed",
+                "The identity provider answered in a way that cannot be trusted.",
+                "Try again; if it stays so, tell the people who run this service and name the request below.",
+            ),
+        }
+    }
+}
+
 impl Default for Pages {
     fn default() -> Self {
         let hash = data_encoding::BASE64.encode(digest(&SHA256, CSS.as_bytes()).as_ref());
-        let policy = format!(
-            "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-        );
+        let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; frame-ancestors 'none'");
         // Base64 and plain text: nothing in it that a header's value may not hold.
         Pages {
             policy: HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")),

@@ -7,10 +7,14 @@ use crate::gate::cors::Cors;
 use crate::gate::host::Host;
 use crate::gate::inject::Injection;
 use crate::gate::rules::Rules;
+use crate::login::cookie::CookieSpec;
+use crate::login::site::{Origin, Site};
+use crate::session::vault::{Limits, RefreshLimits};
 use crate::watch::metrics::RouteMetrics;
 use http::{HeaderValue, Method};
 use std::collections::HashMap;
 use std::sync::Arc;
+use url::Url;
 
 /// One route, ready to judge and to forward.
 pub struct Route {
@@ -37,14 +41,14 @@ pub struct Settings {
     pub headers: Injection,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
-    /// The base name of its session cookie.
+    /// The base name of its session cookie, whether or not it has sessions: the app never sees it.
     pub cookie: String,
 }
 
 #[derive(Clone, Debug)]
 pub enum AccessSettings {
     Public,
-    Protected(ProtectedSettings),
+    Protected(Box<ProtectedSettings>),
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +58,22 @@ pub struct ProtectedSettings {
     pub accepts_bearer: bool,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
+    /// None = browser sessions do not count here.
+    pub session: Option<SessionSettings>,
+}
+
+/// The people who sign in to a route.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    pub provider: Arc<str>,
+    pub cookie: CookieSpec,
+    pub limits: Limits,
+    pub refresh: RefreshLimits,
+    pub origin: Origin,
+    pub redirect_uri: Option<String>,
+    pub params: Vec<(String, String)>,
+    /// Their access token is passed to the app.
+    pub access_token: bool,
 }
 
 /// `from`, `match` and `methods`: where a route stands.
@@ -87,10 +107,17 @@ pub struct Protected {
     pub policy: Policy,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
+    /// Where people sign in; none where sessions do not count.
+    pub site: Option<Arc<Site>>,
+    pub access_token: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnUnauthenticated {
+    /// A navigation is sent to log in, anything else is refused.
+    Auto,
+    /// Every GET and HEAD is sent to log in.
+    Login,
     Reject,
     Pass,
 }
@@ -102,6 +129,8 @@ pub struct Table {
     /// Longest first.
     below: Vec<(String, Vec<Group>)>,
     any: Vec<Group>,
+    /// Hosts of a `redirect_uri`, and the logins that end there.
+    callbacks: Vec<(String, Arc<Site>)>,
 }
 
 /// Routes that differ in nothing but the port.
@@ -114,7 +143,8 @@ struct Group {
 
 impl Table {
     pub fn new(routes: Vec<Arc<Route>>) -> Table {
-        let mut table = Table { routes, one: HashMap::new(), below: Vec::new(), any: Vec::new() };
+        let mut table =
+            Table { routes, one: HashMap::new(), below: Vec::new(), any: Vec::new(), callbacks: Vec::new() };
         for route in table.routes.clone() {
             let groups = match &route.place.hosts {
                 Hosts::One(name) => table.one.entry(name.clone()).or_default(),
@@ -132,6 +162,15 @@ impl Table {
                 }
             };
             place(groups, route);
+        }
+        for route in &table.routes {
+            if let Access::Protected(protected) = &route.access
+                && let Some(site) = &protected.site
+                && let Some(host) =
+                    site.redirect_uri.as_deref().and_then(|uri| Url::parse(uri).ok()?.host_str().map(str::to_owned))
+            {
+                table.callbacks.push((host, site.clone()));
+            }
         }
         table.below.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
         let below = table.below.iter_mut().map(|(_, groups)| groups);
@@ -159,8 +198,30 @@ impl Table {
         groups.find_map(|group| group.members.iter().find(|(_, route)| route.scheme == "https")?.0)
     }
 
-    /// Whether the gateway's own pages stand on this host: some route of it is protected.
+    /// The places where people sign in under this host, each provider once, the most specific first.
+    pub fn sites(&self, host: Option<&Host>) -> Vec<Arc<Site>> {
+        let routes = self.groups(host).flatten().flat_map(|group| &group.members).map(|(_, route)| route);
+        let own = routes.filter_map(|route| match &route.access {
+            Access::Protected(protected) => protected.site.as_ref(),
+            Access::Public => None,
+        });
+        let name = host.map(Host::name).unwrap_or_default();
+        let callbacks = self.callbacks.iter().filter(|(host, _)| host == name).map(|(_, site)| site);
+        let mut sites: Vec<Arc<Site>> = Vec::new();
+        for site in own.chain(callbacks) {
+            if !sites.iter().any(|known| Arc::ptr_eq(&known.realm, &site.realm)) {
+                sites.push(site.clone());
+            }
+        }
+        sites
+    }
+
+    /// Whether the gateway's own pages stand on this host: some route of it is protected, or logins end there.
     pub fn has_own_pages(&self, host: Option<&Host>) -> bool {
+        let name = host.map(Host::name).unwrap_or_default();
+        if self.callbacks.iter().any(|(host, _)| host == name) {
+            return true;
+        }
         self.groups(host)
             .flatten()
             .flat_map(|group| &group.members)
@@ -208,11 +269,12 @@ impl Group {
 }
 
 impl Route {
-    /// `policy`: whose tokens count here.
+    /// `policy`: whose tokens count here; `site`: where its people sign in.
     pub fn new(
         index: usize,
         settings: Settings,
         policy: impl FnOnce(&[Arc<str>]) -> Policy,
+        site: Option<Arc<Site>>,
         metrics: RouteMetrics,
     ) -> Route {
         let access = match settings.access {
@@ -222,6 +284,8 @@ impl Route {
                 policy: policy(&p.bearer),
                 on_unauthenticated: p.on_unauthenticated,
                 require: p.require,
+                access_token: p.session.is_some_and(|session| session.access_token),
+                site,
             })),
         };
         Route {

@@ -5,4 +5,5 @@ pub mod clock;
 pub mod digest;
 pub mod entropy;
 pub mod flights;
+pub mod seal;
 pub mod secret;

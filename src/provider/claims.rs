@@ -1,13 +1,14 @@
 //! Finding things in a token's claims: a path reaches into objects, and every reading is one that cannot
 //! mistake one type for another.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub type Claims = Map<String, Value>;
 
 /// The name of a claim. Dots reach into objects (`realm_access.roles`); a claim whose own name is the
 /// whole path, dots and slashes included, is found first.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClaimPath(String);
 
 impl ClaimPath {

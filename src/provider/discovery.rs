@@ -1,7 +1,7 @@
 //! A provider's metadata (OpenID Connect Discovery 1.0, 3 and 4).
 
 use crate::provider::Settings;
-use openidconnect::{IssuerUrl, JsonWebKeySetUrl};
+use openidconnect::{AuthUrl, EndSessionUrl, IssuerUrl, JsonWebKeySetUrl, RevocationUrl, Scope, TokenUrl, UserInfoUrl};
 use serde::Deserialize;
 use url::Url;
 
@@ -10,6 +10,12 @@ use url::Url;
 pub struct Metadata {
     pub issuer: IssuerUrl,
     pub jwks_uri: JsonWebKeySetUrl,
+    pub authorization_endpoint: Option<AuthUrl>,
+    pub token_endpoint: Option<TokenUrl>,
+    pub userinfo_endpoint: Option<UserInfoUrl>,
+    pub revocation_endpoint: Option<RevocationUrl>,
+    pub end_session_endpoint: Option<EndSessionUrl>,
+    pub scopes_supported: Option<Vec<Scope>>,
 }
 
 /// Why a document is not this provider's metadata.
@@ -46,9 +52,17 @@ impl Metadata {
         if metadata.issuer.as_str() != settings.issuer {
             return Err(DiscoveryError::OtherIssuer(metadata.issuer.to_string()));
         }
-        if let Some(url) = settings.endpoints.get("jwks_uri") {
-            metadata.jwks_uri = JsonWebKeySetUrl::from_url(url.clone());
-        }
+        let set = |name: &str| settings.endpoints.get(name).cloned();
+        let m = &mut metadata;
+        m.jwks_uri = set("jwks_uri").map_or_else(|| m.jwks_uri.clone(), JsonWebKeySetUrl::from_url);
+        m.authorization_endpoint =
+            set("authorization_endpoint").map(AuthUrl::from_url).or(m.authorization_endpoint.take());
+        m.token_endpoint = set("token_endpoint").map(TokenUrl::from_url).or(m.token_endpoint.take());
+        m.userinfo_endpoint = set("userinfo_endpoint").map(UserInfoUrl::from_url).or(m.userinfo_endpoint.take());
+        m.revocation_endpoint =
+            set("revocation_endpoint").map(RevocationUrl::from_url).or(m.revocation_endpoint.take());
+        m.end_session_endpoint =
+            set("end_session_endpoint").map(EndSessionUrl::from_url).or(m.end_session_endpoint.take());
         Ok(metadata)
     }
 }

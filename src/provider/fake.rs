@@ -1,16 +1,19 @@
 //! A scripted provider for tests, with keys of its own and a log of what was asked of it.
 
+use crate::kit::secret::Secret;
 use crate::provider::claims::{ClaimPath, Claims};
+use crate::provider::discovery::Metadata;
 use crate::provider::keys::KeySet;
-use crate::provider::{Audiences, Fetched, Mapping, Provider, Settings};
+use crate::provider::{Audiences, ClientAuth, Fetched, GrantError, Mapping, Provider, Settings, Tokens};
 use async_trait::async_trait;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 pub(crate) const RSA_JWK: &str = include_str!("testdata/rsa.jwk.json");
 pub(crate) const ED_JWK: &str = include_str!("testdata/ed25519.jwk.json");
@@ -27,6 +30,13 @@ pub(crate) struct FakeProvider {
     keys: Mutex<Option<Arc<KeySet>>>,
     on_fetch: Mutex<Fetched>,
     pub(crate) key_fetches: AtomicUsize,
+    /// What the next grants bring, first to last; then they are denied.
+    pub(crate) grants: Mutex<VecDeque<Result<Tokens, GrantError>>>,
+    /// What was asked: `exchange code`, `refresh token`, `userinfo token`, `revoke token`.
+    pub(crate) asked: Mutex<Vec<String>>,
+    pub(crate) userinfo: Mutex<Result<Claims, GrantError>>,
+    /// Grants wait here while it is closed.
+    pub(crate) gate: Semaphore,
 }
 
 pub(crate) fn settings(issuer: &str) -> Settings {
@@ -34,6 +44,9 @@ pub(crate) fn settings(issuer: &str) -> Settings {
         name: "corp".into(),
         issuer: issuer.into(),
         client_id: "doorward".into(),
+        client_auth: ClientAuth::None,
+        scopes: vec!["openid".into(), "profile".into()],
+        userinfo: true,
         audiences: Audiences::OneOf(vec!["doorward".into()]),
         bearer_id_tokens: false,
         algorithms: [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA].to_vec(),
@@ -60,7 +73,17 @@ impl FakeProvider {
             keys: Mutex::new(Some(Arc::new(key_set(&["rs", "es", "ed"], None)))),
             on_fetch: Mutex::new(Fetched::Closed),
             key_fetches: AtomicUsize::new(0),
+            grants: Mutex::default(),
+            asked: Mutex::default(),
+            userinfo: Mutex::new(Err(GrantError::Refused)),
+            gate: Semaphore::new(1000),
         })
+    }
+
+    async fn granted(&self, asked: String) -> Result<Tokens, GrantError> {
+        self.asked.lock().push(asked);
+        let _open = self.gate.acquire().await.unwrap();
+        self.grants.lock().pop_front().unwrap_or(Err(GrantError::Denied))
     }
 
     pub(crate) fn forget_keys(&self, then: Fetched) {
@@ -90,6 +113,32 @@ impl Provider for FakeProvider {
 
     fn keys(&self) -> Option<Arc<KeySet>> {
         self.keys.lock().clone()
+    }
+
+    fn metadata(&self) -> Option<Arc<Metadata>> {
+        let at = |path: &str| format!("{}/{path}", self.settings.issuer);
+        let json = json!({
+            "issuer": self.settings.issuer, "jwks_uri": at("jwks"), "authorization_endpoint": at("authorize"), "token_endpoint": at("token"),
+            "end_session_endpoint": at("end"), "scopes_supported": ["openid"],
+        });
+        Some(Arc::new(serde_json::from_value(json).unwrap()))
+    }
+
+    async fn exchange(&self, code: &str, _verifier: &str, _redirect_uri: &str) -> Result<Tokens, GrantError> {
+        self.granted(format!("exchange {code}")).await
+    }
+
+    async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError> {
+        self.granted(format!("refresh {}", token.expose())).await
+    }
+
+    async fn userinfo(&self, token: &Secret) -> Result<Claims, GrantError> {
+        self.asked.lock().push(format!("userinfo {}", token.expose()));
+        self.userinfo.lock().clone()
+    }
+
+    async fn revoke(&self, token: &Secret) {
+        self.asked.lock().push(format!("revoke {}", token.expose()));
     }
 
     async fn fetch_keys(&self) -> Fetched {

@@ -1,7 +1,7 @@
 //! Calls to a provider: a time-out for each, no redirects, no more bytes than a provider has reason to send.
 
 use bytes::BytesMut;
-use reqwest::{Certificate, Client, StatusCode, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, StatusCode, redirect};
 use std::path::Path;
 use std::time::Duration;
 use url::Url;
@@ -35,11 +35,14 @@ pub(crate) fn client(
 }
 
 pub(crate) async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, CallError> {
-    let mut answer =
-        client.get(url.clone()).header("accept", "application/json").send().await.map_err(CallError::transport)?;
-    if answer.status() != StatusCode::OK {
-        return Err(CallError::Status(answer.status()));
+    match send(client.get(url.clone()).header("accept", "application/json")).await? {
+        (StatusCode::OK, body) => Ok(body),
+        (status, _) => Err(CallError::Status(status)),
     }
+}
+
+pub(crate) async fn send(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), CallError> {
+    let mut answer = request.send().await.map_err(CallError::transport)?;
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await.map_err(CallError::transport)? {
         if body.len() + chunk.len() > MAX_ANSWER {
@@ -47,7 +50,7 @@ pub(crate) async fn get(client: &Client, url: &Url) -> Result<Vec<u8>, CallError
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.into())
+    Ok((answer.status(), body.into()))
 }
 
 impl CallError {

@@ -5,11 +5,12 @@ use crate::provider::Settings;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::jwt::Verified;
 use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 
 /// A person or a program that a provider vouches for. Made from verified claims alone.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Identity {
     pub provider: Arc<str>,
     /// The mapped `user` claim; never empty.
@@ -24,6 +25,7 @@ pub struct Identity {
     pub scopes: Box<[Box<str>]>,
     kept: Box<[Kept]>,
     /// The headers that an app gets for it, made at its first use, and what they were made by.
+    #[serde(skip)]
     pub rendered: OnceLock<(Fingerprint, Rendered)>,
 }
 
@@ -39,7 +41,29 @@ pub struct Nobody;
 
 impl Identity {
     pub fn of_token(verified: &Verified, settings: &Settings) -> Result<Identity, Nobody> {
-        let claims = verified.claims();
+        Self::of_claims(verified.claims(), scopes(verified.claims()), settings)
+    }
+
+    /// Of somebody who signed in: the ID token's claims, and those that UserInfo adds to them. Scopes are no concern of
+    /// people.
+    pub fn of_login(verified: &Verified, userinfo: Option<&Claims>, settings: &Settings) -> Result<Identity, Nobody> {
+        let Some(userinfo) = userinfo else {
+            return Self::of_claims(verified.claims(), Vec::new(), settings);
+        };
+        // What the ID token says stands: it is signed.
+        let mut claims = userinfo.clone();
+        claims.extend(verified.claims().clone());
+        Self::of_claims(&claims, Vec::new(), settings)
+    }
+
+    /// Whether the token lacks a claim that is mapped or named.
+    pub fn lacks_claims(verified: &Verified, settings: &Settings) -> bool {
+        let m = &settings.claims;
+        let mapped = [&m.user, &m.email, &m.name, &m.username, &m.groups];
+        mapped.into_iter().chain(&settings.kept).any(|path| path.find(verified.claims()).is_none())
+    }
+
+    fn of_claims(claims: &Claims, scopes: Vec<Box<str>>, settings: &Settings) -> Result<Identity, Nobody> {
         let text = |path: &ClaimPath| path.text(claims).map(Box::from);
         Ok(Identity {
             provider: settings.name.clone(),
@@ -49,7 +73,7 @@ impl Identity {
             name: text(&settings.claims.name),
             username: text(&settings.claims.username),
             groups: settings.claims.groups.texts(claims).into(),
-            scopes: scopes(claims).into(),
+            scopes: scopes.into(),
             kept: kept(claims, &settings.kept),
             rendered: OnceLock::new(),
         })

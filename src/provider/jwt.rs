@@ -96,6 +96,11 @@ impl<'a> Unverified<'a> {
         self.claims.get("iss")?.as_str()
     }
 
+    /// The `exp` that it claims; what nobody verified is good for scheduling alone.
+    pub fn expires(&self) -> Option<Timestamp> {
+        time(self.claims.get("exp"))
+    }
+
     /// Verifies the token as one that a program presents to an API.
     pub fn verify_bearer(self, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<Verified, Refusal> {
         if !is_access_token_type(self.header.typ.as_deref()) {
@@ -116,6 +121,30 @@ impl<'a> Unverified<'a> {
             true => Ok(verified),
             false => Err(Refusal::WrongAudience),
         }
+    }
+
+    /// Judges the token as an ID token, whole (OpenID Connect Core 1.0, 3.1.3.7). `nonce`: of the login that asked for
+    /// it; `None` for a refreshed one (12.2), which may be without.
+    pub fn verify_id_token(
+        self,
+        keys: &KeySet,
+        settings: &Settings,
+        nonce: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Verified, Refusal> {
+        let verified = self.verify(keys, settings)?;
+        let claims = &verified.claims;
+        verified.in_time(settings.clock_skew, now)?;
+        let ours = Audiences::OneOf(vec![settings.client_id.clone()]);
+        let other_party = |azp: &Value| azp.as_str() != Some(&settings.client_id);
+        if !audience(claims, &ours) || claims.get("azp").is_some_and(other_party) {
+            return Err(Refusal::WrongAudience);
+        }
+        let sent = claims.get("nonce").and_then(Value::as_str);
+        if claims.contains_key("events") || !claims.contains_key("iat") || (nonce.is_some() && sent != nonce) {
+            return Err(Refusal::Invalid);
+        }
+        Ok(verified)
     }
 
     /// The signature, the issuer and the subject.

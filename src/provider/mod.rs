@@ -2,6 +2,7 @@
 //! Knows nothing of routes, requests or caches; what it proved is a [`jwt::Verified`], made nowhere else.
 
 pub mod claims;
+pub mod client;
 pub mod discovery;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -13,7 +14,10 @@ pub mod remote;
 pub mod verdict;
 
 use crate::kit::digest::Fingerprint;
-use crate::provider::claims::ClaimPath;
+use crate::kit::secret::Secret;
+use crate::provider::claims::{ClaimPath, Claims};
+use crate::provider::discovery::Metadata;
+use crate::provider::jwt::Refusal;
 use crate::provider::keys::KeySet;
 use async_trait::async_trait;
 use jsonwebtoken::Algorithm;
@@ -30,6 +34,11 @@ pub struct Settings {
     /// Compared to the letter with what the provider says (OpenID Connect Discovery 1.0, 4.3).
     pub issuer: String,
     pub client_id: String,
+    pub client_auth: ClientAuth,
+    /// Sent as written.
+    pub scopes: Vec<String>,
+    /// Whether UserInfo is asked where the ID token lacks a mapped claim.
+    pub userinfo: bool,
     pub audiences: Audiences,
     /// ID tokens count as bearer tokens, too.
     pub bearer_id_tokens: bool,
@@ -42,6 +51,16 @@ pub struct Settings {
     pub kept: Vec<ClaimPath>,
     /// Overrides of the metadata, by metadata name; `discovery` is where the metadata is read.
     pub endpoints: BTreeMap<String, Url>,
+}
+
+/// How the gateway proves to the provider that it is the client (OpenID Connect Core 1.0, 9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    Basic(Secret),
+    Post(Secret),
+    None,
+    /// PEM.
+    PrivateKeyJwt(Secret),
 }
 
 /// The accepted values of `aud`.
@@ -78,9 +97,70 @@ pub trait Provider: Send + Sync {
     /// The keys at hand; `None` until they have been fetched once.
     fn keys(&self) -> Option<Arc<KeySet>>;
 
+    /// Where the provider's endpoints are; `None` until that has been read once.
+    fn metadata(&self) -> Option<Arc<Metadata>>;
+
+    /// Exchanges a code for tokens (RFC 6749, 4.1.3, with the verifier of RFC 7636).
+    async fn exchange(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Tokens, GrantError>;
+
+    /// Spends a refresh token (RFC 6749, 6).
+    async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError>;
+
+    /// What the provider says of the person behind an access token (OpenID Connect Core 1.0, 5.3).
+    async fn userinfo(&self, token: &Secret) -> Result<Claims, GrantError>;
+
+    /// Tells the provider that a refresh token is not needed any more (RFC 7009); whether it heard is not known.
+    async fn revoke(&self, token: &Secret);
+
     /// Fetches the keys because a token names one that is not at hand. At most one fetch in 30 s, shared by all
     /// who wait; the fetch at start does not count.
     async fn fetch_keys(&self) -> Fetched;
+}
+
+/// What a grant brought.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    pub access: Secret,
+    pub id: Option<Secret>,
+    pub refresh: Option<Secret>,
+    /// How long the access token lives, where the provider says so.
+    pub lives: Option<Duration>,
+}
+
+/// Why a grant brought nothing: told by the error's code, never by its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantError {
+    /// The code or token is not good (any more).
+    Denied,
+    /// The provider understood, and says no for another cause; asking again does not help.
+    Refused,
+    /// The provider could not be asked, or could not tell.
+    Unavailable,
+}
+
+/// Why a token is not verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotVerified {
+    Refused(Refusal),
+    /// The provider's keys cannot be had.
+    Unavailable,
+}
+
+/// Verifies with the keys at hand, and once more where the provider has a key that was not.
+pub async fn verify_with<T>(
+    provider: &dyn Provider,
+    verify: impl Fn(&KeySet) -> Result<T, Refusal>,
+) -> Result<T, NotVerified> {
+    match provider.keys().map(|keys| verify(&keys)) {
+        Some(Ok(verified)) => return Ok(verified),
+        Some(Err(Refusal::UnknownKey)) | None => {}
+        Some(Err(refusal)) => return Err(NotVerified::Refused(refusal)),
+    }
+    match provider.fetch_keys().await {
+        Fetched::Keys(keys) => verify(&keys).map_err(NotVerified::Refused),
+        Fetched::Closed => Err(NotVerified::Refused(Refusal::UnknownKey)),
+        Fetched::Unavailable => Err(NotVerified::Unavailable),
+    }
 }
 
 impl Settings {

@@ -1,10 +1,13 @@
 //! The provider over HTTP. A task of its own reads the metadata and the keys from the start on, backs off while
 //! the provider is away, and reads the keys anew every hour; requests use what is at hand.
 
+use crate::kit::clock::Clock;
 use crate::kit::flights::Flights;
+use crate::kit::secret::Secret;
+use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::keys::KeySet;
-use crate::provider::{Fetched, Provider, Settings, http};
+use crate::provider::{Fetched, GrantError, Provider, Settings, Tokens, client, http};
 use crate::watch::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -19,6 +22,7 @@ use url::Url;
 
 /// A provider and what is known of it.
 pub struct RemoteProvider {
+    clock: Arc<dyn Clock>,
     settings: Settings,
     client: Client,
     metrics: ProviderMetrics,
@@ -48,11 +52,13 @@ impl RemoteProvider {
     /// The provider's certificate authority cannot be read.
     pub fn new(
         settings: Settings,
+        clock: Arc<dyn Clock>,
         metrics: ProviderMetrics,
     ) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
         let client = http::client(settings.timeout, settings.ca_file.as_deref())?;
         metrics.up(false);
         Ok(Arc::new_cyclic(|this| RemoteProvider {
+            clock,
             settings,
             client,
             metrics,
@@ -152,6 +158,12 @@ impl RemoteProvider {
         up
     }
 
+    async fn grant(&self, form: &[(&str, &str)]) -> Result<Tokens, GrantError> {
+        let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
+        let endpoint = metadata.token_endpoint.as_ref().ok_or(GrantError::Refused)?;
+        client::grant(&self.client, endpoint.url(), &self.settings, &self.clock, form).await
+    }
+
     async fn fetch_on_demand(self: Arc<Self>) -> Fetched {
         match self.read_keys().await {
             Ok(keys) => {
@@ -188,6 +200,39 @@ impl Provider for RemoteProvider {
         self.keys.load_full()
     }
 
+    fn metadata(&self) -> Option<Arc<Metadata>> {
+        self.metadata.load_full()
+    }
+
+    async fn exchange(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Tokens, GrantError> {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("code_verifier", verifier),
+            ("redirect_uri", redirect_uri),
+        ];
+        self.grant(&form).await
+    }
+
+    async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError> {
+        self.grant(&[("grant_type", "refresh_token"), ("refresh_token", token.expose())]).await
+    }
+
+    async fn userinfo(&self, token: &Secret) -> Result<Claims, GrantError> {
+        let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
+        let endpoint = metadata.userinfo_endpoint.as_ref().ok_or(GrantError::Refused)?;
+        client::userinfo(&self.client, endpoint.url(), token).await
+    }
+
+    async fn revoke(&self, token: &Secret) {
+        let metadata = self.metadata.load_full();
+        let Some(endpoint) = metadata.as_ref().and_then(|m| m.revocation_endpoint.as_ref()) else { return };
+        let form = [("token", token.expose().as_str()), ("token_type_hint", "refresh_token")];
+        if client::post(&self.client, endpoint.url(), &self.settings, &self.clock, &form).await.is_err() {
+            tracing::warn!(provider = %self.settings.name, "a refresh token could not be revoked");
+        }
+    }
+
     async fn fetch_keys(&self) -> Fetched {
         let Some(this) = self.this.upgrade() else {
             return Fetched::Unavailable;
@@ -206,6 +251,7 @@ impl Provider for RemoteProvider {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::clock::SystemClock;
     use crate::provider::fake::{RSA_JWK, settings};
     use crate::watch::metrics::Metrics;
     use std::sync::atomic::AtomicUsize;
@@ -247,7 +293,7 @@ mod tests {
     fn provider(server: &Server) -> Arc<RemoteProvider> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let metrics = Metrics::default().provider("corp");
-        RemoteProvider::new(settings(&server.issuer), metrics).unwrap()
+        RemoteProvider::new(settings(&server.issuer), Arc::new(SystemClock), metrics).unwrap()
     }
 
     #[tokio::test]

@@ -43,6 +43,7 @@ pub enum Credential {
 #[allow(non_camel_case_types)]
 pub enum Cache {
     verified_tokens,
+    sessions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -50,6 +51,17 @@ pub enum Cache {
 pub enum Lookup {
     hit,
     miss,
+}
+
+/// What became of a refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Refresh {
+    exchanged,
+    joined,
+    reused,
+    denied,
+    unavailable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -98,6 +110,8 @@ pub struct Metrics {
     token_verifications: Family<ProviderResult, Counter>,
     provider_up: Family<ProviderLabel, Gauge>,
     jwks_fetches: Family<ProviderResult, Counter>,
+    logins: Family<ProviderResult, Counter>,
+    refreshes: Family<RefreshLabels, Counter>,
     config_reloads: Family<ReloadLabel, Counter>,
 }
 
@@ -125,6 +139,8 @@ pub struct ProviderMetrics {
     provider: String,
     verifications: Family<ProviderResult, Counter>,
     fetches: Family<ProviderResult, Counter>,
+    logins: Family<ProviderResult, Counter>,
+    refreshes: Family<RefreshLabels, Counter>,
     up: Gauge,
 }
 
@@ -168,6 +184,12 @@ struct ProviderResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefreshLabels {
+    provider: String,
+    result: Refresh,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReloadLabel {
     result: Reload,
 }
@@ -195,6 +217,8 @@ impl Default for Metrics {
             token_verifications: Family::default(),
             provider_up: Family::default(),
             jwks_fetches: Family::default(),
+            logins: Family::default(),
+            refreshes: Family::default(),
             config_reloads: Family::default(),
             registry: Mutex::new(Registry::default()),
         };
@@ -214,6 +238,8 @@ impl Default for Metrics {
         );
         registry.register("provider_up", "1 while the provider answers", metrics.provider_up.clone());
         registry.register("jwks_fetches", "Fetches of a provider's keys", metrics.jwks_fetches.clone());
+        registry.register("logins", "Logins that ended", metrics.logins.clone());
+        registry.register("refreshes", "Refreshes of sessions", metrics.refreshes.clone());
         registry.register("config_reloads", "Reloads of the configuration", metrics.config_reloads.clone());
         let (store_up, build) = (Gauge::<i64>::default(), Family::<BuildLabels, Gauge>::default());
         store_up.set(1); // the memory of this process is always up
@@ -253,6 +279,8 @@ impl Metrics {
             provider: name.to_string(),
             verifications: self.token_verifications.clone(),
             fetches: self.jwks_fetches.clone(),
+            logins: self.logins.clone(),
+            refreshes: self.refreshes.clone(),
             up: self.provider_up.get_or_create_owned(&ProviderLabel { provider: name.to_string() }),
         }
     }
@@ -323,6 +351,15 @@ impl ProviderMetrics {
 
     pub fn fetched_keys(&self, result: &'static str) {
         self.count(&self.fetches, result);
+    }
+
+    /// `result` is `ok` or a reason's word.
+    pub fn logged_in(&self, result: &'static str) {
+        self.count(&self.logins, result);
+    }
+
+    pub fn refreshed(&self, result: Refresh) {
+        self.refreshes.get_or_create(&RefreshLabels { provider: self.provider.clone(), result }).inc();
     }
 
     pub fn up(&self, up: bool) {

@@ -65,7 +65,7 @@ async fn a_refusal_is_written_and_ends_there() {
             && answer.ends_with('}'),
         "{answer}"
     );
-    let answer = pass("HEAD /x HTTP/1.1\nHost: app.test\n\n").await;
+    let answer = pass("HEAD /x HTTP/1.1\nHost: app.test\nAccept: application/json\n\n").await;
     assert!(answer.starts_with("HTTP/1.1 401") && answer.ends_with("\r\n\r\n"), "a HEAD gets no body: {answer}");
     let long = format!("GET /public/x HTTP/1.1\nHost: app.test\nX-Long: {}\n\n", "a".repeat(1024));
     assert!(pass(&long).await.starts_with("HTTP/1.1 431"));

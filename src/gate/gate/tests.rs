@@ -4,14 +4,17 @@ use super::*;
 use crate::bearer::verified::{self, VerifiedTokens};
 use crate::bearer::verifier::{Issuer, Policy};
 use crate::client::forwarded::ForwardingHeader;
+use crate::gate::ask::Posted;
 use crate::gate::cors::{Cors, Origins};
 use crate::gate::inject::{Injection, Preset};
+use crate::gate::route::OnUnauthenticated;
 use crate::gate::route::{AccessSettings, Hosts, Place as RoutePlace, ProtectedSettings, Settings};
 use crate::gate::rules::Rules;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::test::Counted;
 use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
+use crate::store::memory::Memory;
 use crate::watch::metrics::{Cache, Metrics};
 use http::Version;
 use serde_json::json;
@@ -28,12 +31,13 @@ fn world() -> World {
     let (clock, metrics) = (Arc::new(SetClock::at(NOW)), Arc::new(Metrics::default()));
     let provider = FakeProvider::new(settings("https://id.test"));
     let protected = |accepts_bearer, on_unauthenticated, require| {
-        AccessSettings::Protected(ProtectedSettings {
+        AccessSettings::Protected(Box::new(ProtectedSettings {
+            session: None,
             bearer: vec!["corp".into()],
             accepts_bearer,
             on_unauthenticated,
             require,
-        })
+        }))
     };
     let plain = || protected(true, OnUnauthenticated::Reject, Rules::default());
     let ops = Rules { groups: vec!["admins".into()], ..Rules::default() };
@@ -73,7 +77,7 @@ fn world() -> World {
         let policy = |_: &[Arc<str>]| {
             Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("corp") }])
         };
-        Arc::new(Route::new(index, settings, policy, metrics.route(name)))
+        Arc::new(Route::new(index, settings, policy, None, metrics.route(name)))
     };
     let routes = routes.into_iter().enumerate().map(build).collect();
     let cache =
@@ -91,6 +95,13 @@ fn world() -> World {
         stripping: Stripping::new([].iter()),
         cookies: OwnCookies::new(vec!["doorward".into()], vec!["corp".into()]),
         pages: Pages::default(),
+        sessions: Arc::new(Sessions::new(
+            Arc::new(Memory::new(Arc::new(SetClock::at(NOW)))),
+            Arc::new(SetClock::at(NOW)),
+            Arc::new(Counted::default()),
+            None,
+        )),
+        return_urls: ReturnUrls::default(),
         unrouted: Arc::new(metrics.route("-")),
     };
     World { gate, provider, metrics }
@@ -116,6 +127,7 @@ async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Judged {
         authority: None,
         headers: &headers,
         length_beside_encoding: false,
+        body: Posted::Unread,
         peer: peer.parse().unwrap(),
         max_head: 64 << 10,
         redirect_to_https: false,
@@ -326,7 +338,7 @@ async fn another_proxy_may_ask_about_a_request() {
         let ask = |target| [asked(target).as_slice(), &[auth]].concat();
         check(page, &ask("/x"), "202 -").await;
         check(page, &ask("/admins/x"), "403 forbidden").await;
-        check(page, &ask("/oauth2/callback"), "403 bad_request").await;
+        check(page, &ask("/oauth2/auth"), "403 bad_request").await;
         check(page, &[auth, ("x-forwarded-host", "app.test"), ("x-forwarded-uri", "/x")], "403 bad_request").await;
         check(page, &[auth, ("x-test-peer", "10.0.0.1"), ("x-forwarded-uri", "/x")], "403 bad_request").await;
     }

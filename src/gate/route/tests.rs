@@ -32,7 +32,7 @@ fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -
         strip_prefix: true,
         cookie: "doorward".into(),
     };
-    Arc::new(Route::new(index, settings, |_| Policy::new(Vec::new()), Metrics::default().route(name)))
+    Arc::new(Route::new(index, settings, |_| Policy::new(Vec::new()), None, Metrics::default().route(name)))
 }
 
 fn table() -> Table {

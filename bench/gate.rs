@@ -1,0 +1,227 @@
+//! What the gate's own work costs, without sockets: allocations and time of a bearer hit, time of a miss against the
+//! signature check alone, memory of a cached token. Run it with `cargo run --release --example gate`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a tool for those who build it
+
+use doorward::bearer::verified::{Settings, VerifiedTokens};
+use doorward::bearer::verifier::{Issuer, Policy, Verifier};
+use doorward::client::forwarded::{ClientIp, ForwardingHeader};
+use doorward::demo::{IssueOptions, Provider as DemoProvider, ProviderOptions, SigningAlgorithm};
+use doorward::gate::ask::{Ask, Posted};
+use doorward::gate::cookies::OwnCookies;
+use doorward::gate::gate::Gate;
+use doorward::gate::inject::{Injection, Preset, Stripping};
+use doorward::gate::refusal::Pages;
+use doorward::gate::route::{
+    AccessSettings, Hosts, OnUnauthenticated, Place, ProtectedSettings, Route, Settings as RouteSettings, Table,
+};
+use doorward::gate::rules::Rules;
+use doorward::kit::clock::{Clock, SystemClock};
+use doorward::kit::digest::TokenDigest;
+use doorward::kit::entropy::SystemEntropy;
+use doorward::login::return_url::ReturnUrls;
+use doorward::provider::claims::ClaimPath;
+use doorward::provider::remote::RemoteProvider;
+use doorward::provider::{Audiences, ClientAuth, Mapping, Provider, Settings as ProviderSettings};
+use doorward::session::vault::Sessions;
+use doorward::store::memory::Memory;
+use doorward::watch::metrics::{Cache, Metrics};
+use http::{HeaderMap, HeaderValue, Method, Version};
+use jsonwebtoken::Algorithm;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const ROUNDS: u32 = 200_000;
+const TOKENS: usize = 100_000;
+
+fn main() {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let demo = runtime.block_on(DemoProvider::start(ProviderOptions::default())).unwrap();
+    let metrics = Metrics::default();
+    let provider =
+        RemoteProvider::new(settings(demo.issuer()), Arc::new(SystemClock), metrics.provider("demo")).unwrap();
+    runtime.spawn(provider.clone().keep_fresh());
+    while provider.keys().is_none() {
+        std::thread::yield_now();
+    }
+    runtime.block_on(hit(&demo, provider.clone(), &metrics));
+    runtime.block_on(misses(&demo, provider.clone()));
+    runtime.block_on(memory(&demo, provider, &metrics));
+}
+
+fn settings(issuer: &str) -> ProviderSettings {
+    let claim = ClaimPath::new;
+    ProviderSettings {
+        name: "demo".into(),
+        issuer: issuer.into(),
+        client_id: "doorward".into(),
+        client_auth: ClientAuth::None,
+        scopes: Vec::new(),
+        userinfo: false,
+        audiences: Audiences::OneOf(vec!["doorward".into()]),
+        bearer_id_tokens: false,
+        algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA],
+        clock_skew: Duration::from_secs(60),
+        timeout: Duration::from_secs(5),
+        ca_file: None,
+        claims: Mapping {
+            user: claim("sub"),
+            email: claim("email"),
+            name: claim("name"),
+            username: claim("preferred_username"),
+            groups: claim("groups"),
+        },
+        kept: Vec::new(),
+        endpoints: Default::default(),
+    }
+}
+
+fn cache(max_entries: u64) -> Arc<VerifiedTokens> {
+    Arc::new(VerifiedTokens::new(&Settings { enabled: true, max_entries, ttl: Duration::from_secs(300) }))
+}
+
+fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let route = RouteSettings {
+        name: "main".into(),
+        place: Place {
+            hosts: Hosts::One("app.test".into()),
+            port: Some(443),
+            path: "/".into(),
+            exact: false,
+            methods: Vec::new(),
+        },
+        https: true,
+        access: AccessSettings::Protected(Box::new(ProtectedSettings {
+            session: None,
+            bearer: vec!["demo".into()],
+            accepts_bearer: true,
+            on_unauthenticated: OnUnauthenticated::Reject,
+            require: Rules { groups: vec!["admins".into()], ..Rules::default() },
+        })),
+        headers: Injection::new(Preset::Standard, Vec::new()),
+        cors: None,
+        strip_prefix: false,
+        cookie: "doorward".into(),
+    };
+    let policy =
+        |_: &[Arc<str>]| Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("demo") }]);
+    Gate {
+        clock: clock.clone(),
+        entropy: Arc::new(SystemEntropy::default()),
+        verifier: Verifier::new(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens)))),
+        table: Table::new(vec![Arc::new(Route::new(0, route, policy, None, metrics.route("main")))]),
+        client_ip: ClientIp { trusted_proxies: Vec::new(), header: ForwardingHeader::XForwardedFor },
+        auth_path: "/oauth2".into(),
+        stripping: Stripping::new([].iter()),
+        cookies: OwnCookies::new(vec!["doorward".into()], vec!["demo".into()]),
+        pages: Pages::default(),
+        sessions: Arc::new(Sessions::new(
+            Arc::new(Memory::new(Arc::new(SystemClock))),
+            Arc::new(SystemClock),
+            Arc::new(SystemEntropy::default()),
+            None,
+        )),
+        return_urls: ReturnUrls::default(),
+        unrouted: Arc::new(metrics.route("-")),
+    }
+}
+
+async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metrics) {
+    let gate = gate(provider, metrics);
+    let token = demo.issue_access_token("alice", &IssueOptions::default());
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("host", "app.test"),
+        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"),
+        ("accept", "application/json"),
+        ("accept-encoding", "gzip, deflate, br"),
+        ("accept-language", "en"),
+        ("cookie", "theme=dark; locale=en"),
+        ("authorization", &format!("Bearer {token}")),
+    ] {
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+    }
+    let ask = Ask {
+        method: &Method::GET,
+        target: b"/api/dashboards/home?x=1",
+        version: Version::HTTP_11,
+        authority: None,
+        headers: &headers,
+        length_beside_encoding: false,
+        body: Posted::Unread,
+        peer: "192.0.2.1".parse().unwrap(),
+        max_head: 64 << 10,
+        redirect_to_https: false,
+    };
+    drop(gate.judge(&ask).await); // verified once
+    let counted = allocation_counter::measure(|| {
+        drop(futures_util::FutureExt::now_or_never(gate.judge(&ask)).expect("a hit waits for nothing"))
+    });
+    let begun = Instant::now();
+    for _ in 0..ROUNDS {
+        std::hint::black_box(gate.judge(&ask).await);
+    }
+    println!(
+        "bearer hit: {:.2} us, {} allocations of {} bytes",
+        begun.elapsed().as_secs_f64() * 1e6 / f64::from(ROUNDS),
+        counted.count_total,
+        counted.bytes_total
+    );
+}
+
+async fn misses(demo: &DemoProvider, provider: Arc<RemoteProvider>) {
+    let metrics = Metrics::default();
+    let verifier = Verifier::new(Arc::new(SystemClock), None);
+    let policy = Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("demo") }]);
+    let keys = provider.keys().unwrap();
+    for (own, algorithm) in [
+        (SigningAlgorithm::Rs256, Algorithm::RS256),
+        (SigningAlgorithm::Ps256, Algorithm::PS256),
+        (SigningAlgorithm::Es256, Algorithm::ES256),
+        (SigningAlgorithm::EdDsa, Algorithm::EdDSA),
+    ] {
+        let token = demo.issue_access_token("alice", &IssueOptions { algorithm: own, ..IssueOptions::default() });
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let doorward::provider::keys::Selected::Key(key) = keys.select(Some(&demo.kid(own)), algorithm) else {
+            panic!("no key")
+        };
+        let digest = TokenDigest::of(token.as_bytes());
+        let (mut alone, mut whole) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..20 {
+            let begun = Instant::now();
+            for _ in 0..250 {
+                assert!(
+                    jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), algorithm).unwrap()
+                );
+            }
+            alone += begun.elapsed();
+            let begun = Instant::now();
+            for _ in 0..250 {
+                std::hint::black_box(verifier.verify(&policy, &token, digest).await);
+            }
+            whole += begun.elapsed();
+        }
+        let (alone, whole) = (alone.as_secs_f64() * 1e6 / 5000.0, whole.as_secs_f64() * 1e6 / 5000.0);
+        println!("miss {algorithm:?}: {whole:.1} us, the signature alone {alone:.1} us, ratio {:.2}", whole / alone);
+    }
+}
+
+async fn memory(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metrics) {
+    let token = demo.issue_access_token("alice", &IssueOptions::default());
+    let policy = Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("demo") }]);
+    let cache = cache(TOKENS as u64);
+    let verifier = Verifier::new(Arc::new(SystemClock), Some((cache.clone(), metrics.cache(Cache::verified_tokens))));
+    let counted = allocation_counter::measure(|| {
+        for i in 0..TOKENS {
+            // The digest decides where it is kept: the same token under many names costs what many tokens cost.
+            let digest = TokenDigest::of(&i.to_le_bytes());
+            drop(
+                futures_util::FutureExt::now_or_never(verifier.verify(&policy, &token, digest))
+                    .expect("keys are at hand"),
+            );
+        }
+    });
+    println!("cached token: {} bytes each, {} of them", counted.bytes_current / cache.len().max(1) as i64, cache.len());
+}

@@ -1,0 +1,72 @@
+//! Where people sign in: each provider's sessions under each cookie, shared by the routes that have both in common.
+
+use crate::app::{Foundation, Providers};
+use crate::config::settings::Settings;
+use crate::gate::route::{AccessSettings, SessionSettings};
+use crate::kit::seal::{Secrets, derive};
+use crate::login::site::Site;
+use crate::provider::{ClientAuth, Provider};
+use crate::session::vault::{Realm, RefreshLimits};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) struct Realms(BTreeMap<(Arc<str>, String), Arc<Realm>>);
+
+impl Realms {
+    pub(super) fn new(settings: &Settings, foundation: &Foundation, providers: &Providers) -> Self {
+        let mut widest: BTreeMap<(Arc<str>, String), (Duration, RefreshLimits)> = BTreeMap::new();
+        for session in settings.routes.iter().filter_map(|route| session_of(&route.gate.access)) {
+            let key = (session.provider.clone(), session.cookie.name.clone());
+            let (max_age, _) = widest.entry(key).or_insert((Duration::ZERO, session.refresh));
+            // Each route judges by its own; the record must live for the most patient one.
+            *max_age = session.limits.max_age.max(*max_age);
+        }
+        let realm = |((name, cookie), (max_age, refresh)): ((Arc<str>, String), (Duration, RefreshLimits))| {
+            let provider: Arc<dyn Provider> = providers.get(&name)?.clone();
+            let secrets = secrets(settings, foundation, provider.as_ref());
+            let metrics = foundation.metrics.provider(&name);
+            let realm = Realm::new(provider, metrics, cookie.clone(), secrets, max_age, refresh);
+            Some(((name, cookie), Arc::new(realm)))
+        };
+        Realms(widest.into_iter().filter_map(realm).collect())
+    }
+
+    /// Where the people of a route sign in.
+    pub(super) fn site(&self, access: &AccessSettings, auth_path: &str) -> Option<Arc<Site>> {
+        let session = session_of(access)?;
+        let realm = self.0.get(&(session.provider.clone(), session.cookie.name.clone()))?.clone();
+        Some(Arc::new(Site {
+            realm,
+            cookie: session.cookie.clone(),
+            limits: session.limits,
+            origin: session.origin.clone(),
+            redirect_uri: session.redirect_uri.clone(),
+            auth_path: auth_path.to_string(),
+            params: session.params.clone(),
+        }))
+    }
+}
+
+fn session_of(access: &AccessSettings) -> Option<&SessionSettings> {
+    match access {
+        AccessSettings::Protected(protected) => protected.session.as_ref(),
+        AccessSettings::Public => None,
+    }
+}
+
+/// The store's secrets, else what follows from the client's, else one that was made.
+fn secrets(settings: &Settings, foundation: &Foundation, provider: &dyn Provider) -> Secrets {
+    let own = &settings.store.secrets;
+    if !own.is_empty() {
+        return Secrets::new(own.iter().map(|secret| secret.expose().clone().into_bytes()));
+    }
+    let provider = provider.settings();
+    match &provider.client_auth {
+        ClientAuth::Basic(secret) | ClientAuth::Post(secret) => {
+            let parts = [provider.issuer.as_bytes(), provider.client_id.as_bytes()];
+            Secrets::new([derive(secret.expose().as_bytes(), b"store secret", &parts).to_vec()])
+        }
+        ClientAuth::None | ClientAuth::PrivateKeyJwt(_) => Secrets::new([foundation.made_secret.expose().clone()]),
+    }
+}

@@ -1,0 +1,324 @@
+//! The gateway's own pages.
+
+use crate::client::forwarded::Caller;
+use crate::gate::answer::{Answer, Notes, Reply};
+use crate::gate::ask::{Ask, Posted};
+use crate::gate::forward_auth::{self, Subject};
+use crate::gate::gate::{Entry, Gate, METHODS, Place, View};
+use crate::gate::own::{MAX_BODY, OwnPage};
+use crate::gate::path::CanonicalPath;
+use crate::gate::refusal::{Refusal, own_headers};
+use crate::gate::route::Access;
+use crate::gate::say::Say;
+use crate::login::callback::{self, Failed, Failure, callback};
+use crate::login::cookie::{SameSite, cookies};
+use crate::login::sign_out::{remembered, sign_out};
+use crate::login::site::Site;
+use crate::session::vault::{Found, Session};
+use crate::store::kv::Away;
+use crate::watch::metrics::Outcome;
+use crate::watch::reason::Reason;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde_json::json;
+use std::sync::Arc;
+use url::form_urlencoded;
+
+impl Gate {
+    /// Whether the body of this request is to be read and handed to the gate.
+    pub fn reads_body(&self, ask: &Ask<'_>) -> bool {
+        *ask.method == Method::POST
+            && CanonicalPath::of(ask.target)
+                .is_ok_and(|path| OwnPage::at(path.as_str().as_bytes(), &self.auth_path).is_some())
+    }
+
+    pub(super) async fn own_page(
+        &self,
+        page: OwnPage,
+        ask: &Ask<'_>,
+        path: &CanonicalPath<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+    ) -> Result<Answer, Refusal> {
+        if !page.knows(ask.method) {
+            return Err(Refusal::method_not_allowed(page.allow().unwrap_or(METHODS)));
+        }
+        if content_length(ask.headers) > MAX_BODY || ask.body == Posted::TooLarge {
+            return Err(Refusal::form(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        notes.outcome = Outcome::own_page;
+        let sites = self.table.sites(notes.host.as_ref());
+        let query = Parameters::of(path.query());
+        let reply = match page {
+            OwnPage::Auth => {
+                let judged = self.judge_for_proxy(ask, caller, notes, page).await;
+                judged.unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, None)))
+            }
+            OwnPage::Forward => self.judge_for_proxy(ask, caller, notes, page).await?,
+            OwnPage::Start => self.start_page(&sites, &query, ask, notes)?,
+            OwnPage::Callback => self.callback_page(&sites, ask, path, notes).await?,
+            OwnPage::SignOut => self.sign_out_page(&sites, &query, ask, notes).await?,
+            OwnPage::SignedOut => self.signed_out_page(&sites, &query, notes),
+            OwnPage::Userinfo => self.userinfo_page(&sites, &query, ask, notes).await?,
+            // No token that a provider could have sent for these is understood yet.
+            OwnPage::BackchannelLogout | OwnPage::FrontchannelLogout => return Err(Refusal::of(Reason::BadRequest)),
+        };
+        Ok(Answer::Reply(Box::new(reply)))
+    }
+
+    fn start_page(
+        &self,
+        sites: &[Arc<Site>],
+        query: &Parameters,
+        ask: &Ask<'_>,
+        notes: &mut Notes,
+    ) -> Result<Reply, Refusal> {
+        let site = one_of(sites, query).ok_or(Refusal::of(Reason::BadRequest))?;
+        let origin = self.origin(site, notes);
+        let target = self.return_urls.checked(query.get("rd").unwrap_or("/"), &origin);
+        self.begin_login(site, &origin, target, ask.headers, Reason::LoginRequired, notes)
+    }
+
+    async fn callback_page(
+        &self,
+        sites: &[Arc<Site>],
+        ask: &Ask<'_>,
+        path: &CanonicalPath<'_>,
+        notes: &mut Notes,
+    ) -> Result<Reply, Refusal> {
+        let form = match ask.body {
+            Posted::Whole(body) => body,
+            _ => path.query().trim_start_matches('?').as_bytes(),
+        };
+        let answer = callback::Answer::parse(form);
+        match callback(sites, &answer, ask.headers, &self.sessions).await {
+            Ok((site, done)) => {
+                let origin = self.origin(&site, notes);
+                let target = self.return_urls.checked(&done.target, &origin);
+                let mut reply = match site.cookie.same_site {
+                    // A cookie that is for our own site alone is not sent with a redirect that another site began.
+                    SameSite::Strict => self.pages.say(&Say::GoingOn { target: &target }, &notes.request_id),
+                    _ => self.redirect(&target, notes),
+                };
+                reply.headers.extend(done.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
+                Ok(reply)
+            }
+            Err(Failed { target: Some(target), .. }) if self.any_session(sites, ask.headers).await.is_some() => {
+                Ok(self.redirect(&target, notes))
+            }
+            Err(Failed { failure, .. }) => Err(of_failure(failure)),
+        }
+    }
+
+    async fn sign_out_page(
+        &self,
+        sites: &[Arc<Site>],
+        query: &Parameters,
+        ask: &Ask<'_>,
+        notes: &mut Notes,
+    ) -> Result<Reply, Refusal> {
+        let site = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
+        let origin = self.origin(site, notes);
+        let posted = match ask.body {
+            Posted::Whole(body) => Parameters::of(&String::from_utf8_lossy(body)),
+            _ => Parameters::default(),
+        };
+        let target = self.return_urls.checked(posted.get("rd").or(query.get("rd")).unwrap_or(""), &origin);
+        if *ask.method == Method::POST {
+            if !is_from(ask.headers, &origin) {
+                return Err(Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) });
+            }
+        } else if is_unasked(ask.headers) {
+            return Ok(self.pages.say(
+                &Say::ReallySignOut { action: &format!("{}/sign_out", self.auth_path), target: &target },
+                &notes.request_id,
+            ));
+        }
+        let out = sign_out(sites, &origin, &target, ask.headers, &self.sessions)
+            .await
+            .map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
+        let mut reply = self.redirect(&out.location, notes);
+        reply.headers.extend(out.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
+        Ok(reply)
+    }
+
+    fn signed_out_page(&self, sites: &[Arc<Site>], query: &Parameters, notes: &mut Notes) -> Reply {
+        let target = query.get("state").and_then(|state| remembered(sites, state)).filter(|target| target != "/");
+        match (target, sites.first()) {
+            (Some(target), Some(site)) => {
+                let target = self.return_urls.checked(&target, &self.origin(site, notes));
+                self.redirect(&target, notes)
+            }
+            _ => self.pages.say(&Say::SignedOut, &notes.request_id),
+        }
+    }
+
+    async fn userinfo_page(
+        &self,
+        sites: &[Arc<Site>],
+        query: &Parameters,
+        ask: &Ask<'_>,
+        notes: &mut Notes,
+    ) -> Result<Reply, Refusal> {
+        let asked: Vec<Arc<Site>> = match query.get("provider") {
+            Some(name) => sites.iter().filter(|site| site.provider() == name).cloned().collect(),
+            None => sites.to_vec(),
+        };
+        let found = self.any_session(&asked, ask.headers).await;
+        let (site, session) =
+            found.ok_or(Refusal::of(Reason::LoginRequired))?.map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
+        let who = &session.hot.identity;
+        let body = json!({
+            "user": who.user, "email": who.email, "name": who.name, "username": who.username, "groups": who.groups,
+            "expires_at": session.ends(site.limits),
+        });
+        notes.identity = Some(who.clone());
+        let mut headers = own_headers(&notes.request_id);
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        Ok(Reply { status: StatusCode::OK, headers, body: body.to_string().into() })
+    }
+
+    /// The first session that counts under any of these sites; it is neither touched nor refreshed.
+    async fn any_session(
+        &self,
+        sites: &[Arc<Site>],
+        headers: &HeaderMap,
+    ) -> Option<Result<(Arc<Site>, Arc<Session>), Away>> {
+        for site in sites {
+            for (_, value) in cookies(headers).filter(|(name, _)| *name == site.cookie.name) {
+                match self.sessions.find(&site.realm, value).await {
+                    Found::Live(session) if session.is_within(site.limits, self.sessions.now()) => {
+                        return Some(Ok((site.clone(), session)));
+                    }
+                    Found::Away => return Some(Err(Away)),
+                    Found::Live(_) | Found::Absent => {}
+                }
+            }
+        }
+        None
+    }
+
+    /// Judges the request that another proxy asks about.
+    async fn judge_for_proxy(
+        &self,
+        ask: &Ask<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+        page: OwnPage,
+    ) -> Result<Reply, Refusal> {
+        let refused = Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) };
+        let subject = match (Subject::of(ask.headers, caller.through_trusted), page, &notes.host) {
+            (Ok(Some(subject)), _, _) => subject,
+            // Without forwarding headers nginx asks for the host that it was asked for.
+            (Ok(None), OwnPage::Auth, Some(host)) => Subject { method: Method::GET, host: host.clone(), target: "/" },
+            _ => return Err(refused),
+        };
+        let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| refused)?;
+        if path.authority().is_some() {
+            return Err(refused);
+        }
+        let route = match self.locate(Some(&subject.host), &subject.method, &path)? {
+            Place::Route(route) => route,
+            Place::Own(own) if page == OwnPage::Forward && !matches!(own, OwnPage::Auth | OwnPage::Forward) => {
+                return self.own_page_for_proxy(own, &subject, ask, caller, notes).await;
+            }
+            Place::Own(_) => return Err(refused),
+            Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
+        };
+        notes.route = route.metrics.clone();
+        let view =
+            View { method: &subject.method, host: Some(subject.host.clone()), path: &path, headers: ask.headers };
+        match self.authorise(route, &view, notes).await? {
+            Entry::Pass(_) => {
+                notes.outcome = Outcome::own_page;
+                let is_public = matches!(route.access, Access::Public);
+                Ok(forward_auth::accepted(&notes.request_id, route, notes.identity.as_deref(), is_public))
+            }
+            Entry::Login(reply) if page == OwnPage::Forward => Ok(*reply),
+            Entry::Login(_) => Err(Refusal::of(Reason::LoginRequired)),
+        }
+    }
+
+    /// A forwarded request for a page of ours is answered as that page.
+    async fn own_page_for_proxy(
+        &self,
+        page: OwnPage,
+        subject: &Subject<'_>,
+        ask: &Ask<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+    ) -> Result<Reply, Refusal> {
+        notes.host = Some(subject.host.clone());
+        let own = Ask { method: &subject.method, target: subject.target.as_bytes(), ..*ask };
+        let path = CanonicalPath::of(own.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        match Box::pin(self.own_page(page, &own, &path, caller, notes)).await? {
+            Answer::Reply(reply) => Ok(*reply),
+            Answer::Forward(_) => Err(Refusal::of(Reason::BadRequest)),
+        }
+    }
+
+    fn origin(&self, site: &Site, notes: &Notes) -> String {
+        site.origin.for_host(notes.host.as_ref().map(|host| host.name()).unwrap_or_default())
+    }
+
+    fn redirect(&self, location: &str, notes: &Notes) -> Reply {
+        let mut headers = own_headers(&notes.request_id);
+        let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
+        headers.push((header::LOCATION, location));
+        Reply { status: StatusCode::FOUND, headers, body: bytes::Bytes::new() }
+    }
+}
+
+/// The parameters of a query or a form; of several with one name the first.
+#[derive(Default)]
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn of(text: &str) -> Self {
+        Parameters(form_urlencoded::parse(text.trim_start_matches('?').as_bytes()).into_owned().collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn one_of<'s>(sites: &'s [Arc<Site>], query: &Parameters) -> Option<&'s Arc<Site>> {
+    match query.get("provider") {
+        Some(name) => sites.iter().find(|site| site.provider() == name),
+        None => sites.first(),
+    }
+}
+
+fn of_failure(failure: Failure) -> Refusal {
+    let failed = |status| Refusal { status, ..Refusal::of(Reason::LoginFailed) };
+    match failure {
+        Failure::State => Refusal::of(Reason::StateMismatch),
+        Failure::Rejected => failed(StatusCode::BAD_REQUEST),
+        Failure::Denied => failed(StatusCode::FORBIDDEN),
+        Failure::Broken => failed(StatusCode::BAD_GATEWAY),
+        Failure::Nobody => Refusal::of(Reason::Forbidden),
+        Failure::ProviderAway => Refusal::of(Reason::ProviderUnavailable),
+        Failure::StoreAway => Refusal::of(Reason::StoreUnavailable),
+    }
+}
+
+/// A link or an image of another site, or a browser that reads ahead: nobody has asked for it.
+fn is_unasked(headers: &HeaderMap) -> bool {
+    let has = |name: &str, word: &[u8]| {
+        headers.get(name).is_some_and(|v| v.as_bytes().to_ascii_lowercase().windows(word.len()).any(|w| w == word))
+    };
+    has("sec-fetch-site", b"cross-site")
+        || ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| has(name, b"prefetch"))
+}
+
+/// A form of our own: its origin is ours, or none is told and nothing says that it is another's.
+fn is_from(headers: &HeaderMap, origin: &str) -> bool {
+    match headers.get(header::ORIGIN) {
+        Some(sent) => sent.as_bytes() == origin.as_bytes(),
+        None => headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none"),
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> usize {
+    headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
+}

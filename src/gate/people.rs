@@ -1,0 +1,138 @@
+//! People: the session that stands in a cookie, and the way to a login for who has none.
+
+use crate::gate::answer::{Forward, Notes, Reply};
+use crate::gate::gate::{Entry, Gate, Proved, View};
+use crate::gate::navigation::is_navigation;
+use crate::gate::refusal::{REASON, Refusal, own_headers};
+use crate::gate::route::{OnUnauthenticated, Protected, Route};
+use crate::login::cookie::cookies;
+use crate::login::site::Site;
+use crate::login::start::{NotYet, start};
+use crate::session::refresh::{Outcome as Refreshed, Unavailable};
+use crate::session::vault::{Found, Session};
+use crate::store::kv::Away;
+use crate::watch::metrics::{Credential, Outcome};
+use crate::watch::reason::Reason;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
+
+/// Cookies of one name that are looked at: browsers send at most a few, of parent domains.
+const MOST_COOKIES: usize = 4;
+
+impl Gate {
+    /// The session of the first cookie that has one. Two cookies never mix.
+    pub(super) async fn signed_in(
+        &self,
+        site: &Arc<Site>,
+        headers: &HeaderMap,
+        notes: &mut Notes,
+    ) -> Result<Proved, Reason> {
+        let mut reason = Reason::LoginRequired;
+        for (_, value) in cookies(headers).filter(|(name, _)| *name == site.cookie.name).take(MOST_COOKIES) {
+            match self.sessions.find(&site.realm, value).await {
+                Found::Live(session) => {
+                    notes.credential = Credential::session;
+                    match self.kept_alive(site, session).await? {
+                        Some(session) => return Ok(Proved::Session(session)),
+                        None => reason = Reason::SessionEnded,
+                    }
+                }
+                Found::Absent => {}
+                Found::Away => {
+                    notes.credential = Credential::session;
+                    return Err(Reason::StoreUnavailable);
+                }
+            }
+        }
+        Ok(Proved::Nobody(reason))
+    }
+
+    /// The session if it still counts: within the route's limits, refreshed where its access token is over.
+    async fn kept_alive(&self, site: &Arc<Site>, session: Arc<Session>) -> Result<Option<Arc<Session>>, Reason> {
+        let now = self.sessions.now();
+        if !session.is_within(site.limits, now) {
+            return Ok(None);
+        }
+        self.sessions.touch(&site.realm, &session, site.limits);
+        if !session.hot.has_refresh || !session.hot.is_due(site.realm.refresh.before_expiry, now) {
+            return Ok(Some(session));
+        }
+        if !session.hot.has_expired(now) {
+            self.sessions.refresh_beside(&site.realm, &session);
+            return Ok(Some(session));
+        }
+        match self.sessions.refresh(&site.realm, &session).await {
+            Refreshed::Live(session) => Ok(Some(session)),
+            Refreshed::Ended => Ok(None),
+            Refreshed::Unavailable(Unavailable::Provider) => Err(Reason::ProviderUnavailable),
+            Refreshed::Unavailable(Unavailable::Store) => Err(Reason::StoreUnavailable),
+        }
+    }
+
+    /// What becomes of who has no credential that counts.
+    pub(super) fn nobody(
+        &self,
+        route: &Arc<Route>,
+        protected: &Protected,
+        view: &View<'_>,
+        reason: Reason,
+        notes: &mut Notes,
+    ) -> Result<Entry, Refusal> {
+        let reads = matches!(*view.method, Method::GET | Method::HEAD);
+        let login = match protected.on_unauthenticated {
+            OnUnauthenticated::Pass => return Ok(Entry::Pass(None)),
+            OnUnauthenticated::Reject => None,
+            OnUnauthenticated::Auto => protected.site.as_ref().filter(|_| reads && is_navigation(view.headers)),
+            OnUnauthenticated::Login => protected.site.as_ref().filter(|_| reads),
+        };
+        let Some(site) = login else { return Err(Refusal::of(reason)) };
+        let origin = site.origin.for_host(view.host.as_ref().map(|h| h.name()).unwrap_or_default());
+        let target = self.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);
+        let mut reply = self.begin_login(site, &origin, target, view.headers, reason, notes)?;
+        if let Some(cors) = &route.cors {
+            reply.headers.extend(cors.marks(view.headers));
+        }
+        Ok(Entry::Login(Box::new(reply)))
+    }
+
+    /// The redirect to the provider.
+    pub(super) fn begin_login(
+        &self,
+        site: &Site,
+        origin: &str,
+        target: String,
+        headers: &HeaderMap,
+        reason: Reason,
+        notes: &mut Notes,
+    ) -> Result<Reply, Refusal> {
+        let begun = start(site, origin, target, headers, &self.sessions, &self.entropy);
+        let started = begun.map_err(|NotYet| Refusal::of(Reason::ProviderUnavailable))?;
+        notes.outcome = Outcome::login;
+        notes.reason = Some(reason);
+        let mut fields = own_headers(&notes.request_id);
+        fields.push((REASON, HeaderValue::from_static(reason.word())));
+        fields.push((header::LOCATION, started.location));
+        fields.extend(started.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
+        Ok(Reply { status: StatusCode::FOUND, headers: fields, body: Bytes::new() })
+    }
+
+    /// The session's access token goes to the app, unless it is over.
+    pub(super) async fn pass_access_token(
+        &self,
+        protected: &Protected,
+        session: &Session,
+        forward: &mut Forward,
+    ) -> Result<(), Refusal> {
+        let Some(site) = &protected.site else { return Ok(()) };
+        forward.remove.push(header::AUTHORIZATION);
+        if session.hot.has_expired(self.sessions.now()) {
+            return Ok(());
+        }
+        let cold =
+            self.sessions.cold(&site.realm, session).await.map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
+        let value = cold.and_then(|cold| HeaderValue::from_str(&format!("Bearer {}", cold.access)).ok());
+        forward.set.extend(value.map(|value| (header::AUTHORIZATION, value)));
+        Ok(())
+    }
+}

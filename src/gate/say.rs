@@ -1,0 +1,54 @@
+//! What the gateway has to say that is no refusal, as pages of the same look.
+
+use crate::gate::answer::Reply;
+use crate::gate::refusal::{CSS, Pages, own_headers};
+use askama::Template;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+pub enum Say<'a> {
+    SignedOut,
+    /// Another site, or a browser that reads ahead, opened the sign-out: the person decides.
+    ReallySignOut {
+        action: &'a str,
+        target: &'a str,
+    },
+    /// A login has ended; the page goes on by itself.
+    GoingOn {
+        target: &'a str,
+    },
+}
+
+#[derive(Template)]
+#[template(path = "say.html")]
+struct SayPage<'a> {
+    css: &'static str,
+    title: &'a str,
+    detail: &'a str,
+    request_id: &'a str,
+    goes_to: Option<&'a str>,
+    form: Option<(&'a str, &'a str)>,
+}
+
+impl Pages {
+    pub fn say(&self, what: &Say<'_>, request_id: &str) -> Reply {
+        let (title, detail, goes_to, form) = match what {
+            Say::SignedOut => ("Signed out", "You are signed out of this service.", None, None),
+            Say::ReallySignOut { action, target } => {
+                ("Sign out?", "Another page has asked to sign you out of this service.", None, Some((*action, *target)))
+            }
+            Say::GoingOn { target } => ("Signed in", "You are signed in and on your way.", Some(*target), None),
+        };
+        let page = SayPage { css: CSS, title, detail, request_id, goes_to, form };
+        let mut headers = own_headers(request_id);
+        self.dress(&mut headers);
+        Reply { status: StatusCode::OK, headers, body: page.render().unwrap_or_default().into() }
+    }
+
+    /// The headers of every page. No `form-action`: a sign-out's form ends on the provider's page.
+    pub(super) fn dress(&self, headers: &mut Vec<(HeaderName, HeaderValue)>) {
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")));
+        headers.push((header::CONTENT_SECURITY_POLICY, self.policy.clone()));
+        headers.push((header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")));
+        headers.push((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+    }
+}

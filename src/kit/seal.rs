@@ -1,0 +1,128 @@
+//! Sealing: bytes that only the holder of a secret can open, and that nobody can change (AES-256-GCM, keys by HKDF-SHA256).
+//! A purpose is part of every key: what was sealed for one opens for no other.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
+
+/// One secret, or several: the first seals, all open.
+#[derive(Clone)]
+pub struct Secrets(Vec<Zeroizing<Vec<u8>>>);
+
+/// What was to be opened was sealed by somebody else, for something else, or changed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotOurs;
+
+struct Length(usize);
+
+impl KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+impl Secrets {
+    pub fn new(secrets: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Secrets(secrets.into_iter().map(Zeroizing::new).collect())
+    }
+
+    /// Seals under a key that is derived from the first secret, `salt` and `purpose`; `beside` is not hidden, but bound.
+    pub fn seal(&self, salt: &[u8], purpose: &[&[u8]], beside: &[u8], plain: &[u8]) -> Result<Vec<u8>, NotOurs> {
+        let key = key(self.0.first().ok_or(NotOurs)?, salt, purpose)?;
+        let mut sealed = plain.to_vec();
+        let nonce = key.seal_in_place_append_tag(Aad::from(beside), &mut sealed).map_err(|_| NotOurs)?;
+        let mut out = nonce.as_ref().to_vec();
+        out.append(&mut sealed);
+        Ok(out)
+    }
+
+    pub fn open(
+        &self,
+        salt: &[u8],
+        purpose: &[&[u8]],
+        beside: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, NotOurs> {
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN).ok_or(NotOurs)?;
+        self.0
+            .iter()
+            .find_map(|secret| open_with(&key(secret, salt, purpose).ok()?, nonce, beside, sealed))
+            .ok_or(NotOurs)
+    }
+
+    /// A keyed digest: without the secret nobody can tell what it stands for.
+    pub fn digest(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
+        let empty = Vec::new();
+        let secret: &[u8] = self.0.first().map_or(&empty, |secret| secret);
+        derive(secret, purpose, &[bytes])
+    }
+}
+
+/// 32 bytes that follow from a secret and a purpose, and tell nothing of it.
+pub fn derive(secret: &[u8], purpose: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    for part in [purpose].iter().chain(parts) {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part);
+    }
+    let mut out = [0; 32];
+    for (to, from) in out.iter_mut().zip(context.sign().as_ref()) {
+        *to = *from;
+    }
+    out
+}
+
+fn key(secret: &[u8], salt: &[u8], purpose: &[&[u8]]) -> Result<RandomizedNonceKey, NotOurs> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    let pseudo_random = Salt::new(HKDF_SHA256, salt).extract(secret);
+    pseudo_random.expand(purpose, Length(32)).and_then(|key| key.fill(bytes.as_mut())).map_err(|_| NotOurs)?;
+    RandomizedNonceKey::new(&AES_256_GCM, bytes.as_ref()).map_err(|_| NotOurs)
+}
+
+fn open_with(key: &RandomizedNonceKey, nonce: &[u8], beside: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let nonce = aws_lc_rs::aead::Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut plain = Zeroizing::new(sealed.to_vec());
+    let length = key.open_in_place(nonce, Aad::from(beside), &mut plain).ok()?.len();
+    plain.truncate(length);
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_for_its_holder_alone() {
+        let ours = Secrets::new([b"first secret".to_vec(), b"second".to_vec()]);
+        let sealed = ours.seal(b"salt", &[b"flow"], b"beside", b"plain").unwrap();
+        let open = |who: &Secrets, salt: &[u8], purpose: &[u8], beside: &[u8], sealed: &[u8]| {
+            who.open(salt, &[purpose], beside, sealed).map(|plain| plain.to_vec())
+        };
+        assert_eq!(open(&ours, b"salt", b"flow", b"beside", &sealed).as_deref(), Ok(&b"plain"[..]));
+        let rotated = Secrets::new([b"newer".to_vec(), b"first secret".to_vec()]);
+        assert_eq!(open(&rotated, b"salt", b"flow", b"beside", &sealed).as_deref(), Ok(&b"plain"[..]), "all open");
+        let stranger = Secrets::new([b"stranger".to_vec()]);
+        assert_eq!(open(&stranger, b"salt", b"flow", b"beside", &sealed), Err(NotOurs));
+        for (salt, purpose, beside) in
+            [(&b"x"[..], &b"flow"[..], &b"beside"[..]), (b"salt", b"x", b"beside"), (b"salt", b"flow", b"x")]
+        {
+            assert_eq!(open(&ours, salt, purpose, beside, &sealed), Err(NotOurs));
+        }
+        for i in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[i] ^= 1;
+            assert_eq!(open(&ours, b"salt", b"flow", b"beside", &changed), Err(NotOurs));
+            assert_eq!(open(&ours, b"salt", b"flow", b"beside", &sealed[..i]), Err(NotOurs));
+        }
+        assert_ne!(sealed, ours.seal(b"salt", &[b"flow"], b"beside", b"plain").unwrap(), "each time another nonce");
+    }
+
+    #[test]
+    fn digests_are_keyed() {
+        let (one, two) = (Secrets::new([b"a".to_vec()]), Secrets::new([b"b".to_vec()]));
+        assert_ne!(one.digest(b"user", b"alice"), two.digest(b"user", b"alice"));
+        assert_ne!(one.digest(b"user", b"alice"), one.digest(b"sub", b"alice"));
+        assert_eq!(one.digest(b"user", b"alice"), one.digest(b"user", b"alice"));
+    }
+}

@@ -1,0 +1,228 @@
+//! Ends a login: the provider's answer belongs to a login that this browser began, the code is redeemed once, the ID token
+//! is judged whole before anything else is asked, and a new session begins under a new ticket.
+
+use crate::kit::digest::TokenDigest;
+use crate::login::cookie::cookies;
+use crate::login::flow::{Flow, LIFE, id_of};
+use crate::login::site::Site;
+use crate::provider::identity::Identity;
+use crate::provider::jwt::{Unverified, Verified};
+use crate::provider::keys::KeySet;
+use crate::provider::{GrantError, NotVerified, Tokens, verify_with};
+use crate::session::record::{Cold, Hot};
+use crate::session::refresh::life_of;
+use crate::session::vault::{Login, Sessions};
+use crate::store::kv::{Away, Entry};
+use http::{HeaderMap, HeaderValue};
+use serde_json::Value;
+use std::sync::Arc;
+use url::form_urlencoded;
+
+/// What the provider answered, from the query or the posted form.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pub state: Option<String>,
+    pub code: Option<String>,
+    pub error: Option<String>,
+    pub issuer: Option<String>,
+}
+
+/// A login that ended well.
+pub struct Done {
+    pub target: String,
+    pub cookies: Vec<HeaderValue>,
+}
+
+/// Why a login did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No, a foreign or a used state.
+    State,
+    /// The provider took the code, or the issuer, to be not good.
+    Rejected,
+    /// The person, or the provider on their behalf, said no.
+    Denied,
+    /// The provider's answer makes no sense: another error, or a bad ID token.
+    Broken,
+    /// The provider vouches for somebody without the mapped `user` claim.
+    Nobody,
+    ProviderAway,
+    StoreAway,
+}
+
+/// A failure, and where the login would have led, where that is known.
+pub struct Failed {
+    pub failure: Failure,
+    pub target: Option<String>,
+}
+
+impl Answer {
+    pub fn parse(form: &[u8]) -> Self {
+        let mut answer = Answer::default();
+        for (name, value) in form_urlencoded::parse(form) {
+            let field = match &*name {
+                "state" => &mut answer.state,
+                "code" => &mut answer.code,
+                "error" => &mut answer.error,
+                "iss" => &mut answer.issuer,
+                _ => continue,
+            };
+            field.get_or_insert_with(|| value.into_owned());
+        }
+        answer
+    }
+}
+
+/// `sites`: all providers that people sign in at on this host.
+pub async fn callback(
+    sites: &[Arc<Site>],
+    answer: &Answer,
+    headers: &HeaderMap,
+    sessions: &Sessions,
+) -> Result<(Arc<Site>, Done), Failed> {
+    let unknown = Failed { failure: Failure::State, target: None };
+    let Some(state) = answer.state.as_deref() else { return Err(unknown) };
+    let Some((site, flow)) = find(sites, state, headers, sessions) else { return Err(unknown) };
+    let ended = end(site, &flow, answer, headers, sessions).await;
+    let result = ended.as_ref().map_or_else(|failure| failure.word(), |_| "ok");
+    site.realm.metrics.logged_in(result);
+    match ended {
+        Ok(cookie) => Ok((site.clone(), Done { cookies: vec_of(cookie, site, state), target: flow.target })),
+        Err(failure) => Err(Failed { failure, target: Some(flow.target) }),
+    }
+}
+
+fn vec_of(cookie: Option<HeaderValue>, site: &Site, state: &str) -> Vec<HeaderValue> {
+    cookie.into_iter().chain(site.cookie.clear_flow(&id_of(state))).collect()
+}
+
+impl Failure {
+    /// The reason's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Failure::State => "state_mismatch",
+            Failure::Rejected | Failure::Denied | Failure::Broken => "login_failed",
+            Failure::Nobody => "forbidden",
+            Failure::ProviderAway => "provider_unavailable",
+            Failure::StoreAway => "store_unavailable",
+        }
+    }
+}
+
+/// The login of this state that this browser began.
+fn find<'s>(
+    sites: &'s [Arc<Site>],
+    state: &str,
+    headers: &HeaderMap,
+    sessions: &Sessions,
+) -> Option<(&'s Arc<Site>, Flow)> {
+    let id = id_of(state);
+    sites.iter().find_map(|site| {
+        let name = site.cookie.flow_name(&id);
+        let flow = cookies(headers).filter(|(n, _)| *n == name).find_map(|(_, value)| {
+            let flow = Flow::open(&site.realm.secrets, &site.cookie, value, sessions.now()).ok()?;
+            let same =
+                aws_lc_rs::constant_time::verify_slices_are_equal(flow.state().as_bytes(), state.as_bytes()).is_ok();
+            (same && flow.provider == site.provider()).then_some(flow)
+        })?;
+        Some((site, flow))
+    })
+}
+
+/// The session's cookie.
+async fn end(
+    site: &Site,
+    flow: &Flow,
+    answer: &Answer,
+    headers: &HeaderMap,
+    sessions: &Sessions,
+) -> Result<Option<HeaderValue>, Failure> {
+    let provider = site.realm.provider.as_ref();
+    if answer.issuer.as_ref().is_some_and(|issuer| *issuer != provider.settings().issuer) {
+        return Err(Failure::Rejected); // RFC 9207
+    }
+    let mark = format!("used:{}", data_encoding::HEXLOWER.encode(TokenDigest::of(flow.state().as_bytes()).bytes()));
+    match sessions.kv.put_new(&mark, Entry { generation: 0, value: Vec::new() }, LIFE).await {
+        Ok(true) => {}
+        Ok(false) => return Err(Failure::State),
+        Err(Away) => return Err(Failure::StoreAway),
+    }
+    match (&answer.error, &answer.code) {
+        (Some(error), _) => Err(of_error(error)),
+        (None, None) => Err(Failure::Rejected),
+        (None, Some(code)) => {
+            let tokens =
+                provider.exchange(code, &flow.verifier(), &flow.redirect_uri).await.map_err(|error| match error {
+                    GrantError::Denied => Failure::Rejected,
+                    GrantError::Refused => Failure::Broken,
+                    GrantError::Unavailable => Failure::ProviderAway,
+                })?;
+            let login = prove(site, flow, tokens, sessions).await?;
+            let lives = site.realm.ttl(login.hot.created, sessions.now()).min(site.limits.max_age);
+            let cookie = sessions.create(&site.realm, login).await.map_err(|Away| Failure::StoreAway)?;
+            forget_old(site, headers, sessions).await;
+            Ok(site.cookie.set(cookie.expose(), lives))
+        }
+    }
+}
+
+fn of_error(error: &str) -> Failure {
+    match error {
+        "access_denied" => Failure::Denied,
+        "server_error" | "temporarily_unavailable" => Failure::ProviderAway,
+        _ => Failure::Broken,
+    }
+}
+
+/// Who it is: the ID token judged whole, then UserInfo for what it lacks.
+async fn prove(site: &Site, flow: &Flow, tokens: Tokens, sessions: &Sessions) -> Result<Login, Failure> {
+    let provider = site.realm.provider.as_ref();
+    let settings = provider.settings();
+    let id = tokens.id.as_ref().ok_or(Failure::Broken)?;
+    let (nonce, now) = (flow.nonce(), sessions.now());
+    let read = |keys: &KeySet| Unverified::read(id.expose())?.verify_id_token(keys, settings, Some(&nonce), now);
+    let verified = verify_with(provider, read).await.map_err(|error| match error {
+        NotVerified::Refused(_) => Failure::Broken,
+        NotVerified::Unavailable => Failure::ProviderAway,
+    })?;
+    let mut userinfo = None;
+    if settings.userinfo && Identity::lacks_claims(&verified, settings) {
+        userinfo = match provider.userinfo(&tokens.access).await {
+            Ok(claims) if claims.get("sub") == verified.claims().get("sub") => Some(claims),
+            Ok(_) => return Err(Failure::Broken),
+            Err(_) => None, // what the ID token says has to do
+        };
+    }
+    let identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Failure::Nobody)?;
+    Ok(login(identity, &verified, tokens, now))
+}
+
+fn login(identity: Identity, verified: &Verified, tokens: Tokens, now: crate::kit::clock::Timestamp) -> Login {
+    let text = |name: &str| verified.claims().get(name).and_then(Value::as_str).map(str::to_owned);
+    let life = life_of(&tokens, now);
+    let hot = Hot {
+        identity: Arc::new(identity),
+        subject: text("sub").unwrap_or_default(), // a verified token has one
+        created: now.millis(),
+        seen: now.millis(),
+        access_expires: now.plus(life).millis(),
+        access_life: i64::try_from(life.as_millis()).unwrap_or(i64::MAX),
+        has_refresh: tokens.refresh.is_some(),
+    };
+    let own = |secret: &crate::kit::secret::Secret| secret.expose().clone();
+    let cold = Cold {
+        access: own(&tokens.access),
+        id: tokens.id.as_ref().map(own),
+        refresh: tokens.refresh.as_ref().map(own),
+        refreshed: now.millis(),
+        session_id: text("sid"),
+    };
+    Login { hot, cold }
+}
+
+/// A session that this one follows is of no more use to anybody.
+async fn forget_old(site: &Site, headers: &HeaderMap, sessions: &Sessions) {
+    for (_, value) in cookies(headers).filter(|(name, _)| *name == site.cookie.name) {
+        let _ = sessions.end(&site.realm, value).await; // if it stays, it ends by itself
+    }
+}

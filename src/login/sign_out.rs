@@ -1,0 +1,83 @@
+//! Ends the session here, and then at the provider (OpenID Connect RP-Initiated Logout 1.0; RFC 7009).
+
+use crate::kit::seal::Secrets;
+use crate::kit::secret::Secret;
+use crate::login::cookie::cookies;
+use crate::login::site::Site;
+use crate::session::vault::Sessions;
+use crate::store::kv::Away;
+use data_encoding::BASE64URL_NOPAD;
+use http::{HeaderMap, HeaderValue};
+use std::sync::Arc;
+use url::Url;
+
+pub struct SignedOut {
+    pub location: String,
+    pub cookies: Vec<HeaderValue>,
+}
+
+/// Ends the sessions of all `sites`; the browser goes on to the provider of the first that had one.
+pub async fn sign_out(
+    sites: &[Arc<Site>],
+    origin: &str,
+    target: &str,
+    headers: &HeaderMap,
+    sessions: &Sessions,
+) -> Result<SignedOut, Away> {
+    let mut set = Vec::new();
+    let mut ended: Option<(&Arc<Site>, Option<String>)> = None;
+    for site in sites {
+        let mut had = false;
+        for (_, value) in cookies(headers).filter(|(name, _)| *name == site.cookie.name) {
+            had = true;
+            let Some(cold) = sessions.end(&site.realm, value).await? else { continue };
+            if let Some(token) = cold.refresh.map(Secret::from) {
+                let provider = site.realm.provider.clone();
+                // Beside the answer: a provider that is slow to revoke holds nobody up.
+                tokio::spawn(async move { provider.revoke(&token).await });
+            }
+            ended.get_or_insert((site, cold.id));
+        }
+        if had {
+            set.extend(site.cookie.clear());
+        }
+    }
+    let (site, hint) = match ended {
+        Some((site, hint)) => (Some(site), hint),
+        None => (sites.first(), None),
+    };
+    let location = site.map_or_else(|| "/".to_string(), |site| goes_to(site, origin, target, hint.as_deref()));
+    Ok(SignedOut { location, cookies: set })
+}
+
+/// The provider's end-session page, or ours where it has none.
+fn goes_to(site: &Site, origin: &str, target: &str, hint: Option<&str>) -> String {
+    let back = format!("{origin}{}/signed_out", site.auth_path);
+    let state = remember(&site.realm.secrets, target);
+    let provider = &site.realm.provider;
+    let endpoint = provider.metadata().and_then(|m| Some(m.end_session_endpoint.as_ref()?.url().clone()));
+    let mut url = match endpoint.or_else(|| Url::parse(&back).ok()) {
+        Some(url) => url,
+        None => return back,
+    };
+    if url.as_str() != back {
+        let mut query = url.query_pairs_mut();
+        query.append_pair("client_id", &provider.settings().client_id).append_pair("post_logout_redirect_uri", &back);
+        query.extend_pairs(hint.map(|hint| ("id_token_hint", hint)));
+    }
+    url.query_pairs_mut().extend_pairs(state.map(|state| ("state", state)));
+    url.into()
+}
+
+/// The target as it travels past the provider: sealed, so that nobody else can write it.
+fn remember(secrets: &Secrets, target: &str) -> Option<String> {
+    let sealed = secrets.seal(b"", &[b"sign out"], b"", target.as_bytes()).ok()?;
+    Some(BASE64URL_NOPAD.encode(&sealed))
+}
+
+/// The target of a sign-out, where one of these sites began it.
+pub fn remembered(sites: &[Arc<Site>], state: &str) -> Option<String> {
+    let sealed = BASE64URL_NOPAD.decode(state.as_bytes()).ok()?;
+    let plain = sites.iter().find_map(|site| site.realm.secrets.open(b"", &[b"sign out"], b"", &sealed).ok())?;
+    String::from_utf8(plain.to_vec()).ok()
+}

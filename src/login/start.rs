@@ -1,0 +1,69 @@
+//! Begins a login: the redirect to the provider (OpenID Connect Core 1.0, 3.1.2.1), and the cookie that remembers it.
+
+use crate::kit::entropy::Entropy;
+use crate::login::cookie::cookies;
+use crate::login::flow::{Flow, LIFE, id_of};
+use crate::login::site::Site;
+use crate::session::vault::Sessions;
+use http::{HeaderMap, HeaderValue};
+use std::sync::Arc;
+
+/// Where the browser goes, and what it is to remember.
+pub struct Started {
+    pub location: HeaderValue,
+    pub cookies: Vec<HeaderValue>,
+}
+
+/// The provider's endpoints are not known: it has not answered since the start.
+#[derive(Debug)]
+pub struct NotYet;
+
+/// Logins that may be under way in one browser; beyond it the oldest is forgotten.
+const FLOWS: usize = 5;
+
+/// `target`: checked by [`crate::login::return_url`].
+pub fn start(
+    site: &Site,
+    origin: &str,
+    target: String,
+    headers: &HeaderMap,
+    sessions: &Sessions,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Started, NotYet> {
+    let provider = &site.realm.provider;
+    let metadata = provider.metadata().ok_or(NotYet)?;
+    let mut url = metadata.authorization_endpoint.as_ref().ok_or(NotYet)?.url().clone();
+    let flow = Flow::new(entropy.as_ref(), site.provider(), target, site.callback(origin), sessions.now());
+    let settings = provider.settings();
+    let known = metadata.scopes_supported.as_deref();
+    let offered = |scope: &&String| {
+        *scope != "offline_access" || known.is_none_or(|known| known.iter().any(|k| k.as_str() == "offline_access"))
+    };
+    let scopes: Vec<&str> = settings.scopes.iter().filter(offered).map(String::as_str).collect();
+    url.query_pairs_mut()
+        .append_pair("response_type", "code")
+        .append_pair("client_id", &settings.client_id)
+        .append_pair("redirect_uri", &flow.redirect_uri)
+        .append_pair("scope", &scopes.join(" "))
+        .append_pair("state", &flow.state())
+        .append_pair("nonce", &flow.nonce())
+        .append_pair("code_challenge", &flow.challenge())
+        .append_pair("code_challenge_method", "S256")
+        .extend_pairs(&site.params);
+    let sealed = flow.sealed(&site.realm.secrets, &site.cookie).map_err(|_| NotYet)?;
+    let mut set = forgotten(site, headers);
+    set.extend(site.cookie.set_flow(&id_of(&flow.state()), &sealed, LIFE, site.answers_by_form()));
+    Ok(Started { location: HeaderValue::from_str(url.as_str()).map_err(|_| NotYet)?, cookies: set })
+}
+
+/// Room for one more: the oldest of too many logins.
+fn forgotten(site: &Site, headers: &HeaderMap) -> Vec<HeaderValue> {
+    let prefix = site.cookie.flow_name("");
+    let mut under_way: Vec<(u64, &str)> = cookies(headers)
+        .filter_map(|(name, value)| Some((value.split('.').next()?.parse().unwrap_or(0), name.strip_prefix(&prefix)?)))
+        .filter(|(_, id)| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()))
+        .collect();
+    under_way.sort_unstable();
+    let too_many = (under_way.len() + 1).saturating_sub(FLOWS);
+    under_way.iter().take(too_many).filter_map(|(_, id)| site.cookie.clear_flow(id)).collect()
+}

@@ -1,0 +1,320 @@
+//! Keeps sessions: makes them, finds them by their ticket, touches them, ends them. This replica's copies are kept by the
+//! digest of the whole ticket, so that a stolen id alone finds none.
+
+use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::digest::{DigestState, TokenDigest};
+use crate::kit::entropy::Entropy;
+use crate::kit::seal::Secrets;
+use crate::kit::secret::Secret;
+use crate::provider::Provider;
+use crate::session::record::{Cold, Hot, Label, Part, open, seal};
+use crate::session::refresh::Refreshes;
+use crate::session::ticket::Ticket;
+use crate::store::kv::{Away, Entry, Kv};
+use crate::watch::metrics::{CacheMetrics, ProviderMetrics};
+use moka::sync::Cache;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+/// Where a session counts: an issuer's client and a cookie. What was sealed for one realm opens in no other.
+pub struct Realm {
+    pub provider: Arc<dyn Provider>,
+    pub metrics: ProviderMetrics,
+    /// The cookie's whole name.
+    pub cookie: String,
+    pub secrets: Secrets,
+    /// As long as the longest `max_age` of its routes: the record lives no longer.
+    pub max_age: Duration,
+    pub refresh: RefreshLimits,
+    id: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshLimits {
+    pub before_expiry: Duration,
+    /// None = a refresh token is tried however old it is.
+    pub max_token_age: Option<Duration>,
+}
+
+/// The limits by which a route judges a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_age: Duration,
+    /// None = none.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// One live session, as this replica knows it.
+pub struct Session {
+    pub hot: Hot,
+    pub(crate) ticket: Ticket,
+    pub(crate) label: Label,
+    pub(crate) generation: u64,
+    seen: AtomicI64,
+}
+
+pub enum Found {
+    Live(Arc<Session>),
+    Absent,
+    Away,
+}
+
+pub struct Sessions {
+    pub kv: Arc<dyn Kv>,
+    pub(crate) clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    copies: Option<(Cache<TokenDigest, Copy, DigestState>, CacheMetrics)>,
+    copy_ttl: Duration,
+    pub(crate) refreshes: Refreshes,
+}
+
+#[derive(Clone)]
+struct Copy {
+    session: Arc<Session>,
+    good_until: Timestamp,
+}
+
+/// What begins a session.
+pub struct Login {
+    pub hot: Hot,
+    pub cold: Cold,
+}
+
+/// A session is touched at most this often, or a tenth of its idle time-out where that is less.
+const TOUCH: Duration = Duration::from_secs(60);
+
+impl Realm {
+    pub fn new(
+        provider: Arc<dyn Provider>,
+        metrics: ProviderMetrics,
+        cookie: String,
+        secrets: Secrets,
+        max_age: Duration,
+        refresh: RefreshLimits,
+    ) -> Self {
+        let settings = provider.settings();
+        let id = [settings.issuer.as_str(), &settings.client_id, &cookie].join("\n").into_bytes();
+        Realm { provider, metrics, cookie, secrets, max_age, refresh, id }
+    }
+
+    pub(crate) fn seal<T: serde::Serialize>(
+        &self,
+        ticket: &Ticket,
+        part: Part,
+        label: &Label,
+        record: &T,
+    ) -> Result<Vec<u8>, Away> {
+        seal(&self.secrets, ticket, &self.id, part, label, record).map_err(|_| Away)
+    }
+
+    pub(crate) fn label(&self, hot: &Hot, session_id: Option<&str>) -> Label {
+        Label::new(&self.secrets, &self.provider.settings().name, hot, session_id)
+    }
+
+    fn copy_key(&self, ticket: &Ticket) -> TokenDigest {
+        TokenDigest::of(&[ticket.cookie().expose().as_bytes(), b"\n", &self.id].concat())
+    }
+
+    /// What is left of the record's time.
+    pub fn ttl(&self, created: i64, now: Timestamp) -> Duration {
+        now.until(Timestamp::from_millis(created).plus(self.max_age))
+    }
+}
+
+impl Session {
+    /// Whether a route's limits let it count now.
+    pub fn is_within(&self, limits: Limits, now: Timestamp) -> bool {
+        let fresh = now < Timestamp::from_millis(self.hot.created).plus(limits.max_age);
+        let used = |idle: Duration| now < Timestamp::from_millis(self.seen.load(Ordering::Relaxed)).plus(idle);
+        fresh && limits.idle_timeout.is_none_or(used)
+    }
+
+    /// The Unix second at which it ends.
+    pub fn ends(&self, limits: Limits) -> i64 {
+        Timestamp::from_millis(self.hot.created).plus(limits.max_age).seconds()
+    }
+}
+
+impl Sessions {
+    /// `copies`: how many, and how long one counts; none where the cache is off.
+    pub fn new(
+        kv: Arc<dyn Kv>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        copies: Option<(u64, Duration, CacheMetrics)>,
+    ) -> Self {
+        let ttl = copies.as_ref().map_or(Duration::ZERO, |(_, ttl, _)| *ttl);
+        let cache = copies.map(|(most, ttl, metrics)| {
+            let cache = Cache::builder().max_capacity(most).time_to_live(ttl).build_with_hasher(DigestState::default());
+            (cache, metrics)
+        });
+        Sessions { kv, clock, entropy, copies: cache, copy_ttl: ttl, refreshes: Refreshes::default() }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn copies(&self) -> u64 {
+        self.copies.as_ref().map_or(0, |(cache, _)| cache.entry_count())
+    }
+
+    /// A new session under a new ticket; the cookie's value.
+    pub async fn create(&self, realm: &Realm, login: Login) -> Result<Secret, Away> {
+        let ticket = Ticket::new(self.entropy.as_ref());
+        let label = realm.label(&login.hot, login.cold.session_id.as_deref());
+        let ttl = realm.ttl(login.hot.created, self.clock.now());
+        let cold = realm.seal(&ticket, Part::Cold, &label, &login.cold)?;
+        self.kv.put(&cold_place(&ticket), Entry { generation: 1, value: cold }, ttl).await?;
+        let hot = realm.seal(&ticket, Part::Hot, &label, &login.hot)?;
+        self.kv.put(&hot_place(&ticket), Entry { generation: 1, value: hot }, ttl).await?;
+        let cookie = ticket.cookie();
+        self.keep_copy(realm, Arc::new(Session::new(login.hot, ticket, label, 1)));
+        Ok(cookie)
+    }
+
+    /// Finds the session of a cookie's value, in this replica's copies or in the store.
+    pub async fn find(&self, realm: &Realm, cookie: &str) -> Found {
+        let Some(ticket) = Ticket::parse(cookie) else { return Found::Absent };
+        if let Some((copies, metrics)) = &self.copies {
+            let copy = copies.get(&realm.copy_key(&ticket)).filter(|copy| self.clock.now() < copy.good_until);
+            match copy {
+                Some(copy) => {
+                    metrics.hit();
+                    return Found::Live(copy.session);
+                }
+                None => metrics.miss(),
+            }
+        }
+        match self.load(realm, &ticket).await {
+            Ok(Some(session)) => {
+                self.keep_copy(realm, session.clone());
+                Found::Live(session)
+            }
+            Ok(None) => Found::Absent,
+            Err(Away) => Found::Away,
+        }
+    }
+
+    /// Notes that it was used, now and then; beside the request.
+    pub fn touch(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>, limits: Limits) {
+        let now = self.clock.now();
+        let every = limits.idle_timeout.map_or(TOUCH, |idle| TOUCH.min(idle / 10));
+        let seen = session.seen.load(Ordering::Relaxed);
+        let due = Timestamp::from_millis(seen).plus(every) <= now;
+        // Of many requests at once, one touches.
+        if !due || session.seen.compare_exchange(seen, now.millis(), Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let (sessions, realm, session) = (self.clone(), realm.clone(), session.clone());
+        tokio::spawn(async move {
+            // A write that comes too late, or a store that is away, only makes the session look a little less used.
+            let _ = sessions.write_seen(&realm, &session, now).await;
+        });
+    }
+
+    /// Ends a session here and in the store; its tokens, for whoever revokes them.
+    pub async fn end(&self, realm: &Realm, cookie: &str) -> Result<Option<Cold>, Away> {
+        let Some(ticket) = Ticket::parse(cookie) else { return Ok(None) };
+        let cold = self.load_cold(realm, &ticket).await?.map(|(cold, _)| cold);
+        self.delete(realm, &ticket).await?;
+        Ok(cold)
+    }
+
+    /// The session's tokens.
+    pub async fn cold(&self, realm: &Realm, session: &Session) -> Result<Option<Cold>, Away> {
+        Ok(self.load_cold(realm, &session.ticket).await?.map(|(cold, _)| cold))
+    }
+
+    pub(crate) async fn load(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<Arc<Session>>, Away> {
+        let Some(entry) = self.kv.get(&hot_place(ticket)).await? else { return Ok(None) };
+        // What does not open was made by somebody else, for another realm, or by another version: it is absent.
+        let Ok((label, hot)) = open(&realm.secrets, ticket, &realm.id, Part::Hot, &entry.value) else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(Session::new(hot, ticket.clone(), label, entry.generation))))
+    }
+
+    pub(crate) async fn load_cold(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<(Cold, u64)>, Away> {
+        let Some(entry) = self.kv.get(&cold_place(ticket)).await? else { return Ok(None) };
+        let opened = open::<Cold>(&realm.secrets, ticket, &realm.id, Part::Cold, &entry.value);
+        Ok(opened.ok().map(|(_, cold)| (cold, entry.generation)))
+    }
+
+    pub(crate) async fn delete(&self, realm: &Realm, ticket: &Ticket) -> Result<(), Away> {
+        if let Some((copies, _)) = &self.copies {
+            copies.invalidate(&realm.copy_key(ticket));
+        }
+        self.kv.delete(&hot_place(ticket)).await?;
+        self.kv.delete(&cold_place(ticket)).await?;
+        if let Some((copies, _)) = &self.copies {
+            copies.invalidate(&realm.copy_key(ticket)); // one that was read meanwhile
+        }
+        Ok(())
+    }
+
+    pub(crate) fn keep_copy(&self, realm: &Realm, session: Arc<Session>) {
+        if let Some((copies, _)) = &self.copies {
+            let good_until = self.clock.now().plus(self.copy_ttl);
+            copies.insert(realm.copy_key(&session.ticket), Copy { session, good_until });
+        }
+    }
+
+    /// Writes the hot part under the next generation; false where the session was ended, or written by somebody else.
+    pub(crate) async fn replace_hot(
+        &self,
+        realm: &Realm,
+        ticket: &Ticket,
+        label: &Label,
+        hot: &Hot,
+        generation: u64,
+    ) -> Result<bool, Away> {
+        let value = realm.seal(ticket, Part::Hot, label, hot)?;
+        let ttl = realm.ttl(hot.created, self.clock.now());
+        self.kv.replace(&hot_place(ticket), Entry { generation, value }, ttl).await
+    }
+
+    pub(crate) async fn replace_cold(
+        &self,
+        realm: &Realm,
+        ticket: &Ticket,
+        label: &Label,
+        cold: &Cold,
+        generation: u64,
+    ) -> Result<bool, Away> {
+        let value = realm.seal(ticket, Part::Cold, label, cold)?;
+        let ttl = realm.ttl(label.created, self.clock.now());
+        self.kv.replace(&cold_place(ticket), Entry { generation, value }, ttl).await
+    }
+
+    async fn write_seen(&self, realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Away> {
+        let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(()) };
+        let generation = stored.generation + 1;
+        let Some(mut stored) = Arc::into_inner(stored) else { return Ok(()) };
+        stored.hot.seen = now.millis();
+        stored.label.seen = now.millis();
+        if self.replace_hot(realm, &session.ticket, &stored.label, &stored.hot, generation).await? {
+            self.keep_copy(realm, Arc::new(Session::new(stored.hot, stored.ticket, stored.label, generation)));
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    pub(crate) fn new(hot: Hot, ticket: Ticket, label: Label, generation: u64) -> Self {
+        let seen = AtomicI64::new(hot.seen);
+        Session { hot, ticket, label, generation, seen }
+    }
+}
+
+pub(crate) fn hot_place(ticket: &Ticket) -> String {
+    format!("session:{}", ticket.place())
+}
+
+pub(crate) fn cold_place(ticket: &Ticket) -> String {
+    format!("tokens:{}", ticket.place())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! The store in an embedded database (redb): one replica whose sessions outlive it. Reads go straight to the database,
+//! which readers share; writes are gathered by one thread and committed in groups, and answered after their commit.
+
+use crate::kit::clock::{Clock, Timestamp};
+use crate::store::kv::{Away, Entry, Kv};
+use async_trait::async_trait;
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+pub struct File {
+    clock: Arc<dyn Clock>,
+    database: Arc<Database>,
+    writes: SyncSender<Write>,
+}
+
+struct Write {
+    key: String,
+    what: What,
+    answer: oneshot::Sender<Result<bool, Away>>,
+}
+
+enum What {
+    Put(Entry, Duration, When),
+    Delete,
+}
+
+enum When {
+    Always,
+    Absent,
+    Older,
+}
+
+/// Key to (end in milliseconds, generation, value).
+const ENTRIES: TableDefinition<'_, &str, (i64, u64, &[u8])> = TableDefinition::new("entries");
+/// Writes that may wait; more than disks commit in a second.
+const QUEUE: usize = 4096;
+/// Writes of one commit.
+const GROUP: usize = 512;
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
+
+impl File {
+    /// Opens or makes the database; nobody else may have it open.
+    ///
+    /// # Errors
+    /// It cannot be opened, for the operator.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let told = |problem: String| format!("store {}: {problem}", path.display());
+        let database = Database::create(path).map_err(|e| told(e.to_string()))?;
+        restrict(path).map_err(|e| told(e.to_string()))?;
+        let begun = database.begin_write().map_err(|e| told(e.to_string()))?;
+        drop(begun.open_table(ENTRIES).map_err(|e| told(e.to_string()))?);
+        begun.commit().map_err(|e| told(e.to_string()))?;
+        let (database, (writes, waiting)) = (Arc::new(database), sync_channel(QUEUE));
+        let writer = Writer { clock: clock.clone(), database: database.clone(), waiting };
+        std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || writer.run())
+            .map_err(|e| told(e.to_string()))?;
+        Ok(File { clock, database, writes })
+    }
+
+    fn read(&self, key: &str) -> Result<Option<Entry>, redb::Error> {
+        let table = self.database.begin_read()?.open_table(ENTRIES)?;
+        let now = self.clock.now().millis();
+        let found = table.get(key)?;
+        Ok(found.and_then(|found| {
+            let (ends, generation, value) = found.value();
+            (ends > now).then(|| Entry { generation, value: value.to_vec() })
+        }))
+    }
+
+    async fn write(&self, key: &str, what: What) -> Result<bool, Away> {
+        let (answer, answered) = oneshot::channel();
+        // A full queue is a disk that does not keep up: whoever waits here would wait for it, too.
+        self.writes.try_send(Write { key: key.to_string(), what, answer }).map_err(|_| Away)?;
+        answered.await.map_err(|_| Away)?
+    }
+}
+
+/// Only this user may read it.
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
+
+struct Writer {
+    clock: Arc<dyn Clock>,
+    database: Arc<Database>,
+    waiting: Receiver<Write>,
+}
+
+impl Writer {
+    fn run(self) {
+        loop {
+            let mut group = match self.waiting.recv_timeout(SWEEP_EVERY) {
+                Ok(first) => vec![first],
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(problem) = self.sweep() {
+                        tracing::warn!(%problem, "what is over stays in the store");
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            group.extend(self.waiting.try_iter().take(GROUP - 1));
+            let outcome = self.commit(&group);
+            if let Err(problem) = &outcome {
+                tracing::error!(%problem, "the store cannot write");
+            }
+            let mut results = outcome.unwrap_or_default().into_iter();
+            for write in group {
+                // Without a commit nothing was written.
+                let _ = write.answer.send(results.next().ok_or(Away));
+            }
+        }
+    }
+
+    fn commit(&self, group: &[Write]) -> Result<Vec<bool>, redb::Error> {
+        let transaction = self.database.begin_write()?;
+        let now = self.clock.now();
+        let results = {
+            let mut table = transaction.open_table(ENTRIES)?;
+            group.iter().map(|write| apply(&mut table, write, now)).collect::<Result<_, _>>()?
+        };
+        transaction.commit()?;
+        Ok(results)
+    }
+
+    fn sweep(&self) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_write()?;
+        let now = self.clock.now().millis();
+        transaction.open_table(ENTRIES)?.retain(|_, (ends, ..)| ends > now)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn apply(table: &mut Table<'_, &str, (i64, u64, &[u8])>, write: &Write, now: Timestamp) -> Result<bool, redb::Error> {
+    let key = write.key.as_str();
+    let there = table.get(key)?.and_then(|found| {
+        let (ends, generation, _) = found.value();
+        (ends > now.millis()).then_some(generation)
+    });
+    match &write.what {
+        What::Delete => {
+            table.remove(key)?;
+            Ok(there.is_some())
+        }
+        What::Put(entry, ttl, when) => {
+            let may = match when {
+                When::Always => true,
+                When::Absent => there.is_none(),
+                When::Older => there.is_some_and(|there| there < entry.generation),
+            };
+            if may {
+                table.insert(key, (now.plus(*ttl).millis(), entry.generation, entry.value.as_slice()))?;
+            }
+            Ok(may)
+        }
+    }
+}
+
+#[async_trait]
+impl Kv for File {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, Away> {
+        self.read(key).map_err(|problem| {
+            tracing::error!(%problem, "the store cannot be read");
+            Away
+        })
+    }
+
+    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+        self.write(key, What::Put(entry, ttl, When::Always)).await.map(drop)
+    }
+
+    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.write(key, What::Put(entry, ttl, When::Absent)).await
+    }
+
+    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.write(key, What::Put(entry, ttl, When::Older)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool, Away> {
+        self.write(key, What::Delete).await
+    }
+}

@@ -1,0 +1,83 @@
+//! The store in this process's memory: for one replica whose sessions may end with it, and for tests.
+
+use crate::kit::clock::{Clock, Timestamp};
+use crate::store::kv::{Away, Entry, Kv};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub struct Memory {
+    clock: Arc<dyn Clock>,
+    // A plain mutex: it is held for a look-up, never over an await.
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    entries: HashMap<String, (Entry, Timestamp)>,
+    /// Writes since what is over was last swept.
+    writes: usize,
+}
+
+/// Sessions of a million people, hot and cold parts; a login beyond it is told that the store is away.
+const MOST: usize = 2_000_000;
+const SWEEP_EVERY: usize = 4096;
+
+impl Memory {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Memory { clock, held: Mutex::default() }
+    }
+
+    fn write(
+        &self,
+        key: &str,
+        entry: Entry,
+        ttl: Duration,
+        may: impl FnOnce(Option<&Entry>) -> bool,
+    ) -> Result<bool, Away> {
+        let now = self.clock.now();
+        let mut held = self.held.lock();
+        held.writes += 1;
+        if held.writes >= SWEEP_EVERY {
+            held.writes = 0;
+            held.entries.retain(|_, (_, ends)| *ends > now);
+        }
+        let there = held.entries.get(key).filter(|(_, ends)| *ends > now).map(|(entry, _)| entry);
+        if !may(there) {
+            return Ok(false);
+        }
+        if held.entries.len() >= MOST && !held.entries.contains_key(key) {
+            return Err(Away);
+        }
+        held.entries.insert(key.to_string(), (entry, now.plus(ttl)));
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Kv for Memory {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, Away> {
+        let now = self.clock.now();
+        Ok(self.held.lock().entries.get(key).filter(|(_, ends)| *ends > now).map(|(entry, _)| entry.clone()))
+    }
+
+    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+        self.write(key, entry, ttl, |_| true).map(drop)
+    }
+
+    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.write(key, entry, ttl, |there| there.is_none())
+    }
+
+    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        let generation = entry.generation;
+        self.write(key, entry, ttl, |there| there.is_some_and(|there| there.generation < generation))
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool, Away> {
+        let now = self.clock.now();
+        Ok(self.held.lock().entries.remove(key).is_some_and(|(_, ends)| ends > now))
+    }
+}

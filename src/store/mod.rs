@@ -1,0 +1,7 @@
+//! Bytes with a time to live, behind one seam. Knows nothing of sessions or tokens: what it holds is sealed or a digest.
+
+#[cfg(test)]
+mod conformance;
+pub mod file;
+pub mod kv;
+pub mod memory;
