@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// An authenticating reverse proxy: OpenID Connect and bearer tokens in front of web apps.
 #[derive(Parser, Debug)]
@@ -103,14 +104,14 @@ fn run(args: RunArgs) -> ExitCode {
 }
 
 fn start(invocation: Invocation, checked: Checked) -> ExitCode {
-    let guard = log::start(checked.settings.logging);
+    let log = Arc::new(log::start(checked.settings.logging));
     for warning in &checked.warnings {
         tracing::warn!(%warning, "configuration");
     }
     if !checked.not_in_force.is_empty() {
         tracing::warn!(defaults = checked.not_in_force.join("; "), "defaults that this version does not have in force");
     }
-    match app::run(invocation, checked.settings, Box::new(move || drop(guard))) {
+    match app::run(invocation, checked.settings, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             complain(&problem);

@@ -6,6 +6,7 @@ use crate::config::settings::{Backend, Settings};
 use crate::kit::clock::{Clock, SystemClock};
 use crate::kit::entropy::{Entropy, SystemEntropy};
 use crate::kit::secret::Secret;
+use crate::session::copies::Copies;
 use crate::session::vault::Sessions;
 use crate::store::file::File;
 use crate::store::kv::{Entry, Kv};
@@ -28,7 +29,7 @@ impl Foundation {
             Backend::File(path) => Arc::new(File::open(path, clock.clone())?),
         };
         let made_secret = made_secret(kv.as_ref(), entropy.as_ref())?;
-        let copies = settings.copies.map(|copies| (copies.max_entries, copies.ttl, metrics.cache(Cache::sessions)));
+        let copies = copies(settings, &metrics);
         Ok(Foundation {
             verified: settings
                 .verified_tokens
@@ -41,6 +42,14 @@ impl Foundation {
             made_secret,
         })
     }
+}
+
+pub(super) fn verified(settings: &Settings) -> Option<Arc<VerifiedTokens>> {
+    settings.verified_tokens.enabled.then(|| Arc::new(VerifiedTokens::new(&settings.verified_tokens)))
+}
+
+pub(super) fn copies(settings: &Settings, metrics: &Metrics) -> Option<Copies> {
+    settings.copies.map(|copies| Copies::new(copies.max_entries, copies.ttl, metrics.cache(Cache::sessions)))
 }
 
 /// Made once, and kept as long as the store.

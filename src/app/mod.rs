@@ -27,13 +27,13 @@ use crate::provider::Provider;
 use crate::provider::remote::RemoteProvider;
 use crate::session::vault::Sessions;
 use crate::watch::access::AccessLog;
+use crate::watch::log::Log;
 use crate::watch::metrics::{Cache, Metrics};
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::Level;
 
 /// What lives as long as the process, whatever a reload brings.
 pub(crate) struct Foundation {
@@ -65,7 +65,7 @@ pub struct Invocation {
 ///
 /// # Errors
 /// What keeps it from starting, for the operator.
-pub fn run(invocation: Invocation, settings: Settings, at_exit: Box<dyn FnOnce() + Send>) -> Result<(), String> {
+pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<(), String> {
     let foundation = Foundation::new(&settings)?;
     let built = build(&settings, &foundation, &Providers::new())?;
     let listeners = settings.listen.iter().map(|listener| {
@@ -74,17 +74,14 @@ pub fn run(invocation: Invocation, settings: Settings, at_exit: Box<dyn FnOnce()
         Ok((listener.clone(), certificates.transpose()?))
     });
     let listeners: Vec<_> = listeners.collect::<Result<_, String>>()?;
-    let access_log = match settings.logging.level {
-        Level::ERROR | Level::WARN => AccessLog::off(),
-        _ => AccessLog::start(settings.logging.format, std::io::stdout())
-            .map_err(|e| format!("no thread for the access log: {e}"))?,
-    };
+    let access_log = AccessLog::start(settings.logging.of_access(), std::io::stdout())
+        .map_err(|e| format!("no thread for the access log: {e}"))?;
     let traffic = Arc::new(Traffic::default());
+    traffic.set_grace(settings.shutdown_grace);
     let live = Arc::new(ArcSwap::from_pointee(built.live));
     let admin = Arc::new(Admin {
         metrics: foundation.metrics.clone(),
         traffic: traffic.clone(),
-        verified: foundation.verified.clone(),
         sessions: foundation.sessions.clone(),
         begun: Instant::now(),
         state: built.state.into(),
@@ -97,11 +94,14 @@ pub fn run(invocation: Invocation, settings: Settings, at_exit: Box<dyn FnOnce()
         live: live.clone(),
         admin: admin.clone(),
         listeners: listeners.clone(),
+        in_force: settings.clone(),
+        log: log.clone(),
+        access_log: access_log.clone(),
+        traffic: traffic.clone(),
     });
     server::run(server::Parts {
         listeners,
         workers: settings.workers,
-        grace: settings.shutdown_grace,
         admin_address: settings.admin.address,
         admin,
         live,
@@ -110,7 +110,7 @@ pub fn run(invocation: Invocation, settings: Settings, at_exit: Box<dyn FnOnce()
         upgrade: invocation.upgrade,
         upgrade_socket: upgrade_socket(&invocation.config)?,
         background: Box::pin(background),
-        at_exit,
+        at_exit: Box::new(move || log.close()),
     })
 }
 
@@ -155,6 +155,7 @@ pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Provi
         unrouted: Arc::new(metrics.route("-")),
     };
     let state = State {
+        verified: foundation.verified.clone(),
         token: settings.admin.token.clone(),
         providers: providers.values().cloned().collect(),
         routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),

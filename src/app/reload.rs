@@ -1,12 +1,16 @@
 //! What goes on beside requests: providers kept fresh, upstreams checked, and a reload when the process is told to.
 
+use crate::app::foundation::{copies, verified};
 use crate::app::{Built, Foundation, Providers, build};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::edge::admin::Admin;
+use crate::edge::listen::Traffic;
 use crate::edge::tls::Certificates;
 use crate::edge::{Live, LiveConfig, listen};
 use crate::provider::remote::RemoteProvider;
+use crate::watch::access::AccessLog;
+use crate::watch::log::Log;
 use crate::watch::metrics::Reload;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +21,11 @@ pub(super) struct Reloader {
     pub(super) config: PathBuf,
     /// What the listeners, the workers and the store were started with.
     pub(super) started: Settings,
+    /// What the last reload put in force, for what can change.
+    pub(super) in_force: Settings,
+    pub(super) log: Arc<Log>,
+    pub(super) access_log: AccessLog,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) foundation: Foundation,
     pub(super) providers: Providers,
     pub(super) live: LiveConfig,
@@ -66,7 +75,7 @@ impl Reloader {
     }
 
     /// Everything is read and built before anything changes.
-    fn read(&self) -> Result<(Settings, Built), Vec<String>> {
+    fn read(&mut self) -> Result<(Settings, Built), Vec<String>> {
         let checked =
             config::load(&self.config).map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         if !checked.unsupported.is_empty() {
@@ -77,7 +86,19 @@ impl Reloader {
                 Certificates::load(&listener.certificates).map_err(|e| vec![e])?;
             }
         }
-        let built = build(&checked.settings, &self.foundation, &self.providers).map_err(|e| vec![e])?;
+        let settings = &checked.settings;
+        let verified = match settings.verified_tokens == self.in_force.verified_tokens {
+            true => self.foundation.verified.clone(),
+            false => verified(settings),
+        };
+        let before = std::mem::replace(&mut self.foundation.verified, verified);
+        let built = match build(settings, &self.foundation, &self.providers) {
+            Ok(built) => built,
+            Err(problem) => {
+                self.foundation.verified = before;
+                return Err(vec![problem]);
+            }
+        };
         Ok((checked.settings, built))
     }
 
@@ -94,6 +115,13 @@ impl Reloader {
                 tracing::error!(%problem, "the old certificate goes on");
             }
         }
+        if settings.copies != self.in_force.copies {
+            self.foundation.sessions.set_copies(copies(settings, &self.foundation.metrics));
+        }
+        self.log.apply(settings.logging);
+        self.access_log.apply(settings.logging.of_access());
+        self.traffic.set_grace(settings.shutdown_grace);
+        self.in_force = settings.clone();
         self.providers = built.providers;
         *self.admin.state.write() = built.state;
         self.live.store(Arc::new(built.live));

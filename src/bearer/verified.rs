@@ -65,6 +65,7 @@ impl VerifiedTokens {
     }
 
     pub fn len(&self) -> u64 {
+        self.entries.run_pending_tasks(); // the count lags behind without it
         self.entries.entry_count()
     }
 

@@ -4,7 +4,6 @@ use crate::config::raw::{Accept, Auth, Backend, ClientAuth, Config, OnUnauthenti
 use crate::config::report::Problems;
 use crate::config::resolve::{http_url, positive};
 use crate::config::resolve_route::{From, from, provider_of, providers_of};
-use crate::config::settings::Settings;
 use crate::gate::route::Hosts;
 use std::collections::BTreeMap;
 
@@ -28,7 +27,7 @@ impl Seen<'_> {
     }
 }
 
-pub(crate) fn find(raw: &Config, settings: &Settings, problems: &mut Problems) {
+pub(crate) fn find(raw: &Config, problems: &mut Problems) {
     let seen: Vec<Seen<'_>> = raw
         .routes
         .iter()
@@ -45,7 +44,6 @@ pub(crate) fn find(raw: &Config, settings: &Settings, problems: &mut Problems) {
         form_post(raw, route, problems);
     }
     cookie_names(raw, &seen, problems);
-    listeners(settings, problems);
     sessions(raw, problems);
     store(raw, &seen, problems);
     public_url(raw, problems);
@@ -239,17 +237,6 @@ fn cookie_names(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
     }
 }
 
-fn listeners(settings: &Settings, problems: &mut Problems) {
-    let mut addresses = vec![("admin.address".to_string(), settings.admin.address)];
-    for (i, listener) in settings.listen.iter().enumerate() {
-        let path = format!("listen.{i}");
-        if let Some((other, _)) = addresses.iter().find(|(_, address)| *address == listener.address) {
-            problems.add(&path, format!("{} is the address of {other}, too; change one", listener.address));
-        }
-        addresses.push((path, listener.address));
-    }
-}
-
 fn sessions(raw: &Config, problems: &mut Problems) {
     positive(raw.session.max_age.0, "session.max_age", problems);
     positive(raw.refresh_dedup.result_ttl.0, "refresh_dedup.result_ttl", problems);
@@ -387,6 +374,9 @@ fn not_built(raw: &Config, problems: &mut Problems) {
     }
     if raw.store.backend == Backend::Redis {
         problems.unsupported("store.backend", "Redis");
+    }
+    for (i, _) in raw.routes.iter().filter(|(_, route)| route.limits.unknown_tokens.enabled == Some(true)) {
+        problems.unsupported(&format!("routes.{i}.limits.unknown_tokens.enabled"), "this limit");
     }
     if !raw.api_keys.is_empty() {
         problems.unsupported("api_keys", "API keys");

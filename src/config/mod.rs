@@ -64,7 +64,7 @@ pub fn check(sources: &Sources<'_>) -> Result<Checked, Vec<Problem>> {
         return Err(problems.sorted());
     };
     let resolved = resolve::resolve(&raw, &Folder(folder), &sources.env, &mut problems);
-    contradictions::find(&raw, &resolved, &mut problems);
+    contradictions::find(&raw, &mut problems);
     problems.finish(resolved)
 }
 

@@ -80,6 +80,14 @@ impl Problems {
         }
     }
 
+    /// For a list that is empty: not where that comes of items that were refused.
+    pub(crate) fn add_empty(&mut self, path: &str, text: &str) {
+        let below = format!("{path}.");
+        if !self.found.iter().any(|known| known.path.starts_with(&below)) {
+            self.add(path, text);
+        }
+    }
+
     pub(crate) fn add_env(&mut self, name: &str, path: &str, text: impl Into<String>) {
         self.found.push(Problem { place: Place::Environment(name.into()), path: path.into(), text: text.into() });
     }
@@ -114,7 +122,8 @@ impl Problems {
         if !self.found.is_empty() {
             return Err(self.sorted());
         }
-        let Problems { warnings, unsupported, not_in_force, .. } = self;
+        let Problems { warnings, mut unsupported, not_in_force, .. } = self;
+        unsupported.sort_by(|a, b| (&a.place, &a.path).cmp(&(&b.place, &b.path)));
         Ok(Checked { settings, warnings, unsupported, not_in_force })
     }
 

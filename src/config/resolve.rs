@@ -27,7 +27,7 @@ use url::Url;
 pub(crate) fn resolve(raw: &Config, folder: &Folder, env: &[(String, String)], problems: &mut Problems) -> Settings {
     let kept = resolve_route::claims_named(raw);
     Settings {
-        listen: raw.listen.iter().filter_map(|(i, l)| listener(i, l, folder, problems)).collect(),
+        listen: listeners(raw, folder, problems),
         admin: admin(&raw.admin, problems),
         auth_path: auth_path(&raw.auth_path, problems),
         shutdown_grace: raw.shutdown_grace.0,
@@ -44,6 +44,25 @@ pub(crate) fn resolve(raw: &Config, folder: &Folder, env: &[(String, String)], p
         store: resolve_session::store(raw, folder, env),
         copies: resolve_session::copies(raw),
     }
+}
+
+fn listeners(raw: &Config, folder: &Folder, problems: &mut Problems) -> Vec<edge::listen::Settings> {
+    if raw.listen.is_empty() && !problems.is_written("listen.0") {
+        problems.add("listen", "names no address; add one, or leave the key out");
+    }
+    let mut taken: Vec<(String, SocketAddr)> =
+        raw.admin.address.parse().ok().map(|a| ("admin.address".to_string(), a)).into_iter().collect();
+    let mut all = Vec::new();
+    for (i, raw) in raw.listen.iter() {
+        let Some(settings) = listener(i, raw, folder, problems) else { continue };
+        let path = format!("listen.{i}");
+        if let Some((other, _)) = taken.iter().find(|(_, address)| *address == settings.address) {
+            problems.add(&path, format!("{} is the address of {other}, too; change one", settings.address));
+        }
+        taken.push((path, settings.address));
+        all.push(settings);
+    }
+    all
 }
 
 fn listener(i: usize, raw: &raw::Listener, folder: &Folder, problems: &mut Problems) -> Option<edge::listen::Settings> {
@@ -191,7 +210,7 @@ fn provider(
     client_auth(raw, &path, problems);
     positive(raw.timeout.0, &format!("{path}.timeout"), problems);
     if raw.algorithms.is_empty() {
-        problems.add(
+        problems.add_empty(
             &format!("{path}.algorithms"),
             "without an algorithm no token verifies; name one, or leave the key out",
         );

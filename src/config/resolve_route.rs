@@ -170,7 +170,8 @@ fn access(
     };
     let path = format!("{path}.auth");
     if auth.accept.is_empty() {
-        problems.add(&format!("{path}.accept"), "without a credential nobody passes; name one, or leave the key out");
+        problems
+            .add_empty(&format!("{path}.accept"), "without a credential nobody passes; name one, or leave the key out");
     }
     for (i, name) in auth.bearer.iter().enumerate() {
         known_provider(raw, name, &format!("{path}.bearer.{i}"), problems);
@@ -293,7 +294,7 @@ fn cors(raw: &raw::Cors, path: &str, problems: &mut Problems) -> Cors {
         }
     }
     if raw.origins.is_empty() {
-        problems.add(&format!("{path}.cors.origins"), "allows nobody; name an origin, or leave `cors` out");
+        problems.add_empty(&format!("{path}.cors.origins"), "allows nobody; name an origin, or leave `cors` out");
     }
     let any = raw.origins.iter().any(|origin| origin == "*");
     if any && raw.origins.len() > 1 {

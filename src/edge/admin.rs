@@ -28,7 +28,6 @@ pub struct Settings {
 pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub traffic: Arc<Traffic>,
-    pub verified: Option<Arc<VerifiedTokens>>,
     pub sessions: Arc<Sessions>,
     pub begun: Instant,
     /// What a reload changes.
@@ -36,6 +35,7 @@ pub struct Admin {
 }
 
 pub struct State {
+    pub verified: Option<Arc<VerifiedTokens>>,
     pub token: Option<Secret>,
     pub providers: Vec<Arc<RemoteProvider>>,
     pub routes: Vec<RouteLine>,
@@ -138,7 +138,7 @@ impl Admin {
     }
 
     fn measured(&self) -> Page {
-        if let Some(cache) = &self.verified {
+        if let Some(cache) = &self.state.read().verified {
             self.metrics.entries(Cache::verified_tokens, cache.len());
         }
         self.metrics.entries(Cache::sessions, self.sessions.copies());

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -43,6 +44,8 @@ pub struct Settings {
 pub struct Traffic {
     pub in_flight: AtomicUsize,
     pub draining: AtomicBool,
+    /// What requests in flight are given when the process is told to stop, in milliseconds; a reload changes it.
+    pub grace: AtomicU64,
     open: Mutex<HashMap<u64, Arc<Connection>>>,
     next: AtomicU64,
 }
@@ -77,6 +80,10 @@ const MAX_HEADER_LIST: u32 = 1 << 18;
 const MAX_STREAMS: u32 = 128;
 
 impl Traffic {
+    pub fn set_grace(&self, grace: Duration) {
+        self.grace.store(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     /// Cuts every connection that is open.
     pub fn cut_all(&self) {
         self.open.lock().values().for_each(|connection| connection.cut());

@@ -8,19 +8,24 @@ use crate::edge::tls::Certificates;
 use crate::watch::access::AccessLog;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pingora_core::listeners::ListenerConfig;
+use pingora_core::apps::ServerApp;
+use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::server::configuration::{Opt, ServerConf};
-use pingora_core::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora_core::server::{
+    ExecutionPhase, ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
+};
+use pingora_core::services::Service as PingoraService;
 use pingora_core::services::background::{BackgroundService, background_service};
-use pingora_core::services::listening::Service;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Everything that a server is made of.
@@ -28,7 +33,6 @@ pub struct Parts {
     /// Each listener with its certificates, where it has any.
     pub listeners: Vec<(listen::Settings, Option<Arc<Certificates>>)>,
     pub workers: usize,
-    pub grace: Duration,
     pub admin_address: SocketAddr,
     pub admin: Arc<Admin>,
     pub live: LiveConfig,
@@ -72,10 +76,13 @@ pub fn run(parts: Parts) -> Result<(), String> {
         max_retries: 2,
         upgrade_sock: parts.upgrade_socket.to_string_lossy().into_owned(),
         // Longer than ours: the drain ends the process before.
-        grace_period_seconds: Some(parts.grace.as_secs().saturating_add(60)),
+        grace_period_seconds: Some(u64::from(u32::MAX)),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     };
+    if parts.upgrade {
+        tracing::info!(socket = %parts.upgrade_socket.display(), "waiting for the running process; send it SIGQUIT now");
+    }
     let opt = Opt { upgrade: parts.upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     server.bootstrap();
@@ -93,18 +100,14 @@ pub fn run(parts: Parts) -> Result<(), String> {
             server.add_service(service);
         }
     }
-    let mut admin = Service::new("admin".to_string(), SharedAdmin(parts.admin));
-    admin.threads = Some(1);
-    admin.add_listener(ListenerConfig::tcp(parts.admin_address.to_string()));
-    server.add_service(admin);
+    server.add_service(AdminService { address: parts.admin_address, admin: parts.admin });
     let mut background = background_service("background", Background(Mutex::new(Some(parts.background))));
     background.threads = Some(1);
     server.add_service(background);
-    let (phases, traffic, grace, at_exit) =
-        (server.watch_execution_phase(), parts.traffic.clone(), parts.grace, parts.at_exit);
+    let (phases, traffic, at_exit) = (server.watch_execution_phase(), parts.traffic.clone(), parts.at_exit);
     std::thread::Builder::new()
         .name("drain".into())
-        .spawn(move || drain(phases, &traffic, grace, at_exit))
+        .spawn(move || drain(phases, &traffic, at_exit))
         .map_err(|e| format!("no thread: {e}"))?;
     server.run(RunArgs { shutdown_signal: Box::new(Signals { traffic: parts.traffic }) });
     Ok(())
@@ -124,7 +127,7 @@ fn end_on_lost_listeners() {
 
 /// Waits for the end of what is in flight once the listeners are told to close, and then ends the process; a second
 /// signal ends it at once.
-fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, grace: Duration, at_exit: Box<dyn FnOnce() + Send>) {
+fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, at_exit: Box<dyn FnOnce() + Send>) {
     loop {
         match phases.blocking_recv() {
             Ok(ExecutionPhase::ShutdownStarted | ExecutionPhase::ShutdownGracePeriod) => break,
@@ -136,7 +139,7 @@ fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, grace: Duratio
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
         runtime.block_on(async {
             tokio::select! {
-                () = emptied(traffic, grace) => {}
+                () = emptied(traffic) => {}
                 () = told_again() => {}
             }
         });
@@ -145,8 +148,8 @@ fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, grace: Duratio
     std::process::exit(0);
 }
 
-async fn emptied(traffic: &Traffic, grace: Duration) {
-    let end = Instant::now() + grace;
+async fn emptied(traffic: &Traffic) {
+    let end = Instant::now() + Duration::from_millis(traffic.grace.load(Ordering::Relaxed));
     while traffic.in_flight.load(Ordering::SeqCst) > 0 && Instant::now() < end {
         tokio::time::sleep(LOOK).await;
     }
@@ -204,6 +207,56 @@ impl BackgroundService for Background {
                 _ = shutdown.changed() => {}
             }
         }
+    }
+}
+
+fn socket_for(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+}
+
+/// The admin listener. It outlives the public ones: while the process drains it says so.
+struct AdminService {
+    address: SocketAddr,
+    admin: Arc<Admin>,
+}
+
+#[async_trait]
+impl PingoraService for AdminService {
+    async fn start_service(&mut self, _fds: Option<ListenFds>, _shutdown: ShutdownWatch, _listeners_per_fd: usize) {
+        // Shared, so that at an upgrade the new process can have it beside the old one.
+        let bound = socket_for(self.address).and_then(|socket| {
+            socket.set_reuseaddr(true)?;
+            socket.set_reuseport(true)?;
+            socket.bind(self.address)?;
+            socket.listen(128)
+        });
+        let listener = match bound {
+            Ok(listener) => listener,
+            Err(problem) => {
+                tracing::error!(address = %self.address, %problem, "cannot listen");
+                std::process::exit(1);
+            }
+        };
+        // Never told of the shutdown: its connections end with the process.
+        let (_stays, shutdown) = watch::channel(false);
+        let app = Arc::new(SharedAdmin(self.admin.clone()));
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (app, shutdown) = (app.clone(), shutdown.clone());
+                    tokio::spawn(async move { app.process_new(Box::new(L4Stream::from(stream)), &shutdown).await });
+                }
+                Err(_) => tokio::time::sleep(LOOK).await, // no file descriptors are left
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        "admin"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
     }
 }
 

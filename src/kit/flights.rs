@@ -15,6 +15,13 @@ pub struct Flights<K, V> {
     under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
 }
 
+/// Whether a caller's own work was done, or that of one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Began,
+    Joined,
+}
+
 /// The work ended without a result.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lost;
@@ -30,13 +37,13 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Joins the work under way for `key`, or starts `work` for it.
-    pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<V, Lost>
+    /// Joins the work under way for `key`, or starts `work` for it; says which.
+    pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<(V, Part), Lost>
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut result = match self.under_way.lock().entry(key.clone()) {
-            Entry::Occupied(flight) => flight.get().clone(),
+        let (mut result, part) = match self.under_way.lock().entry(key.clone()) {
+            Entry::Occupied(flight) => (flight.get().clone(), Part::Joined),
             Entry::Vacant(place) => {
                 let (land, result) = watch::channel(None);
                 place.insert(result.clone());
@@ -47,11 +54,11 @@ where
                     drop(landed); // who asks from now on starts anew
                     let _ = land.send(Some(value));
                 });
-                result
+                (result, Part::Began)
             }
         };
         let value = result.wait_for(Option::is_some).await.map_err(|_| Lost)?;
-        value.clone().ok_or(Lost)
+        value.clone().map(|value| (value, part)).ok_or(Lost)
     }
 }
 
@@ -93,7 +100,7 @@ mod tests {
         first.abort(); // the first caller goes away; the work goes on
         go.notify_one();
         for other in others {
-            assert_eq!(other.await.unwrap(), Ok(1));
+            assert_eq!(other.await.unwrap(), Ok((1, Part::Joined)));
         }
         assert_eq!(done.load(Ordering::SeqCst), 1);
         assert!(flights.under_way.lock().is_empty());
@@ -104,6 +111,6 @@ mod tests {
         let flights = Flights::<u8, u8>::default();
         let lost = flights.join(1, || async { panic!("planted") }).await;
         assert_eq!(lost, Err(Lost));
-        assert_eq!(flights.join(1, || async { 2 }).await, Ok(2));
+        assert_eq!(flights.join(1, || async { 2 }).await, Ok((2, Part::Began)));
     }
 }

@@ -244,7 +244,7 @@ impl Provider for RemoteProvider {
             // Within the window the keys at hand decide, unless they may be out of date because the provider is away.
             if this.is_up() { Fetched::Closed } else { Fetched::Unavailable }
         };
-        self.fetches.join((), work).await.unwrap_or(Fetched::Unavailable)
+        self.fetches.join((), work).await.map_or(Fetched::Unavailable, |(fetched, _)| fetched)
     }
 }
 

@@ -3,7 +3,7 @@
 //! on; and "no" is told from "could not tell".
 
 use crate::kit::digest::TokenDigest;
-use crate::kit::flights::Flights;
+use crate::kit::flights::{Flights, Lost, Part};
 use crate::kit::secret::Secret;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
@@ -48,7 +48,15 @@ impl Sessions {
         let place = TokenDigest::of(session.ticket.place().as_bytes());
         let (sessions, realm_, session_) = (self.clone(), realm.clone(), session.clone());
         let work = move || async move { sessions.refresh_once(&realm_, &session_).await };
-        self.refreshes.join(place, work).await.unwrap_or(Outcome::Unavailable(Unavailable::Provider))
+        match self.refreshes.join(place, work).await {
+            Ok((outcome, part)) => {
+                if part == Part::Joined {
+                    realm.metrics.refreshed(Refresh::joined);
+                }
+                outcome
+            }
+            Err(Lost) => Outcome::Unavailable(Unavailable::Provider),
+        }
     }
 
     /// The same beside a request that can go on without it.

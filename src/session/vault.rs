@@ -2,17 +2,18 @@
 //! digest of the whole ticket, so that a stolen id alone finds none.
 
 use crate::kit::clock::{Clock, Timestamp};
-use crate::kit::digest::{DigestState, TokenDigest};
+use crate::kit::digest::TokenDigest;
 use crate::kit::entropy::Entropy;
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
 use crate::provider::Provider;
+use crate::session::copies::Copies;
 use crate::session::record::{Cold, Hot, Label, Part, open, seal};
 use crate::session::refresh::Refreshes;
 use crate::session::ticket::Ticket;
 use crate::store::kv::{Away, Entry, Kv};
-use crate::watch::metrics::{CacheMetrics, ProviderMetrics};
-use moka::sync::Cache;
+use crate::watch::metrics::ProviderMetrics;
+use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Realm {
     pub max_age: Duration,
     pub refresh: RefreshLimits,
     id: Vec<u8>,
+    /// The provider's settings, as far as they shape an identity: other settings, other copies.
+    shape: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +67,8 @@ pub struct Sessions {
     pub kv: Arc<dyn Kv>,
     pub(crate) clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    copies: Option<(Cache<TokenDigest, Copy, DigestState>, CacheMetrics)>,
-    copy_ttl: Duration,
+    copies: ArcSwapOption<Copies>,
     pub(crate) refreshes: Refreshes,
-}
-
-#[derive(Clone)]
-struct Copy {
-    session: Arc<Session>,
-    good_until: Timestamp,
 }
 
 /// What begins a session.
@@ -95,7 +91,8 @@ impl Realm {
     ) -> Self {
         let settings = provider.settings();
         let id = [settings.issuer.as_str(), &settings.client_id, &cookie].join("\n").into_bytes();
-        Realm { provider, metrics, cookie, secrets, max_age, refresh, id }
+        let shape = format!("{:?}", settings.fingerprint()).into_bytes();
+        Realm { provider, metrics, cookie, secrets, max_age, refresh, id, shape }
     }
 
     pub(crate) fn seal<T: serde::Serialize>(
@@ -113,7 +110,7 @@ impl Realm {
     }
 
     fn copy_key(&self, ticket: &Ticket) -> TokenDigest {
-        TokenDigest::of(&[ticket.cookie().expose().as_bytes(), b"\n", &self.id].concat())
+        TokenDigest::of(&[ticket.cookie().expose().as_bytes(), b"\n", &self.id, &self.shape].concat())
     }
 
     /// What is left of the record's time.
@@ -137,19 +134,15 @@ impl Session {
 }
 
 impl Sessions {
-    /// `copies`: how many, and how long one counts; none where the cache is off.
-    pub fn new(
-        kv: Arc<dyn Kv>,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<dyn Entropy>,
-        copies: Option<(u64, Duration, CacheMetrics)>,
-    ) -> Self {
-        let ttl = copies.as_ref().map_or(Duration::ZERO, |(_, ttl, _)| *ttl);
-        let cache = copies.map(|(most, ttl, metrics)| {
-            let cache = Cache::builder().max_capacity(most).time_to_live(ttl).build_with_hasher(DigestState::default());
-            (cache, metrics)
-        });
-        Sessions { kv, clock, entropy, copies: cache, copy_ttl: ttl, refreshes: Refreshes::default() }
+    /// Without copies every request reads the store.
+    pub fn new(kv: Arc<dyn Kv>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, copies: Option<Copies>) -> Self {
+        let copies = ArcSwapOption::from(copies.map(Arc::new));
+        Sessions { kv, clock, entropy, copies, refreshes: Refreshes::default() }
+    }
+
+    /// Begins with other copies, or none.
+    pub fn set_copies(&self, copies: Option<Copies>) {
+        self.copies.store(copies.map(Arc::new));
     }
 
     pub fn now(&self) -> Timestamp {
@@ -157,7 +150,7 @@ impl Sessions {
     }
 
     pub fn copies(&self) -> u64 {
-        self.copies.as_ref().map_or(0, |(cache, _)| cache.entry_count())
+        self.copies.load().as_ref().map_or(0, |copies| copies.len())
     }
 
     /// A new session under a new ticket; the cookie's value.
@@ -177,15 +170,10 @@ impl Sessions {
     /// Finds the session of a cookie's value, in this replica's copies or in the store.
     pub async fn find(&self, realm: &Realm, cookie: &str) -> Found {
         let Some(ticket) = Ticket::parse(cookie) else { return Found::Absent };
-        if let Some((copies, metrics)) = &self.copies {
-            let copy = copies.get(&realm.copy_key(&ticket)).filter(|copy| self.clock.now() < copy.good_until);
-            match copy {
-                Some(copy) => {
-                    metrics.hit();
-                    return Found::Live(copy.session);
-                }
-                None => metrics.miss(),
-            }
+        if let Some(copies) = self.copies.load().as_ref()
+            && let Some(session) = copies.find(realm.copy_key(&ticket), self.clock.now())
+        {
+            return Found::Live(session);
         }
         match self.load(realm, &ticket).await {
             Ok(Some(session)) => {
@@ -243,21 +231,17 @@ impl Sessions {
     }
 
     pub(crate) async fn delete(&self, realm: &Realm, ticket: &Ticket) -> Result<(), Away> {
-        if let Some((copies, _)) = &self.copies {
-            copies.invalidate(&realm.copy_key(ticket));
+        if let Some(copies) = self.copies.load().as_ref() {
+            copies.end(realm.copy_key(ticket));
         }
         self.kv.delete(&hot_place(ticket)).await?;
         self.kv.delete(&cold_place(ticket)).await?;
-        if let Some((copies, _)) = &self.copies {
-            copies.invalidate(&realm.copy_key(ticket)); // one that was read meanwhile
-        }
         Ok(())
     }
 
     pub(crate) fn keep_copy(&self, realm: &Realm, session: Arc<Session>) {
-        if let Some((copies, _)) = &self.copies {
-            let good_until = self.clock.now().plus(self.copy_ttl);
-            copies.insert(realm.copy_key(&session.ticket), Copy { session, good_until });
+        if let Some(copies) = self.copies.load().as_ref() {
+            copies.keep(realm.copy_key(&session.ticket), session, self.clock.now());
         }
     }
 

@@ -5,7 +5,7 @@ use crate::kit::clock::Timestamp;
 use serde::Serialize;
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     #[serde(serialize_with = "at")]
+    #[serde(rename = "timestamp")]
     pub time: Timestamp,
     pub request_id: String,
     pub route: Arc<str>,
@@ -39,44 +40,57 @@ pub enum Format {
 /// The sending half.
 #[derive(Clone)]
 pub struct AccessLog {
-    queue: Option<SyncSender<Record>>,
-    dropped: Arc<AtomicU64>,
+    queue: SyncSender<Record>,
+    shared: Arc<Shared>,
 }
+
+#[derive(Default)]
+struct Shared {
+    /// Off, JSON or text; a reload changes it.
+    mode: AtomicU8,
+    dropped: AtomicU64,
+}
+
+const OFF: u8 = 0;
+const JSON: u8 = 1;
+const TEXT: u8 = 2;
 
 /// Lines that may wait for the writer: about a second's worth at full speed.
 const QUEUE: usize = 32_768;
 
 impl AccessLog {
     /// Starts the writer; it ends when the last sender is gone.
-    pub fn start(format: Format, mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(format: Option<Format>, mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
         let (queue, records) = sync_channel(QUEUE);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let lost = dropped.clone();
-        std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || write_all(format, &records, &lost, &mut out))?;
-        Ok(AccessLog { queue: Some(queue), dropped })
+        let log = AccessLog { queue, shared: Arc::default() };
+        log.apply(format);
+        let shared = log.shared.clone();
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&records, &shared, &mut out))?;
+        Ok(log)
     }
 
-    /// No access log: `logging.level` is above info.
-    pub fn off() -> Self {
-        AccessLog { queue: None, dropped: Arc::default() }
+    /// None: no lines, because `logging.level` is above info.
+    pub fn apply(&self, format: Option<Format>) {
+        let mode = match format {
+            None => OFF,
+            Some(Format::Json) => JSON,
+            Some(Format::Text) => TEXT,
+        };
+        self.shared.mode.store(mode, Ordering::Relaxed);
     }
 
     pub fn is_on(&self) -> bool {
-        self.queue.is_some()
+        self.shared.mode.load(Ordering::Relaxed) != OFF
     }
 
     pub fn write(&self, record: Record) {
-        if let Some(queue) = &self.queue
-            && queue.try_send(record).is_err()
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.queue.try_send(record).is_err() {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn write_all(format: Format, records: &Receiver<Record>, lost: &AtomicU64, out: &mut impl Write) {
+fn write_all(records: &Receiver<Record>, shared: &Shared, out: &mut impl Write) {
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     loop {
         let record = match records.try_recv() {
@@ -84,7 +98,7 @@ fn write_all(format: Format, records: &Receiver<Record>, lost: &AtomicU64, out: 
             Err(TryRecvError::Disconnected) => break,
             Err(TryRecvError::Empty) => {
                 let _ = out.flush(); // nothing waits: what is written shall be seen
-                let dropped = lost.swap(0, Ordering::Relaxed);
+                let dropped = shared.dropped.swap(0, Ordering::Relaxed);
                 if dropped > 0 {
                     tracing::warn!(dropped, "the access log could not keep up");
                 }
@@ -94,11 +108,10 @@ fn write_all(format: Format, records: &Receiver<Record>, lost: &AtomicU64, out: 
                 }
             }
         };
-        let written = match format {
-            Format::Json => {
-                serde_json::to_writer(&mut out, &record).map_err(Into::into).and_then(|()| out.write_all(b"\n"))
-            }
-            Format::Text => writeln!(out, "{}", text(&record)),
+        let written = if shared.mode.load(Ordering::Relaxed) == JSON {
+            serde_json::to_writer(&mut out, &record).map_err(Into::into).and_then(|()| out.write_all(b"\n"))
+        } else {
+            writeln!(out, "{}", text(&record))
         };
         if written.is_err() {
             return; // standard output is closed: nobody reads
@@ -141,9 +154,9 @@ mod tests {
     use parking_lot::Mutex;
 
     #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
+    struct Page(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Shared {
+    impl Write for Page {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -172,11 +185,13 @@ mod tests {
     }
 
     fn written(format: Format) -> String {
-        let out = Shared::default();
+        let out = Page::default();
         let (queue, records) = sync_channel(8);
         queue.try_send(a_record()).unwrap();
         drop(queue);
-        write_all(format, &records, &AtomicU64::new(0), &mut out.clone());
+        let shared = Shared::default();
+        shared.mode.store(if format == Format::Json { JSON } else { TEXT }, Ordering::Relaxed);
+        write_all(&records, &shared, &mut out.clone());
         let bytes = out.0.lock().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -192,9 +207,12 @@ mod tests {
     #[test]
     fn a_full_queue_drops_lines_and_counts_them() {
         let (queue, _records) = sync_channel(1);
-        let log = AccessLog { queue: Some(queue), dropped: Arc::default() };
+        let log = AccessLog { queue, shared: Arc::default() };
         log.write(a_record());
         log.write(a_record());
-        assert_eq!(log.dropped.load(Ordering::Relaxed), 1);
+        assert_eq!(log.shared.dropped.load(Ordering::Relaxed), 1);
+        assert!(!log.is_on());
+        log.apply(Some(Format::Text));
+        assert!(log.is_on());
     }
 }

@@ -2,9 +2,18 @@
 //! print what passes through them, headers and queries included; so none of them is ever shown below that.
 
 use crate::watch::access::Format;
-use tracing::Level;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Compact, DefaultFields, Json, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format, time::SystemTime};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,18 +22,74 @@ pub struct Logging {
     pub level: Level,
 }
 
-/// Starts the log. The guard writes what waits when it is dropped; keep it until the process ends.
-pub fn start(logging: Logging) -> WorkerGuard {
+impl Logging {
+    /// Of the access log, whose lines are of level info.
+    pub fn of_access(self) -> Option<Format> {
+        (self.level >= Level::INFO).then_some(self.format)
+    }
+}
+
+/// The log that was started; a reload changes its level and format.
+pub struct Log {
+    filter: reload::Handle<EnvFilter, Registry>,
+    is_json: Arc<AtomicBool>,
+    guard: Mutex<Option<WorkerGuard>>,
+}
+
+/// Starts the log.
+pub fn start(logging: Logging) -> Log {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
-    // Pingora reports a client's broken connection as an error of its own; ours is the line that counts.
-    let directives = format!("warn,pingora_core=off,pingora_proxy=off,doorward={}", logging.level);
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::new(directives)).with_writer(writer).with_target(false);
-    let started = match logging.format {
-        Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
-        Format::Text => lines.with_ansi(false).try_init(),
+    let (filter, handle) = reload::Layer::new(filter(logging.level));
+    let is_json = Arc::new(AtomicBool::new(logging.format == Format::Json));
+    let lines = Lines {
+        is_json: is_json.clone(),
+        json: format().json().flatten_event(true).with_current_span(false).with_span_list(false).with_target(false),
+        text: format().with_ansi(false).with_target(false).compact(),
     };
+    let layer = tracing_subscriber::fmt::layer()
+        .fmt_fields(DefaultFields::new())
+        .with_ansi(false)
+        .event_format(lines)
+        .with_writer(writer);
     // A second start in one process (tests) keeps the first log.
-    let _ = started;
-    guard
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    Log { filter: handle, is_json, guard: Mutex::new(Some(guard)) }
+}
+
+impl Log {
+    pub fn apply(&self, logging: Logging) {
+        self.is_json.store(logging.format == Format::Json, Ordering::Relaxed);
+        let _ = self.filter.reload(filter(logging.level)); // it fails only where the subscriber is gone
+    }
+
+    /// Writes what waits; nothing is logged after it.
+    pub fn close(&self) {
+        drop(self.guard.lock().take());
+    }
+}
+
+fn filter(level: Level) -> EnvFilter {
+    // Pingora reports a client's broken connection as an error of its own; ours is the line that counts.
+    EnvFilter::new(format!("warn,pingora_core=off,pingora_proxy=off,doorward={level}"))
+}
+
+/// Lines in the format that is in force.
+struct Lines {
+    is_json: Arc<AtomicBool>,
+    json: format::Format<Json, SystemTime>,
+    text: format::Format<Compact, SystemTime>,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if self.is_json.load(Ordering::Relaxed) {
+            self.json.format_event(context, writer, event)
+        } else {
+            self.text.format_event(context, writer, event)
+        }
+    }
 }
