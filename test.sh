@@ -34,6 +34,7 @@ install_packages() {
     need cmake cmake
     need redis-server redis-server
     need chromium chromium
+    need chromedriver chromium-driver
     need node nodejs
     need npm npm
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
