@@ -3,7 +3,7 @@
 #   docker build -t doorward .
 #   docker run -p 8080:8080 -v "$PWD/config.yaml:/etc/doorward/config.yaml:ro" -v doorward:/var/lib/doorward doorward
 #
-# `docker run doorward check` says what is wrong with a configuration. docker-compose.yml is a whole example.
+# With `check` at its end, the same line says what is wrong with the configuration. docker-compose.yml is a whole example.
 
 FROM rust:1.95-bookworm AS build
 # The cryptography and the compression are C, and built here; the base image has the compiler and make.

@@ -23,6 +23,7 @@ use doorward::login::return_url::ReturnUrls;
 use doorward::provider::claims::ClaimPath;
 use doorward::provider::remote::RemoteProvider;
 use doorward::provider::{Audiences, ClientAuth, Mapping, Provider, Settings as ProviderSettings};
+use doorward::session::refresh::Dedup;
 use doorward::session::vault::Sessions;
 use doorward::store::memory::Memory;
 use doorward::watch::metrics::{Cache, Metrics};
@@ -33,6 +34,13 @@ use std::time::{Duration, Instant};
 
 const ROUNDS: u32 = 200_000;
 const TOKENS: usize = 100_000;
+
+const DEDUP: Dedup = Dedup {
+    enabled: true,
+    result_ttl: Duration::from_secs(5),
+    lease: Duration::from_secs(10),
+    grace: Duration::from_secs(300),
+};
 
 fn main() {
     rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
@@ -121,6 +129,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
             Arc::new(Memory::new(Arc::new(SystemClock))),
             Arc::new(SystemClock),
             Arc::new(SystemEntropy::default()),
+            DEDUP,
             None,
         )),
         return_urls: ReturnUrls::default(),
@@ -150,6 +159,7 @@ async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metri
         authority: None,
         headers: &headers,
         length_beside_encoding: false,
+        rewritten: false,
         body: Posted::Unread,
         peer: "192.0.2.1".parse().unwrap(),
         max_head: 64 << 10,

@@ -2,7 +2,7 @@
 # What the gate costs: the gateway, the same Pingora build without a gate (bench/bare.rs) and nginx, side by
 # side on loopback before one upstream. The variants take turns; each figure is the median of RUNS runs.
 #
-#   bench/run.sh [variant...]        RUNS=5 SECONDS=5 IDLE=1000
+#   bench/run.sh [variant...]        RUNS=5 SECONDS=5 IDLE=1000 LOGINS=200
 #
 # DOORWARD and BARE name binaries to measure instead of building them. Only ratios within one run compare.
 set -euo pipefail
@@ -12,16 +12,18 @@ duration=$(tr '\0' '\n' <"/proc/$$/environ" | sed -n 's/^SECONDS=//p')
 duration=${duration:-5}
 runs=${RUNS:-5}
 idle=${IDLE:-1000}
+logins=${LOGINS:-200}
 threads=2
 connections=32
 workers=2
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-declare -A pid=() url=() extra=() # by variant; extra: one more header line for wrk
+token= # until there is a provider
+declare -A pid=() url=() cookie=() # by variant; cookie: of its session
 started=()
 
 # ---------------------------------------------------------------- variants: one function each, in this order
-all=(nginx bare bearer_hit)
+all=(nginx bare bearer_hit session_memory session_file)
 
 start_nginx() {
     url[nginx]=http://127.0.0.1:$(free_port)
@@ -42,6 +44,15 @@ start_bare() {
 
 start_bearer_hit() { start_doorward bearer_hit '[bearer]' '{backend: memory}'; }
 
+# A session that the process holds a copy of; when the copy's time is over, the store is asked again.
+start_session_memory() { start_session session_memory '{backend: memory}'; }
+start_session_file() { start_session session_file '{backend: file, path: session_file.db}'; }
+
+start_session() {
+    start_doorward "$1" '[session, bearer]' "$2"
+    sign_in "$1"
+}
+
 # start_doorward <variant> <accept> <store>
 start_doorward() {
     local port admin config=$work/$1.yaml
@@ -54,7 +65,7 @@ workers: $workers
 logging: {level: warn}
 providers:
   bench:
-    issuer: $upstream
+    issuer: $provider
     client_id: bench
     client_secret: bench-client-secret-of-some-length
     audiences: [bench]
@@ -84,6 +95,7 @@ main() {
     install_missing
     build "${variants[@]}"
     start_upstream
+    start_provider
     for v in "${variants[@]}"; do
         "start_$v"
         await "${url[$v]}/" "$v"
@@ -96,6 +108,10 @@ main() {
         done
     done
     table "${variants[@]}"
+    echo
+    for v in "${variants[@]}"; do
+        [[ -z ${cookie[$v]:-} ]] || cost_of_login "$v"
+    done
     for v in "${variants[@]}"; do
         stop "$v"
     done
@@ -120,16 +136,27 @@ measure() {
         END { print name, rps, p50, p99, ticks / hz * 1e6 / n }' "$work/wrk.txt" >>"$work/results"
 }
 
-# Every variant is sent the same head, whether it looks at the token or not.
 load() {
-    local more=() out
-    [[ -z ${extra[$1]:-} ]] || more=(-H "${extra[$1]}")
-    more+=(-H "Authorization: Bearer $token")
+    local line more=() out
+    while IFS= read -r line; do
+        more+=(-H "$line")
+    done < <(head_of "$1")
     out=$(wrk -t"$threads" -c"$connections" -d"${2}s" --latency "${more[@]}" "${url[$1]}/")
     if grep -qE 'Non-2xx|Socket errors' <<<"$out"; then
         die "$1: not every request was answered well:"$'\n'"$out"
     fi
     echo "$out"
+}
+
+# The header lines that say who is calling. Every variant is sent as many bytes, whether it looks at them or not.
+head_of() {
+    local token_line="Authorization: Bearer $token" cookie_line="Cookie: ${cookie[$1]:-}" padding
+    if [[ -z ${cookie[$1]:-} ]]; then
+        echo "$token_line"
+    else
+        printf -v padding '%*s' $((${#token_line} - ${#cookie_line} - 2 - 11)) '' # its line's end, and `X-Padding: `
+        printf '%s\nX-Padding: %s\n' "$cookie_line" "${padding// /x}"
+    fi
 }
 
 # utime + stime of a variant's process and its children, in clock ticks.
@@ -145,7 +172,7 @@ cpu_ticks() {
 table() {
     echo
     echo "upstream nginx with 1 worker, wrk -t$threads -c$connections -d${duration}s, medians of $runs runs," \
-        "Authorization ${#token} + 7 bytes"
+        "credential and padding $((${#token} + 24)) bytes"
     echo
     python3 - "$work/results" "$@" <<'EOF'
 import statistics, sys
@@ -166,10 +193,11 @@ EOF
 
 # Memory that an idle client connection holds, in a fresh process: it has made one request, and waits.
 idle_memory() {
-    local before after client in out headers="Authorization: Bearer $token"$'\r\n'
-    [[ -z ${extra[$1]:-} ]] || headers+=${extra[$1]}$'\r\n'
+    local before after client in out headers
     "start_$1"
     await "${url[$1]}/" "$1"
+    headers=$(head_of "$1")
+    headers=${headers//$'\n'/$'\r\n'}$'\r\n'
     before=$(rss_kb "$1")
     coproc CLIENT { idle_client "${url[$1]}" "$idle" "$headers"; }
     client=$CLIENT_PID out=${CLIENT[0]} in=${CLIENT[1]}
@@ -210,6 +238,41 @@ asyncio.run(main())
 ' "$@"
 }
 
+# What a login takes, one after another on one connection: the redirect to the provider, and its answer. The provider
+# signs with a process of its own each time, so the time is mostly its; the CPU is the gateway's alone.
+cost_of_login() {
+    local before after took
+    before=$(cpu_ticks "$1")
+    took=$(sign_in_often "${url[$1]}" "$logins")
+    after=$(cpu_ticks "$1")
+    awk -v name="${1//_/ }" -v n="$logins" -v took="$took" -v ticks=$((after - before)) -v hz="$(getconf CLK_TCK)" \
+        'BEGIN { printf "%-14s %d logins: %.0f a second, %.0f CPU us each\n", name, n, n / took, ticks / hz * 1e6 / n }'
+}
+
+# Prints the seconds that it took.
+sign_in_often() {
+    python3 -c '
+import http.client, sys, time, urllib.parse
+url, count = urllib.parse.urlsplit(sys.argv[1]), int(sys.argv[2])
+gateway = http.client.HTTPConnection(url.netloc)
+def ask(path, headers):
+    gateway.request("GET", path, headers=headers)
+    answer = gateway.getresponse()
+    answer.read()
+    assert answer.status == 302, (path, answer.status)
+    return answer
+begun = time.monotonic()
+for _ in range(count):
+    sent = ask("/", {"Accept": "text/html"})
+    asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(sent.headers["Location"]).query))
+    code = urllib.parse.urlencode({"code": asked["nonce"], "state": asked["state"]})  # as /authorize would answer
+    flow = sent.headers["Set-Cookie"].split(";")[0]
+    done = ask(f"/oauth2/callback?{code}", {"Accept": "text/html", "Cookie": flow})
+    assert any(c.startswith("doorward=") for c in done.headers.get_all("Set-Cookie")), done.headers
+print(time.monotonic() - begun)
+' "$@"
+}
+
 # --------------------------------------------------------------------------------------------- the set-up
 install_missing() {
     local packages=()
@@ -241,21 +304,36 @@ build() {
     done
 }
 
-# One nginx with one worker is the app, and the provider as far as its keys are asked for.
+# One nginx with one worker is the app.
 start_upstream() {
     upstream=http://127.0.0.1:$(free_port)
-    mkdir "$work/provider"
-    token=$(make_token "$upstream" "$work/provider")
     nginx_conf upstream 1 >"$work/upstream.conf" <<EOF
 server {
     listen ${upstream#http://};
     location / { default_type text/plain; return 200 "hello from the app\n"; }
-    location = /.well-known/openid-configuration { default_type application/json; alias $work/provider/discovery.json; }
-    location = /jwks { default_type application/json; alias $work/provider/jwks.json; }
 }
 EOF
     spawn upstream "$nginx" -p "$work" -c "$work/upstream.conf"
-    await "$upstream/jwks" upstream
+    await "$upstream/" upstream
+}
+
+# An OpenID provider that lets everybody in. The access token that it gives is what the other variants are sent.
+start_provider() {
+    provider=http://127.0.0.1:$(free_port)
+    openssl genrsa -out "$work/key.pem" 2048 2>/dev/null
+    provider_program >"$work/provider.py"
+    spawn provider python3 "$work/provider.py" "$provider" "$work/key.pem" "$work/token"
+    await "$provider/jwks" provider
+    token=$(<"$work/token")
+}
+
+# Signs in as a browser does, and keeps the session's cookie for wrk.
+sign_in() {
+    local jar=$work/$1.jar status
+    rm -f "$jar"
+    status=$(curl -s -m 10 -L -b "$jar" -c "$jar" -o /dev/null -w '%{http_code}' "${url[$1]}/") || true
+    cookie[$1]=$(awk '$6 == "doorward" { print $6 "=" $7 }' "$jar")
+    [[ $status == 200 && -n ${cookie[$1]} ]] || die "$1: the login ended with $status:"$'\n'"$(tail -20 "$work/$1.log")"
 }
 
 # nginx_conf <name> <workers>, the servers on stdin
@@ -278,38 +356,65 @@ EOF
     echo "}"
 }
 
-# A signed access token of the size that providers make, printed; discovery and keys in the folder.
-make_token() {
-    openssl genrsa -out "$work/key.pem" 2048 2>/dev/null
-    python3 - "$1" "$2" "$work/key.pem" <<'EOF'
-import base64, json, subprocess, sys, time
-issuer, folder, key = sys.argv[1:]
-SIZE = 1450 - len("Bearer ")
+# Whoever comes is alice. The code is the request's nonce, so that nothing has to be kept.
+provider_program() {
+    cat <<'EOF'
+import base64, http.server, json, subprocess, sys, time, urllib.parse
+issuer, key, token_file = sys.argv[1:]
+SIZE = 1450 - len("Bearer ")  # as large as the access tokens that providers make
 def b64(data):
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 def openssl(*args, data=None):
     return subprocess.run(["openssl", *args], input=data, stdout=subprocess.PIPE, check=True).stdout
-def write(name, value):
-    with open(f"{folder}/{name}", "w") as file:
-        json.dump(value, file)
-modulus = openssl("rsa", "-in", key, "-modulus", "-noout").decode().strip().partition("=")[2]
-write("jwks.json", {"keys": [
-    {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "bench", "n": b64(bytes.fromhex(modulus)), "e": "AQAB"}]})
-write("discovery.json", {
-    "issuer": issuer, "jwks_uri": f"{issuer}/jwks", "authorization_endpoint": f"{issuer}/authorize",
-    "token_endpoint": f"{issuer}/token", "response_types_supported": ["code"], "subject_types_supported": ["public"],
-    "id_token_signing_alg_values_supported": ["RS256"], "scopes_supported": ["openid", "profile", "email"]})
-now = int(time.time())
-claims = {"iss": issuer, "sub": "5f0c9a3e-1f5b-4b0a-9a57-0d2f0c6c1a11", "aud": "bench", "iat": now, "exp": now + 86400,
-          "jti": "d2f1c0de-0000-4000-8000-000000000001", "scope": "openid profile email api:read",
-          "preferred_username": "alice", "name": "Alice Example", "email": "alice@example.com", "email_verified": True,
-          "groups": ["admins", "operators", "grafana-editors"], "padding": ""}
-def signed():
-    header = {"alg": "RS256", "typ": "at+jwt", "kid": "bench"}
+def signed(kind, **more):
+    now = int(time.time())
+    header = {"alg": "RS256", "typ": kind, "kid": "bench"}
+    claims = {"iss": issuer, "sub": "5f0c9a3e-1f5b-4b0a-9a57-0d2f0c6c1a11", "aud": "bench", "iat": now,
+              "exp": now + 86400, "preferred_username": "alice", "name": "Alice Example", "email": "alice@example.com",
+              "email_verified": True, "groups": ["admins", "operators", "grafana-editors"], **more}
     head = ".".join(b64(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
     return f"{head}.{b64(openssl('dgst', '-sha256', '-sign', key, data=head.encode()))}"
-claims["padding"] = "x" * ((SIZE - len(signed())) * 3 // 4)
-print(signed())
+def access_token(padding=0):
+    return signed("at+jwt", jti="d2f1c0de-0000-4000-8000-000000000001", scope="openid profile email api:read",
+                  padding="x" * padding)
+ACCESS = access_token((SIZE - len(access_token())) * 3 // 4)
+modulus = openssl("rsa", "-in", key, "-modulus", "-noout").decode().strip().partition("=")[2]
+DOCUMENTS = {
+    "/.well-known/openid-configuration": {
+        "issuer": issuer, "jwks_uri": f"{issuer}/jwks", "authorization_endpoint": f"{issuer}/authorize",
+        "token_endpoint": f"{issuer}/token", "response_types_supported": ["code"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["RS256"],
+        "scopes_supported": ["openid", "profile", "email"]},
+    "/jwks": {"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": "bench",
+                        "n": b64(bytes.fromhex(modulus)), "e": "AQAB"}]}}
+class Provider(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # a whole answer at once
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        if path == "/authorize":
+            asked = dict(urllib.parse.parse_qsl(query))
+            code = urllib.parse.urlencode({"code": asked["nonce"], "state": asked["state"]})
+            self.answer(302, {"Location": f"{asked['redirect_uri']}?{code}"}, b"")
+        else:
+            self.answer(200, {"Content-Type": "application/json"}, json.dumps(DOCUMENTS[path]).encode())
+    def do_POST(self):
+        form = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+        tokens = {"access_token": ACCESS, "token_type": "Bearer", "expires_in": 36000, "refresh_token": "r" * 700,
+                  "id_token": signed("JWT", nonce=form["code"])}
+        self.answer(200, {"Content-Type": "application/json"}, json.dumps(tokens).encode())
+    def answer(self, status, headers, body):
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": len(body)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+    def log_request(self, *_):
+        pass
+with open(token_file, "w") as file:
+    file.write(ACCESS)
+address = urllib.parse.urlsplit(issuer)
+http.server.ThreadingHTTPServer((address.hostname, address.port), Provider).serve_forever()
 EOF
 }
 
@@ -328,13 +433,16 @@ stop() {
 
 # await <url> <name>: until it answers 200.
 await() {
-    local tries
+    local tries line ask=(curl -s -m 2)
+    while IFS= read -r line; do
+        ask+=(-H "$line")
+    done < <(head_of "$2")
     for ((tries = 0; tries < 150; tries++)); do
         kill -0 "${pid[$2]}" 2>/dev/null || die "$2 ended:"$'\n'"$(tail -20 "$work/$2.log")"
-        [[ $(curl -s -m 2 -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $token" "$1") != 200 ]] || return 0
+        [[ $("${ask[@]}" -o /dev/null -w '%{http_code}' "$1") != 200 ]] || return 0
         sleep 0.1
     done
-    curl -s -m 2 -i -H "Authorization: Bearer $token" "$1" >&2 || true
+    "${ask[@]}" -i "$1" >&2 || true
     die "$2: no 200 from $1:"$'\n'"$(tail -20 "$work/$2.log")"
 }
 

@@ -2,18 +2,38 @@
 
 use crate::app::Foundation;
 use crate::bearer::verified::VerifiedTokens;
-use crate::config::settings::{Backend, Settings};
+use crate::config::settings::{Backend, Settings, SharedStore};
+use crate::edge::admin::StoreNow;
+use crate::edge::server::Work;
 use crate::kit::clock::{Clock, SystemClock};
 use crate::kit::entropy::{Entropy, SystemEntropy};
 use crate::kit::secret::Secret;
 use crate::session::copies::Copies;
 use crate::session::vault::Sessions;
+use crate::store::fallback::Fallback;
 use crate::store::file::File;
 use crate::store::kv::{Entry, Kv};
 use crate::store::memory::Memory;
+use crate::store::redis::Redis;
 use crate::watch::metrics::{Cache, Metrics};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// What is known of the store, for readiness.
+#[derive(Clone, Default)]
+pub(crate) struct StoreState {
+    redis: Option<Arc<Redis>>,
+    answered: Arc<AtomicBool>,
+    up: Arc<AtomicBool>,
+}
+
+/// A store with what looks after it.
+struct Opened {
+    kv: Arc<dyn Kv>,
+    state: StoreState,
+    upkeep: Option<Work>,
+}
 
 /// The key under which the store keeps a secret that was made.
 const MADE: &str = "secret";
@@ -22,26 +42,94 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 impl Foundation {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (metrics, entropy): (_, Arc<dyn Entropy>) =
-            (Arc::new(Metrics::default()), Arc::new(SystemEntropy::default()));
-        let kv: Arc<dyn Kv> = match &settings.store.backend {
-            Backend::Memory => Arc::new(Memory::new(clock.clone())),
-            Backend::File(path) => Arc::new(File::open(path, clock.clone())?),
+        let metrics = Arc::new(Metrics::default());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+        let Opened { kv, state, mut upkeep } = open(settings, &clock, &entropy, &metrics)?;
+        // A shared store has a secret of its own, which the configuration names or a client's stands for.
+        let made_secret = match settings.store.backend {
+            Backend::Redis(_) => Secret::new(Vec::new()),
+            Backend::Memory | Backend::File(_) => made_secret(kv.as_ref(), entropy.as_ref())?,
         };
-        let made_secret = made_secret(kv.as_ref(), entropy.as_ref())?;
         let copies = copies(settings, &metrics);
+        let sessions = Arc::new(Sessions::new(kv, clock.clone(), entropy.clone(), settings.dedup, copies));
+        if let Some(work) = upkeep.take() {
+            let hearing = sessions.clone().hear();
+            upkeep = Some(Box::pin(async move {
+                tokio::join!(work, hearing);
+            }));
+        }
         Ok(Foundation {
-            verified: settings
-                .verified_tokens
-                .enabled
-                .then(|| Arc::new(VerifiedTokens::new(&settings.verified_tokens))),
-            sessions: Arc::new(Sessions::new(kv, clock.clone(), entropy.clone(), copies)),
+            verified: verified(settings),
+            sessions,
             clock,
             metrics,
             entropy,
+            upkeep,
+            store: state,
             made_secret,
         })
     }
+}
+
+impl StoreState {
+    fn of_own() -> Self {
+        let state = StoreState::default();
+        state.told(true);
+        state
+    }
+
+    fn told(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+        self.answered.fetch_or(up, Ordering::Relaxed);
+    }
+
+    pub(super) fn now(&self) -> StoreNow {
+        StoreNow {
+            answered: self.answered.load(Ordering::Relaxed),
+            up: self.up.load(Ordering::Relaxed),
+            problem: self.redis.as_ref().and_then(|redis| redis.problem()),
+        }
+    }
+}
+
+fn open(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    metrics: &Arc<Metrics>,
+) -> Result<Opened, String> {
+    let own = |kv: Arc<dyn Kv>| Opened { kv, state: StoreState::of_own(), upkeep: None };
+    match &settings.store.backend {
+        Backend::Memory => Ok(own(Arc::new(Memory::new(clock.clone())))),
+        Backend::File(path) => Ok(own(Arc::new(File::open(path, clock.clone())?))),
+        Backend::Redis(shared) => open_shared(shared, clock, entropy, metrics),
+    }
+}
+
+fn open_shared(
+    shared: &SharedStore,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    metrics: &Arc<Metrics>,
+) -> Result<Opened, String> {
+    let redis = Redis::new(shared.redis.clone(), metrics.store())?;
+    let state = StoreState { redis: Some(redis.clone()), ..StoreState::default() };
+    metrics.store_up(false);
+    let (told, measured) = (state.clone(), metrics.clone());
+    let on_change = Box::new(move |up: bool| {
+        if !up {
+            let problem = told.redis.as_ref().and_then(|redis| redis.problem()).unwrap_or_default();
+            tracing::warn!(%problem, "the store does not answer");
+        }
+        told.told(up);
+        measured.store_up(up);
+    });
+    let fallback = Fallback::new(redis.clone(), clock.clone(), entropy.clone(), shared.fallback, on_change);
+    let watch = fallback.clone().watch();
+    let upkeep: Work = Box::pin(async move {
+        tokio::join!(watch, redis.listen());
+    });
+    Ok(Opened { kv: fallback, state, upkeep: Some(upkeep) })
 }
 
 pub(super) fn verified(settings: &Settings) -> Option<Arc<VerifiedTokens>> {

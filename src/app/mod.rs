@@ -5,12 +5,14 @@ mod foundation;
 mod realms;
 mod reload;
 
+use crate::app::foundation::StoreState;
 use crate::app::realms::Realms;
 use crate::bearer::verified::VerifiedTokens;
 use crate::bearer::verifier::{Issuer, Policy, Verifier};
 use crate::config::settings::{Route, Settings};
 use crate::edge::admin::{Admin, RouteLine, State};
 use crate::edge::listen::Traffic;
+use crate::edge::server::Work;
 use crate::edge::tls::Certificates;
 use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, server};
@@ -42,6 +44,10 @@ pub(crate) struct Foundation {
     verified: Option<Arc<VerifiedTokens>>,
     sessions: Arc<Sessions>,
     entropy: Arc<dyn Entropy>,
+    /// What looks after a shared store; taken when the process starts.
+    upkeep: Option<Work>,
+    /// Whether the store answers.
+    store: StoreState,
     /// For providers without a secret of their own, where the file names none.
     made_secret: Secret<Vec<u8>>,
 }
@@ -66,7 +72,7 @@ pub struct Invocation {
 /// # Errors
 /// What keeps it from starting, for the operator.
 pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<(), String> {
-    let foundation = Foundation::new(&settings)?;
+    let mut foundation = Foundation::new(&settings)?;
     let built = build(&settings, &foundation, &Providers::new())?;
     let listeners = settings.listen.iter().map(|listener| {
         let certificates =
@@ -83,9 +89,14 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         metrics: foundation.metrics.clone(),
         traffic: traffic.clone(),
         sessions: foundation.sessions.clone(),
+        store: Box::new({
+            let store = foundation.store.clone();
+            move || store.now()
+        }),
         begun: Instant::now(),
         state: built.state.into(),
     });
+    let upkeep_of_store = foundation.upkeep.take();
     let background = reload::background(reload::Reloader {
         config: invocation.config.clone(),
         started: settings.clone(),
@@ -99,6 +110,14 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         access_log: access_log.clone(),
         traffic: traffic.clone(),
     });
+    let upgrade_socket = match upgrade_socket(&invocation.config) {
+        Ok(socket) => socket,
+        Err(problem) if invocation.upgrade => return Err(problem),
+        Err(problem) => {
+            tracing::warn!(%problem, "this process cannot hand its listeners over to a next one");
+            PathBuf::from("/dev/null/none") // a place where no socket can be
+        }
+    };
     server::run(server::Parts {
         listeners,
         workers: settings.workers,
@@ -108,8 +127,14 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         access_log,
         traffic,
         upgrade: invocation.upgrade,
-        upgrade_socket: upgrade_socket(&invocation.config)?,
-        background: Box::pin(background),
+        upgrade_socket,
+        background: Box::pin(async move {
+            tokio::join!(background, async {
+                if let Some(upkeep) = upkeep_of_store {
+                    upkeep.await;
+                }
+            });
+        }),
         at_exit: Box::new(move || log.close()),
     })
 }
@@ -190,21 +215,19 @@ fn route_line((route, upstreams): (&Route, &Arc<Upstreams>)) -> RouteLine {
     RouteLine { name: route.gate.name.to_string(), from: route.from.clone(), access, upstreams: upstreams.clone() }
 }
 
-/// In a folder that only this user can enter; one for each configuration file.
+/// In a folder that only this user can enter; one for each configuration file. Where no such folder can be made, there is
+/// no hand-over, and all else works.
 fn upgrade_socket(config: &std::path::Path) -> Result<PathBuf, String> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let config = std::fs::canonicalize(config).unwrap_or_else(|_| config.to_path_buf());
     let id = crate::kit::digest::TokenDigest::of(config.to_string_lossy().as_bytes()).short();
+    let told = |folder: &std::path::Path, e: std::io::Error| format!("{}: {e}", folder.display());
+    let own = std::fs::metadata("/proc/self").map_err(|e| told("/proc/self".as_ref(), e))?.uid();
     let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    let own = std::fs::metadata("/proc/self").map(|m| m.uid()).unwrap_or(0);
     let folder = base.join(format!("doorward-{own}"));
-    let made = std::fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(&folder)
-        .and_then(|()| std::fs::symlink_metadata(&folder));
-    let private = made.is_ok_and(|m| m.is_dir() && m.uid() == own && m.mode() & 0o077 == 0);
-    if !private {
+    let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&folder);
+    let found = made.and_then(|()| std::fs::symlink_metadata(&folder)).map_err(|e| told(&folder, e))?;
+    if !found.is_dir() || found.uid() != own || found.mode() & 0o077 != 0 {
         return Err(format!("{} is not a folder of this user alone", folder.display()));
     }
     Ok(folder.join(format!("{id}.sock")))

@@ -372,9 +372,6 @@ fn not_built(raw: &Config, problems: &mut Problems) {
             problems.unsupported(&format!("{path}.auth.accept"), "API keys");
         }
     }
-    if raw.store.backend == Backend::Redis {
-        problems.unsupported("store.backend", "Redis");
-    }
     for (i, _) in raw.routes.iter().filter(|(_, route)| route.limits.unknown_tokens.enabled == Some(true)) {
         problems.unsupported(&format!("routes.{i}.limits.unknown_tokens.enabled"), "this limit");
     }

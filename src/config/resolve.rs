@@ -42,6 +42,7 @@ pub(crate) fn resolve(raw: &Config, folder: &Folder, env: &[(String, String)], p
         verified_tokens: verified_tokens(&raw.caches.verified_tokens, problems),
         return_origins: resolve_session::return_origins(raw),
         store: resolve_session::store(raw, folder, env),
+        dedup: resolve_session::dedup(raw),
         copies: resolve_session::copies(raw),
     }
 }

@@ -3,12 +3,14 @@
 use crate::config::Folder;
 use crate::config::raw::{self, Accept, Auth, Config};
 use crate::config::resolve_route::{From, from, provider_of};
-use crate::config::settings::{Backend, Copies, Store};
+use crate::config::settings::{Backend, Copies, SharedStore, Store};
 use crate::gate::route::{Hosts, SessionSettings};
 use crate::login::cookie::{CookieSpec, SameSite};
 use crate::login::return_url::{HostPattern, Pattern};
 use crate::login::site::Origin;
+use crate::session::refresh::Dedup;
 use crate::session::vault::{Limits, RefreshLimits};
+use crate::store::{fallback, redis};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -118,7 +120,8 @@ pub(crate) fn store(raw: &Config, folder: &Folder, env: &[(String, String)]) -> 
     Store {
         backend: match raw.store.backend {
             raw::Backend::File => Backend::File(path),
-            raw::Backend::Memory | raw::Backend::Redis => Backend::Memory,
+            raw::Backend::Memory => Backend::Memory,
+            raw::Backend::Redis => Backend::Redis(Box::new(shared(&raw.store.redis, folder))),
         },
         secrets: raw.store.secret.iter().flat_map(|s| s.as_slice()).map(|secret| secret.clone().into()).collect(),
         told: format!("{:?} {:?} {:?}", raw.store.backend, raw.store.path, raw.store.redis),
@@ -128,4 +131,39 @@ pub(crate) fn store(raw: &Config, folder: &Folder, env: &[(String, String)]) -> 
 pub(crate) fn copies(raw: &Config) -> Option<Copies> {
     let cache = &raw.caches.sessions;
     cache.enabled.then_some(Copies { max_entries: cache.max_entries, ttl: cache.ttl.0 })
+}
+
+fn shared(raw: &raw::Redis, folder: &Folder) -> SharedStore {
+    SharedStore {
+        redis: redis::Settings {
+            urls: raw.urls.clone(),
+            mode: match raw.mode {
+                raw::RedisMode::Standalone => redis::Mode::Standalone,
+                raw::RedisMode::Cluster => redis::Mode::Cluster,
+                raw::RedisMode::Sentinel => {
+                    redis::Mode::Sentinel { master_name: raw.master_name.clone().unwrap_or_default() }
+                }
+            },
+            key_prefix: raw.key_prefix.clone(),
+            ca_file: raw.ca_file.as_ref().map(|file| folder.join(file)),
+            connect_timeout: raw.connect_timeout.0,
+            command_timeout: raw.command_timeout.0,
+        },
+        fallback: fallback::Settings {
+            failures: raw.breaker.failures,
+            cooldown: raw.breaker.cooldown.0,
+            enabled: raw.fallback.enabled,
+            max_entries: raw.fallback.max_entries,
+        },
+    }
+}
+
+pub(crate) fn dedup(raw: &Config) -> Dedup {
+    let own = &raw.refresh_dedup;
+    Dedup {
+        enabled: own.enabled,
+        result_ttl: own.result_ttl.0,
+        lease: own.lease.0,
+        grace: raw.store.redis.fallback.grace.0,
+    }
 }

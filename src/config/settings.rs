@@ -3,6 +3,8 @@
 use crate::client::forwarded::ClientIp;
 use crate::kit::secret::Secret;
 use crate::login::return_url::Pattern;
+use crate::session::refresh::Dedup;
+use crate::store::{fallback, redis};
 use crate::watch::log::Logging;
 use crate::{bearer, edge, gate, provider};
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ pub struct Settings {
     /// Browsers may be sent on to these.
     pub return_origins: Vec<Pattern>,
     pub store: Store,
+    /// How refreshes are shared.
+    pub dedup: Dedup,
     /// This replica's copies of sessions; none where the cache is off.
     pub copies: Option<Copies>,
 }
@@ -41,6 +45,14 @@ pub struct Store {
 pub enum Backend {
     Memory,
     File(PathBuf),
+    Redis(Box<SharedStore>),
+}
+
+/// A store that replicas share, and what this one does while it is away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedStore {
+    pub redis: redis::Settings,
+    pub fallback: fallback::Settings,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -248,7 +248,6 @@ fn what_is_not_built_is_told_to_run_and_not_to_check() {
             "c.yaml:10:5: providers.corp.introspection: ",
         ),
         ("provider: corp\n", "accept: [api_key]\n", "c.yaml:15:7: routes.0.auth.accept: "),
-        ("admin:\n", "store: {backend: redis}\nadmin:\n", "c.yaml:3:9: store.backend: "),
     ] {
         let checked = read(&with(old, new), &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let told: Vec<String> = checked.unsupported.iter().map(ToString::to_string).collect();

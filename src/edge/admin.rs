@@ -29,9 +29,19 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub traffic: Arc<Traffic>,
     pub sessions: Arc<Sessions>,
+    pub store: Box<dyn Fn() -> StoreNow + Send + Sync>,
     pub begun: Instant,
     /// What a reload changes.
     pub state: RwLock<State>,
+}
+
+/// What is known of the store.
+pub struct StoreNow {
+    /// Once since the start.
+    pub answered: bool,
+    pub up: bool,
+    /// What went wrong last.
+    pub problem: Option<String>,
 }
 
 pub struct State {
@@ -128,13 +138,22 @@ impl Admin {
         let draining = self.traffic.draining.load(Ordering::Relaxed);
         let waits = self.begun.elapsed() < PROVIDER_GRACE;
         let named = |p: &Arc<RemoteProvider>| format!("provider:{}", p.name());
-        let waiting: Vec<String> = state.providers.iter().filter(|p| waits && !p.has_answered()).map(named).collect();
+        let store = (self.store)();
+        let mut waiting: Vec<String> =
+            state.providers.iter().filter(|p| waits && !p.has_answered()).map(named).collect();
+        if !store.answered {
+            waiting.insert(0, "store".into());
+        }
         if draining || !waiting.is_empty() {
-            let body = json!({"ready": false, "draining": draining, "waiting_for": waiting});
+            let body =
+                json!({"ready": false, "draining": draining, "waiting_for": waiting, "store_problem": store.problem});
             return (StatusCode::SERVICE_UNAVAILABLE, JSON, body.to_string());
         }
-        let degraded: Vec<String> = state.providers.iter().filter(|p| !p.is_up()).map(named).collect();
-        (StatusCode::OK, JSON, json!({ "degraded": degraded }).to_string())
+        let mut degraded: Vec<String> = state.providers.iter().filter(|p| !p.is_up()).map(named).collect();
+        if !store.up {
+            degraded.insert(0, "store".into());
+        }
+        (StatusCode::OK, JSON, json!({ "degraded": degraded, "store_problem": store.problem }).to_string())
     }
 
     fn measured(&self) -> Page {

@@ -31,6 +31,8 @@ pub struct Connection {
     /// Bytes and lines of that head.
     received: AtomicUsize,
     lines: AtomicUsize,
+    /// The request line holds a byte that the parser would rewrite or drop: a control, `#`, or what is no ASCII.
+    odd_line: AtomicBool,
     cut: Notify,
 }
 
@@ -58,6 +60,11 @@ pub fn head_is_read() {
     });
 }
 
+/// Whether the request line held bytes that the parser has rewritten or dropped.
+pub fn line_was_odd() -> bool {
+    CURRENT.try_with(|connection| connection.odd_line.load(Relaxed)).unwrap_or(false)
+}
+
 /// An answer has ended: the pause before the next request begins.
 pub fn answer_has_ended() {
     let _ = CURRENT.try_with(|connection| {
@@ -77,6 +84,7 @@ impl Connection {
             reading_head: AtomicBool::new(true),
             received: AtomicUsize::new(0),
             lines: AtomicUsize::new(0),
+            odd_line: AtomicBool::new(false),
             cut: Notify::new(),
         };
         connection.end_after(limits.head);
@@ -129,9 +137,17 @@ impl Connection {
             self.reading_head.store(true, Relaxed);
             self.received.store(0, Relaxed);
             self.lines.store(0, Relaxed);
+            self.odd_line.store(false, Relaxed);
             self.end_after(self.limits.head);
         }
         if self.reading_head.load(Relaxed) {
+            if self.lines.load(Relaxed) == 0 {
+                let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+                let odd = |b: &u8| !matches!(b, b' '..=b'~' | b'\r') || *b == b'#';
+                if line.iter().any(odd) {
+                    self.odd_line.store(true, Relaxed);
+                }
+            }
             self.received.fetch_add(bytes.len(), Relaxed);
             self.lines.fetch_add(bytes.iter().filter(|b| **b == b'\n').count(), Relaxed);
         }

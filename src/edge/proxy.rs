@@ -1,7 +1,7 @@
 //! The proxy's phases, each a translation: the head becomes an ask, the gate's answer becomes headers, a reply or an
 //! upstream, the end becomes a log line and metrics.
 
-use crate::edge::connection::{answer_has_ended, head_is_read};
+use crate::edge::connection::{answer_has_ended, head_is_read, line_was_odd};
 use crate::edge::listen::{Settings, Traffic};
 use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, LiveConfig, reply};
@@ -135,6 +135,7 @@ fn ask(session: &Session, max_head: usize, redirect_to_https: bool) -> Ask<'_> {
         headers: &head.headers,
         length_beside_encoding: head.headers.contains_key(header::TRANSFER_ENCODING)
             && raw_head_has(session, b"content-length:"),
+        rewritten: line_was_odd(),
         body: Posted::Unread,
         peer: session.client_addr().and_then(|a| a.as_inet()).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip()),
         max_head,
@@ -165,7 +166,9 @@ impl ProxyHttp for Proxy {
     async fn early_request_filter(&self, session: &mut Session, _passage: &mut Passage) -> Result<()> {
         head_is_read();
         let draining = self.traffic.draining.load(Ordering::Relaxed);
-        session.set_keepalive((!draining).then_some(self.idle_seconds));
+        // Where the client's own version or `Connection` closes it, it stays so.
+        let kept = session.get_keepalive().is_some() && !draining;
+        session.set_keepalive(kept.then_some(self.idle_seconds));
         session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN));
         Ok(())
     }

@@ -24,6 +24,8 @@ pub struct Ask<'a> {
     pub headers: &'a HeaderMap,
     /// A `Content-Length` stood beside a `Transfer-Encoding` and was taken out before we saw the head.
     pub length_beside_encoding: bool,
+    /// The request line held bytes that the parser has rewritten or dropped before we saw it.
+    pub rewritten: bool,
     /// For the gateway's own pages alone: what was posted.
     pub body: Posted<'a>,
     pub peer: IpAddr,

@@ -196,8 +196,11 @@ impl Gate {
             _ => self.table.find(host, method, reading).map_or(Place::Nowhere, Place::Route),
         };
         let first = place(path.as_str().as_bytes());
-        if !path.is_plain() && !path.readings().iter().skip(1).all(|reading| place(reading).is_same(&first)) {
-            return Err(Refusal::of(Reason::BadRequest));
+        if !path.is_plain() {
+            let readings = path.readings().map_err(|_| Refusal::of(Reason::BadRequest))?;
+            if !readings.iter().all(|reading| place(reading).is_same(&first)) {
+                return Err(Refusal::of(Reason::BadRequest));
+            }
         }
         Ok(first)
     }

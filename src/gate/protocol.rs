@@ -27,7 +27,7 @@ pub fn check(ask: &Ask<'_>) -> Result<(), Fault> {
     if ask.headers.len() > MAX_FIELDS || line + fields > ask.max_head {
         return Err(Fault::TooLarge);
     }
-    if ask.length_beside_encoding {
+    if ask.length_beside_encoding || ask.rewritten {
         return Err(Fault::Framing);
     }
     check_framing(ask.headers, ask.version)

@@ -1,4 +1,4 @@
-//! This replica's copies of stored sessions, by the digest of the whole ticket. What was ended here is never copied again,
+//! This replica's copies of stored sessions, by their place and the digest of the whole ticket. What was ended here is never copied again,
 //! not even by a request that had read it a moment before.
 
 use crate::kit::clock::Timestamp;
@@ -18,6 +18,8 @@ pub struct Copies {
 
 #[derive(Clone)]
 struct Copy {
+    /// Of the whole ticket: who knows the place alone finds nothing.
+    proof: TokenDigest,
     session: Arc<Session>,
     good_until: Timestamp,
 }
@@ -39,8 +41,8 @@ impl Copies {
         }
     }
 
-    pub fn find(&self, ticket: TokenDigest, now: Timestamp) -> Option<Arc<Session>> {
-        let copy = self.kept.get(&ticket).filter(|copy| now < copy.good_until);
+    pub fn find(&self, place: TokenDigest, proof: TokenDigest, now: Timestamp) -> Option<Arc<Session>> {
+        let copy = self.kept.get(&place).filter(|copy| copy.proof == proof && now < copy.good_until);
         match copy {
             Some(copy) => {
                 self.metrics.hit();
@@ -53,18 +55,28 @@ impl Copies {
         }
     }
 
-    pub fn keep(&self, ticket: TokenDigest, session: Arc<Session>, now: Timestamp) {
-        self.kept.insert(ticket, Copy { session, good_until: now.plus(self.ttl) });
+    pub fn keep(&self, place: TokenDigest, proof: TokenDigest, session: Arc<Session>, now: Timestamp) {
+        self.kept.insert(place, Copy { proof, session, good_until: now.plus(self.ttl) });
         // After the insertion: an end that came before it has removed nothing.
-        if self.ended.contains_key(&ticket) {
-            self.kept.invalidate(&ticket);
+        if self.ended.contains_key(&place) {
+            self.kept.invalidate(&place);
         }
     }
 
     /// Marks first and removes then; see [`Copies::keep`].
-    pub fn end(&self, ticket: TokenDigest) {
-        self.ended.insert(ticket, ());
-        self.kept.invalidate(&ticket);
+    pub fn end(&self, place: TokenDigest) {
+        self.ended.insert(place, ());
+        self.kept.invalidate(&place);
+    }
+
+    /// It has changed elsewhere: the next request looks again.
+    pub fn forget(&self, place: TokenDigest) {
+        self.kept.invalidate(&place);
+    }
+
+    /// Something may have changed that was not heard of.
+    pub fn forget_all(&self) {
+        self.kept.invalidate_all();
     }
 
     pub fn len(&self) -> u64 {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The part that requests read.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hot {
     pub identity: Arc<Identity>,
     /// The `sub` of the ID token: a refreshed one must have the same.
@@ -56,7 +56,7 @@ impl Part {
 }
 
 /// What stands beside the seal for everyone who may look into the store: when, and keyed digests of whom.
-#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Label {
     pub version: u8,
     pub provider: String,

@@ -1,9 +1,12 @@
 //! Keeps a session alive past its access token, and logs nobody out: of many requests with one session, one spends the
 //! refresh token, in a task of its own that no client can cancel; what the provider rotated is stored before anybody goes
-//! on; and "no" is told from "could not tell".
+//! on; and "no" is told from "could not tell". Across replicas a lease decides who spends the token, and a sealed result
+//! tells the others what it brought.
 
+use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
 use crate::kit::flights::{Flights, Lost, Part};
+use crate::kit::seal::{Secrets, derive};
 use crate::kit::secret::Secret;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
@@ -11,14 +14,29 @@ use crate::provider::keys::KeySet;
 use crate::provider::{GrantError, NotVerified, Tokens, verify_with};
 use crate::session::record::{Cold, Hot};
 use crate::session::vault::{Realm, Session, Sessions};
-use crate::store::kv::Away;
+use crate::store::kv::{Away, Entry, Kv};
 use crate::watch::metrics::Refresh;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// The refreshes under way in this process, by the digest of the session's place.
 pub type Refreshes = Flights<TokenDigest, Outcome>;
+
+/// `refresh_dedup`, and how long a session goes on without its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dedup {
+    /// Across replicas; within one process refreshes are always coalesced.
+    pub enabled: bool,
+    /// How long others may take a result.
+    pub result_ttl: Duration,
+    /// Longer than every provider's time-out.
+    pub lease: Duration,
+    pub grace: Duration,
+}
 
 /// What a request with a session whose access token is over can do.
 #[derive(Clone)]
@@ -41,6 +59,9 @@ pub enum Unavailable {
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);
 /// Writes that lose against a touch are tried again; more touches than this do not come in the time of one refresh.
 const TRIES: u64 = 5;
+/// Those who wait for another replica look again after a pause that grows.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 impl Sessions {
     /// Refreshes once for all who ask. A request that goes away leaves the work to the others.
@@ -77,43 +98,129 @@ impl Sessions {
     }
 
     async fn spend(&self, realm: &Realm, session: &Session) -> Result<Outcome, Away> {
-        let now = self.clock.now();
-        let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(Outcome::Ended) };
-        if !stored.hot.is_due(realm.refresh.before_expiry, now) {
-            realm.metrics.refreshed(Refresh::reused);
-            return Ok(Outcome::Live(stored)); // somebody was quicker
+        if self.kv.is_away() {
+            return Ok(self.without_store(session)); // two replicas would spend the same token
         }
-        let Some((cold, generation)) = self.load_cold(realm, &session.ticket).await? else {
-            return Ok(Outcome::Live(stored)); // without tokens it lives to its own limits
-        };
-        let Some(token) = cold.refresh.clone().map(Secret::from) else { return Ok(Outcome::Live(stored)) };
-        if realm
-            .refresh
-            .max_token_age
-            .is_some_and(|age| now >= crate::kit::clock::Timestamp::from_millis(cold.refreshed).plus(age))
-        {
-            realm.metrics.refreshed(Refresh::denied);
-            self.delete(realm, &session.ticket).await?;
-            return Ok(Outcome::Ended);
-        }
-        match realm.provider.refresh(&token).await {
-            Ok(tokens) => self.renew(realm, stored, cold, generation, tokens).await,
-            Err(GrantError::Denied) => self.denied(realm, session, &token).await,
-            Err(GrantError::Refused | GrantError::Unavailable) => Ok(self.unavailable(realm, stored)),
+        let ends = Instant::now() + self.dedup.lease + realm.provider.settings().timeout * 2;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let grant = match self.due(realm, session).await? {
+                Due::Grant(grant) => *grant,
+                Due::Nothing(outcome) => return Ok(outcome),
+            };
+            if !self.dedup.enabled || !self.kv.is_shared() {
+                return self.exchange(realm, grant, None).await;
+            }
+            if let Some(tokens) = self.shared_result(&grant).await? {
+                realm.metrics.refreshed(Refresh::reused);
+                return self.renew(realm, grant, tokens).await;
+            }
+            if let Some(lease) = self.lease(&grant.place).await? {
+                let outcome = self.spend_under(realm, session, grant, &lease).await;
+                lease.let_go().await;
+                return outcome;
+            }
+            if Instant::now() >= ends {
+                return Ok(self.unavailable(realm, grant.stored));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Stores what the provider rotated before anybody goes on with it.
-    async fn renew(
+    /// With the lease in hand: whoever held it before may have done the work.
+    async fn spend_under(
         &self,
         realm: &Realm,
-        stored: Arc<Session>,
-        cold: Cold,
-        generation: u64,
-        tokens: Tokens,
+        session: &Session,
+        before: Grant,
+        lease: &Lease,
     ) -> Result<Outcome, Away> {
+        let grant = match self.due(realm, session).await? {
+            Due::Grant(grant) => *grant,
+            Due::Nothing(outcome) => return Ok(outcome),
+        };
+        if let Some(tokens) = self.shared_result(&before).await? {
+            realm.metrics.refreshed(Refresh::reused);
+            return self.renew(realm, grant, tokens).await;
+        }
+        self.exchange(realm, grant, Some(lease)).await
+    }
+
+    /// Whether there is a token to be spent now.
+    async fn due(&self, realm: &Realm, session: &Session) -> Result<Due, Away> {
+        let now = self.clock.now();
+        let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(Due::Nothing(Outcome::Ended)) };
+        if !stored.hot.is_due(realm.refresh.before_expiry, now) {
+            realm.metrics.refreshed(Refresh::reused);
+            return Ok(Due::Nothing(Outcome::Live(stored))); // somebody was quicker
+        }
+        let Some((cold, generation)) = self.load_cold(realm, &session.ticket).await? else {
+            // Written back without its tokens: it ends when its access token does.
+            let over = stored.hot.has_refresh && stored.hot.has_expired(now);
+            return Ok(Due::Nothing(if over { Outcome::Ended } else { Outcome::Live(stored) }));
+        };
+        let Some(token) = cold.refresh.clone().map(Secret::from) else {
+            return Ok(Due::Nothing(Outcome::Live(stored)));
+        };
+        if realm.refresh.max_token_age.is_some_and(|age| now >= Timestamp::from_millis(cold.refreshed).plus(age)) {
+            realm.metrics.refreshed(Refresh::denied);
+            self.delete(realm, &session.ticket).await?;
+            return Ok(Due::Nothing(Outcome::Ended));
+        }
+        let place = data_encoding::HEXLOWER.encode(&derive(token.expose().as_bytes(), b"refresh", &[]));
+        Ok(Due::Grant(Box::new(Grant { stored, cold, generation, token, place })))
+    }
+
+    async fn exchange(&self, realm: &Realm, grant: Grant, lease: Option<&Lease>) -> Result<Outcome, Away> {
+        match realm.provider.refresh(&grant.token).await {
+            Ok(tokens) => {
+                realm.metrics.refreshed(Refresh::exchanged);
+                if lease.is_some() {
+                    self.publish(&grant, &tokens).await;
+                }
+                self.renew(realm, grant, tokens).await
+            }
+            Err(GrantError::Denied) => self.denied(realm, grant).await,
+            Err(GrantError::Refused | GrantError::Unavailable) => Ok(self.unavailable(realm, grant.stored)),
+        }
+    }
+
+    /// What another replica brought for the same token, within the last seconds.
+    async fn shared_result(&self, grant: &Grant) -> Result<Option<Tokens>, Away> {
+        let Some(entry) = self.kv.get(&format!("refresh:{}", grant.place)).await? else { return Ok(None) };
+        let opened = grant.seal().open(b"", &[b"refresh result"], grant.place.as_bytes(), &entry.value);
+        let told: Option<Shared> = opened.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
+        Ok(told.map(Shared::into_tokens))
+    }
+
+    /// For those who wait on other replicas; sealed so that only who holds the spent token can read it.
+    async fn publish(&self, grant: &Grant, tokens: &Tokens) {
+        let plain = zeroize::Zeroizing::new(serde_json::to_vec(&Shared::of(tokens)).unwrap_or_default());
+        if let Ok(value) = grant.seal().seal(b"", &[b"refresh result"], grant.place.as_bytes(), &plain) {
+            // If it does not arrive, the session's record still will.
+            let entry = Entry { generation: 0, value };
+            let _ = self.kv.put(&format!("refresh:{}", grant.place), entry, self.dedup.result_ttl).await;
+        }
+    }
+
+    async fn lease(&self, place: &str) -> Result<Option<Lease>, Away> {
+        let mut value = vec![0; 16];
+        self.entropy.fill(&mut value);
+        let key = format!("lease:{place}");
+        let taken = self.kv.put_new(&key, Entry { generation: 0, value: value.clone() }, self.dedup.lease).await?;
+        Ok(taken.then(|| Lease::keep(self.kv.clone(), key, value, self.dedup.lease)))
+    }
+
+    /// Stores what the provider rotated before anybody goes on with it.
+    async fn renew(&self, realm: &Realm, grant: Grant, tokens: Tokens) -> Result<Outcome, Away> {
+        let Grant { stored, cold, generation, .. } = grant;
         let renewed = renewed_cold(&cold, &tokens, self.clock.now().millis());
         if !self.replace_cold(realm, &stored.ticket, &stored.label, &renewed, generation + 1).await? {
+            if self.load_cold(realm, &stored.ticket).await?.is_some() {
+                // Somebody else has stored the same result.
+                return Ok(self.load(realm, &stored.ticket).await?.map_or(Outcome::Ended, Outcome::Live));
+            }
             // Signed out meanwhile: the new refresh token is nobody's.
             if let Some(token) = &tokens.refresh {
                 realm.provider.revoke(token).await;
@@ -130,8 +237,9 @@ impl Sessions {
             }
             Err(Judged::Untold) => return Ok(self.unavailable(realm, stored)),
         };
-        realm.metrics.refreshed(Refresh::exchanged);
-        self.put_in_force(realm, &stored, identity, &tokens).await
+        let outcome = self.put_in_force(realm, &stored, identity, &tokens).await;
+        self.kv.announce(&stored.ticket.place()).await;
+        outcome
     }
 
     async fn put_in_force(
@@ -167,15 +275,32 @@ impl Sessions {
     }
 
     /// The provider denies the token. Unless somebody else has rotated it, the session is over.
-    async fn denied(&self, realm: &Realm, session: &Session, spent: &Secret) -> Result<Outcome, Away> {
-        let now = self.load_cold(realm, &session.ticket).await?;
-        if now.is_some_and(|(cold, _)| cold.refresh.as_ref() != Some(spent.expose())) {
+    async fn denied(&self, realm: &Realm, grant: Grant) -> Result<Outcome, Away> {
+        if self.kv.is_shared()
+            && let Some(tokens) = self.shared_result(&grant).await?
+        {
             realm.metrics.refreshed(Refresh::reused);
-            return Ok(self.load(realm, &session.ticket).await?.map_or(Outcome::Ended, Outcome::Live));
+            return self.renew(realm, grant, tokens).await;
+        }
+        let ticket = &grant.stored.ticket;
+        let now = self.load_cold(realm, ticket).await?;
+        if now.is_some_and(|(cold, _)| cold.refresh.as_ref() != Some(grant.token.expose())) {
+            realm.metrics.refreshed(Refresh::reused);
+            return Ok(self.load(realm, ticket).await?.map_or(Outcome::Ended, Outcome::Live));
         }
         realm.metrics.refreshed(Refresh::denied);
-        self.delete(realm, &session.ticket).await?;
+        self.delete(realm, ticket).await?;
         Ok(Outcome::Ended)
+    }
+
+    /// While a shared store is away a session goes on with what is known of it, for a while past its access token.
+    fn without_store(&self, session: &Session) -> Outcome {
+        let ends = Timestamp::from_millis(session.hot.access_expires).plus(self.dedup.grace);
+        if self.clock.now() < ends {
+            Outcome::Live(Arc::new(session.again()))
+        } else {
+            Outcome::Unavailable(Unavailable::Store)
+        }
     }
 
     fn unavailable(&self, realm: &Realm, stored: Arc<Session>) -> Outcome {
@@ -214,6 +339,92 @@ impl Sessions {
     }
 }
 
+/// A token to be spent, and the session that it is of.
+struct Grant {
+    stored: Arc<Session>,
+    cold: Cold,
+    generation: u64,
+    token: Secret,
+    /// Of the token: under which its lease and its result stand.
+    place: String,
+}
+
+enum Due {
+    Grant(Box<Grant>),
+    Nothing(Outcome),
+}
+
+impl Grant {
+    /// Only who holds the token that was spent can open what it brought.
+    fn seal(&self) -> Secrets {
+        Secrets::new([self.token.expose().clone().into_bytes()])
+    }
+}
+
+/// What one replica tells the others.
+#[derive(Serialize, Deserialize)]
+struct Shared {
+    access: String,
+    id: Option<String>,
+    refresh: Option<String>,
+    lives: Option<u64>,
+}
+
+impl Shared {
+    fn of(tokens: &Tokens) -> Self {
+        let text = |secret: &Secret| secret.expose().clone();
+        Shared {
+            access: text(&tokens.access),
+            id: tokens.id.as_ref().map(text),
+            refresh: tokens.refresh.as_ref().map(text),
+            lives: tokens.lives.map(|lives| lives.as_secs()),
+        }
+    }
+
+    fn into_tokens(self) -> Tokens {
+        Tokens {
+            access: self.access.into(),
+            id: self.id.map(Secret::from),
+            refresh: self.refresh.map(Secret::from),
+            lives: self.lives.map(Duration::from_secs),
+        }
+    }
+}
+
+/// The right to spend a token, renewed while it is held; it runs out by itself where its holder dies.
+struct Lease {
+    kv: Arc<dyn Kv>,
+    key: String,
+    value: Vec<u8>,
+    renewal: JoinHandle<()>,
+}
+
+impl Lease {
+    fn keep(kv: Arc<dyn Kv>, key: String, value: Vec<u8>, lives: Duration) -> Self {
+        let (own, name, mine) = (kv.clone(), key.clone(), value.clone());
+        let renewal = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(lives / 3).await;
+                if own.extend(&name, &mine, lives).await != Ok(true) {
+                    return;
+                }
+            }
+        });
+        Lease { kv, key, value, renewal }
+    }
+
+    async fn let_go(&self) {
+        self.renewal.abort();
+        let _ = self.kv.extend(&self.key, &self.value, Duration::ZERO).await; // else it runs out
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
 /// Why a refreshed identity is not taken.
 enum Judged {
     Forged,
@@ -232,7 +443,7 @@ fn renewed_cold(cold: &Cold, tokens: &Tokens, now: i64) -> Cold {
 }
 
 /// `expires_in`, else the access token's own `exp`, else five minutes.
-pub fn life_of(tokens: &Tokens, now: crate::kit::clock::Timestamp) -> Duration {
+pub fn life_of(tokens: &Tokens, now: Timestamp) -> Duration {
     let own = || Unverified::read(tokens.access.expose()).ok()?.expires();
     tokens.lives.or_else(|| own().map(|exp| now.until(exp))).unwrap_or(UNTOLD_LIFE)
 }

@@ -9,14 +9,15 @@ use crate::kit::secret::Secret;
 use crate::provider::Provider;
 use crate::session::copies::Copies;
 use crate::session::record::{Cold, Hot, Label, Part, open, seal};
-use crate::session::refresh::Refreshes;
+use crate::session::refresh::{Dedup, Refreshes};
 use crate::session::ticket::Ticket;
-use crate::store::kv::{Away, Entry, Kv};
+use crate::store::kv::{Away, Entry, Heard, Kv};
 use crate::watch::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
 
 /// Where a session counts: an issuer's client and a cookie. What was sealed for one realm opens in no other.
 pub struct Realm {
@@ -66,9 +67,10 @@ pub enum Found {
 pub struct Sessions {
     pub kv: Arc<dyn Kv>,
     pub(crate) clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    pub(crate) entropy: Arc<dyn Entropy>,
     copies: ArcSwapOption<Copies>,
     pub(crate) refreshes: Refreshes,
+    pub(crate) dedup: Dedup,
 }
 
 /// What begins a session.
@@ -135,9 +137,15 @@ impl Session {
 
 impl Sessions {
     /// Without copies every request reads the store.
-    pub fn new(kv: Arc<dyn Kv>, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, copies: Option<Copies>) -> Self {
+    pub fn new(
+        kv: Arc<dyn Kv>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        dedup: Dedup,
+        copies: Option<Copies>,
+    ) -> Self {
         let copies = ArcSwapOption::from(copies.map(Arc::new));
-        Sessions { kv, clock, entropy, copies, refreshes: Refreshes::default() }
+        Sessions { kv, clock, entropy, copies, refreshes: Refreshes::default(), dedup }
     }
 
     /// Begins with other copies, or none.
@@ -147,6 +155,21 @@ impl Sessions {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Follows what other replicas announce; runs until it is dropped.
+    pub async fn hear(self: Arc<Self>) {
+        let Some(mut heard) = self.kv.announcements() else { return };
+        loop {
+            let told = heard.recv().await;
+            let copies = self.copies.load();
+            let Some(copies) = copies.as_ref() else { continue };
+            match told {
+                Ok(Heard::Changed(place)) => copies.forget(TokenDigest::of(place.as_bytes())),
+                Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => copies.forget_all(),
+                Err(RecvError::Closed) => return,
+            }
+        }
     }
 
     pub fn copies(&self) -> u64 {
@@ -171,7 +194,7 @@ impl Sessions {
     pub async fn find(&self, realm: &Realm, cookie: &str) -> Found {
         let Some(ticket) = Ticket::parse(cookie) else { return Found::Absent };
         if let Some(copies) = self.copies.load().as_ref()
-            && let Some(session) = copies.find(realm.copy_key(&ticket), self.clock.now())
+            && let Some(session) = copies.find(place_of(&ticket), realm.copy_key(&ticket), self.clock.now())
         {
             return Found::Live(session);
         }
@@ -232,16 +255,17 @@ impl Sessions {
 
     pub(crate) async fn delete(&self, realm: &Realm, ticket: &Ticket) -> Result<(), Away> {
         if let Some(copies) = self.copies.load().as_ref() {
-            copies.end(realm.copy_key(ticket));
+            copies.end(place_of(ticket));
         }
-        self.kv.delete(&hot_place(ticket)).await?;
-        self.kv.delete(&cold_place(ticket)).await?;
+        self.kv.delete(&hot_place(ticket), realm.max_age).await?;
+        self.kv.delete(&cold_place(ticket), realm.max_age).await?;
+        self.kv.announce(&ticket.place()).await;
         Ok(())
     }
 
     pub(crate) fn keep_copy(&self, realm: &Realm, session: Arc<Session>) {
         if let Some(copies) = self.copies.load().as_ref() {
-            copies.keep(realm.copy_key(&session.ticket), session, self.clock.now());
+            copies.keep(place_of(&session.ticket), realm.copy_key(&session.ticket), session, self.clock.now());
         }
     }
 
@@ -286,10 +310,19 @@ impl Sessions {
 }
 
 impl Session {
+    /// The same, for somebody else.
+    pub(crate) fn again(&self) -> Session {
+        Session::new(self.hot.clone(), self.ticket.clone(), self.label.clone(), self.generation)
+    }
+
     pub(crate) fn new(hot: Hot, ticket: Ticket, label: Label, generation: u64) -> Self {
         let seen = AtomicI64::new(hot.seen);
         Session { hot, ticket, label, generation, seen }
     }
+}
+
+pub(crate) fn place_of(ticket: &Ticket) -> TokenDigest {
+    TokenDigest::of(ticket.place().as_bytes())
 }
 
 pub(crate) fn hot_place(ticket: &Ticket) -> String {

@@ -4,6 +4,7 @@ use crate::kit::clock::test::SetClock;
 use crate::store::file::File;
 use crate::store::kv::{Entry, Kv};
 use crate::store::memory::Memory;
+use crate::store::redis;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,18 @@ fn entry(generation: u64, value: &str) -> Entry {
 }
 
 async fn conforms(kv: Arc<dyn Kv>, clock: &SetClock) {
+    conforms_without_time(kv.clone()).await;
+    kv.put("b", entry(1, "short"), Duration::from_secs(10)).await.unwrap();
+    clock.advance(Duration::from_secs(9));
+    assert!(kv.get("b").await.unwrap().is_some());
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(kv.get("b").await, Ok(None), "its time is over");
+    assert_eq!(kv.replace("b", entry(2, "no"), HOUR).await, Ok(false));
+    assert_eq!(kv.delete("b", HOUR).await, Ok(false));
+    assert_eq!(kv.put_new("b", entry(1, "anew"), HOUR).await, Ok(true));
+}
+
+async fn conforms_without_time(kv: Arc<dyn Kv>) {
     assert_eq!(kv.get("a").await, Ok(None));
     kv.put("a", entry(1, "one"), HOUR).await.unwrap();
     assert_eq!(kv.get("a").await, Ok(Some(entry(1, "one"))));
@@ -21,19 +34,21 @@ async fn conforms(kv: Arc<dyn Kv>, clock: &SetClock) {
     assert_eq!(kv.replace("a", entry(1, "no"), HOUR).await, Ok(false), "not a higher generation");
     assert_eq!(kv.replace("a", entry(2, "two"), HOUR).await, Ok(true));
     assert_eq!(kv.get("a").await, Ok(Some(entry(2, "two"))));
-    assert_eq!(kv.delete("a").await, Ok(true));
-    assert_eq!(kv.delete("a").await, Ok(false));
+    assert_eq!(kv.delete("a", HOUR).await, Ok(true));
+    assert_eq!(kv.delete("a", HOUR).await, Ok(false));
     assert_eq!(kv.replace("a", entry(3, "no"), HOUR).await, Ok(false), "what was deleted is not revived");
     assert_eq!(kv.get("a").await, Ok(None));
 
-    kv.put("b", entry(1, "short"), Duration::from_secs(10)).await.unwrap();
-    clock.advance(Duration::from_secs(9));
-    assert!(kv.get("b").await.unwrap().is_some());
-    clock.advance(Duration::from_secs(1));
-    assert_eq!(kv.get("b").await, Ok(None), "its time is over");
-    assert_eq!(kv.replace("b", entry(2, "no"), HOUR).await, Ok(false));
-    assert_eq!(kv.delete("b").await, Ok(false));
-    assert_eq!(kv.put_new("b", entry(1, "anew"), HOUR).await, Ok(true));
+    kv.put_new("lease", entry(0, "mine"), Duration::from_secs(10)).await.unwrap();
+    assert_eq!(kv.extend("lease", b"yours", HOUR).await, Ok(false));
+    assert_eq!(kv.extend("lease", b"mine", HOUR).await, Ok(true));
+    assert!(kv.look("lease").await.unwrap().unwrap().1 > Duration::from_secs(3500));
+    assert_eq!(kv.extend("lease", b"mine", Duration::ZERO).await, Ok(true));
+    assert_eq!(kv.get("lease").await, Ok(None), "let go");
+
+    assert_eq!(kv.restore("held", entry(3, "held"), HOUR).await, Ok(true));
+    assert_eq!(kv.restore("held", entry(2, "older"), HOUR).await, Ok(false));
+    assert_eq!(kv.get("held").await, Ok(Some(entry(3, "held"))));
 
     let racing: Vec<_> = (0..50)
         .map(|i| {
@@ -72,4 +87,55 @@ async fn file_conforms_and_outlives_the_process() {
     });
     assert_eq!(again.unwrap().get("kept").await, Ok(Some(entry(7, "value"))));
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A server of its own on a free port, ended with the test.
+struct Server(std::process::Child, u16);
+
+impl Server {
+    fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = std::process::Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        let child = command.stdout(std::process::Stdio::null()).spawn().expect("redis-server is installed");
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::yield_now();
+        }
+        Server(child, port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn redis_conforms_and_remembers_what_was_deleted() {
+    let server = Server::start();
+    let redis = redis::Redis::new(
+        redis::Settings {
+            urls: vec![format!("redis://127.0.0.1:{}/0", server.1)],
+            mode: redis::Mode::Standalone,
+            key_prefix: "test:".into(),
+            ca_file: None,
+            connect_timeout: Duration::from_secs(1),
+            command_timeout: Duration::from_secs(1),
+        },
+        crate::watch::metrics::Metrics::default().store(),
+    )
+    .unwrap();
+    let mut heard = redis.announcements().unwrap();
+    let listening = tokio::spawn(redis.clone().listen());
+    assert_eq!(heard.recv().await, Ok(crate::store::kv::Heard::Missed), "what was said before is missed");
+    let kv: Arc<dyn Kv> = redis;
+    conforms_without_time(kv.clone()).await;
+    assert_eq!(kv.restore("a", entry(9, "revived"), HOUR).await, Ok(false), "it was deleted");
+    kv.announce("place").await;
+    assert_eq!(heard.recv().await, Ok(crate::store::kv::Heard::Changed("place".into())));
+    listening.abort();
+    drop(server);
+    assert_eq!(kv.get("a").await, Err(crate::store::kv::Away));
 }

@@ -26,12 +26,14 @@ struct Write {
 enum What {
     Put(Entry, Duration, When),
     Delete,
+    Extend(Vec<u8>, Duration),
 }
 
 enum When {
     Always,
     Absent,
     Older,
+    AbsentOrOlder,
 }
 
 /// Key to (end in milliseconds, generation, value).
@@ -63,13 +65,14 @@ impl File {
         Ok(File { clock, database, writes })
     }
 
-    fn read(&self, key: &str) -> Result<Option<Entry>, redb::Error> {
+    fn read(&self, key: &str) -> Result<Option<(Entry, Duration)>, redb::Error> {
         let table = self.database.begin_read()?.open_table(ENTRIES)?;
-        let now = self.clock.now().millis();
+        let now = self.clock.now();
         let found = table.get(key)?;
         Ok(found.and_then(|found| {
             let (ends, generation, value) = found.value();
-            (ends > now).then(|| Entry { generation, value: value.to_vec() })
+            (ends > now.millis())
+                .then(|| (Entry { generation, value: value.to_vec() }, now.until(Timestamp::from_millis(ends))))
         }))
     }
 
@@ -150,11 +153,20 @@ fn apply(table: &mut Table<'_, &str, (i64, u64, &[u8])>, write: &Write, now: Tim
             table.remove(key)?;
             Ok(there.is_some())
         }
+        What::Extend(value, ttl) => {
+            let own = table.get(key)?.is_some_and(|found| found.value().2 == value.as_slice());
+            if let Some(generation) = there.filter(|_| own) {
+                table.insert(key, (now.plus(*ttl).millis(), generation, value.as_slice()))?;
+                return Ok(true);
+            }
+            Ok(false)
+        }
         What::Put(entry, ttl, when) => {
             let may = match when {
                 When::Always => true,
                 When::Absent => there.is_none(),
                 When::Older => there.is_some_and(|there| there < entry.generation),
+                When::AbsentOrOlder => there.is_none_or(|there| there < entry.generation),
             };
             if may {
                 table.insert(key, (now.plus(*ttl).millis(), entry.generation, entry.value.as_slice()))?;
@@ -166,7 +178,7 @@ fn apply(table: &mut Table<'_, &str, (i64, u64, &[u8])>, write: &Write, now: Tim
 
 #[async_trait]
 impl Kv for File {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, Away> {
+    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
         self.read(key).map_err(|problem| {
             tracing::error!(%problem, "the store cannot be read");
             Away
@@ -185,7 +197,15 @@ impl Kv for File {
         self.write(key, What::Put(entry, ttl, When::Older)).await
     }
 
-    async fn delete(&self, key: &str) -> Result<bool, Away> {
+    async fn delete(&self, key: &str, _remember: Duration) -> Result<bool, Away> {
         self.write(key, What::Delete).await
+    }
+
+    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.write(key, What::Put(entry, ttl, When::AbsentOrOlder)).await
+    }
+
+    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+        self.write(key, What::Extend(value.to_vec(), ttl)).await
     }
 }

@@ -58,9 +58,11 @@ impl Memory {
 
 #[async_trait]
 impl Kv for Memory {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, Away> {
+    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
         let now = self.clock.now();
-        Ok(self.held.lock().entries.get(key).filter(|(_, ends)| *ends > now).map(|(entry, _)| entry.clone()))
+        let held = self.held.lock();
+        let live = held.entries.get(key).filter(|(_, ends)| *ends > now);
+        Ok(live.map(|(entry, ends)| (entry.clone(), now.until(*ends))))
     }
 
     async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
@@ -76,8 +78,20 @@ impl Kv for Memory {
         self.write(key, entry, ttl, |there| there.is_some_and(|there| there.generation < generation))
     }
 
-    async fn delete(&self, key: &str) -> Result<bool, Away> {
+    async fn delete(&self, key: &str, _remember: Duration) -> Result<bool, Away> {
         let now = self.clock.now();
         Ok(self.held.lock().entries.remove(key).is_some_and(|(_, ends)| ends > now))
+    }
+
+    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        let generation = entry.generation;
+        self.write(key, entry, ttl, |there| there.is_none_or(|there| there.generation < generation))
+    }
+
+    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+        let now = self.clock.now();
+        let mut held = self.held.lock();
+        let own = held.entries.get_mut(key).filter(|(entry, ends)| *ends > now && entry.value == value);
+        Ok(own.map(|(_, ends)| *ends = now.plus(ttl)).is_some())
     }
 }

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod fallback;
 pub mod file;
 pub mod kv;
 pub mod memory;
+pub mod redis;

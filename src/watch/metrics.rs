@@ -113,6 +113,26 @@ pub struct Metrics {
     logins: Family<ProviderResult, Counter>,
     refreshes: Family<RefreshLabels, Counter>,
     config_reloads: Family<ReloadLabel, Counter>,
+    store_up: Gauge,
+    store_operations: Family<OperationLabel, Histogram>,
+}
+
+/// The handle of the store: how long its verbs take.
+#[derive(Clone)]
+pub struct StoreMetrics(Family<OperationLabel, Histogram>);
+
+/// The store's verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Operation {
+    get,
+    put,
+    put_new,
+    replace,
+    delete,
+    restore,
+    extend,
+    announce,
 }
 
 /// The handles of one route.
@@ -184,6 +204,11 @@ struct ProviderResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabel {
+    operation: Operation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefreshLabels {
     provider: String,
     result: Refresh,
@@ -220,6 +245,8 @@ impl Default for Metrics {
             logins: Family::default(),
             refreshes: Family::default(),
             config_reloads: Family::default(),
+            store_up: Gauge::default(),
+            store_operations: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
             registry: Mutex::new(Registry::default()),
         };
         registry.register("requests", "Requests by what became of them", metrics.requests.clone());
@@ -241,10 +268,15 @@ impl Default for Metrics {
         registry.register("logins", "Logins that ended", metrics.logins.clone());
         registry.register("refreshes", "Refreshes of sessions", metrics.refreshes.clone());
         registry.register("config_reloads", "Reloads of the configuration", metrics.config_reloads.clone());
-        let (store_up, build) = (Gauge::<i64>::default(), Family::<BuildLabels, Gauge>::default());
-        store_up.set(1); // the memory of this process is always up
+        let build = Family::<BuildLabels, Gauge>::default();
+        metrics.store_up.set(1); // what is in this process is always up
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("store_up", "1 while the session store answers", store_up);
+        registry.register(
+            "store_up",
+            "1 while the session store answers, its journal replayed",
+            metrics.store_up.clone(),
+        );
+        registry.register("store_operation_seconds", "Calls to the store", metrics.store_operations.clone());
         registry.register("build_info", "The version that runs", build);
         *metrics.registry.lock() = registry;
         metrics
@@ -283,6 +315,14 @@ impl Metrics {
             refreshes: self.refreshes.clone(),
             up: self.provider_up.get_or_create_owned(&ProviderLabel { provider: name.to_string() }),
         }
+    }
+
+    pub fn store(&self) -> StoreMetrics {
+        StoreMetrics(self.store_operations.clone())
+    }
+
+    pub fn store_up(&self, up: bool) {
+        self.store_up.set(i64::from(up));
     }
 
     pub fn reloaded(&self, result: Reload) {
@@ -336,6 +376,12 @@ impl CacheMetrics {
 
     pub fn miss(&self) {
         self.misses.inc();
+    }
+}
+
+impl StoreMetrics {
+    pub fn took(&self, operation: Operation, took: Duration) {
+        self.0.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
     }
 }
 

@@ -14,6 +14,7 @@ use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::test::Counted;
 use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
+use crate::session::refresh::Dedup;
 use crate::store::memory::Memory;
 use crate::watch::metrics::{Cache, Metrics};
 use http::Version;
@@ -25,6 +26,13 @@ struct World {
     provider: Arc<FakeProvider>,
     metrics: Arc<Metrics>,
 }
+
+const DEDUP: Dedup = Dedup {
+    enabled: true,
+    result_ttl: Duration::from_secs(5),
+    lease: Duration::from_secs(10),
+    grace: Duration::from_secs(300),
+};
 
 /// One host with a public, a protected, an anonymous, a narrow and a cross-origin route.
 fn world() -> World {
@@ -99,6 +107,7 @@ fn world() -> World {
             Arc::new(Memory::new(Arc::new(SetClock::at(NOW)))),
             Arc::new(SetClock::at(NOW)),
             Arc::new(Counted::default()),
+            DEDUP,
             None,
         )),
         return_urls: ReturnUrls::default(),
@@ -127,6 +136,7 @@ async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Judged {
         authority: None,
         headers: &headers,
         length_beside_encoding: false,
+        rewritten: false,
         body: Posted::Unread,
         peer: peer.parse().unwrap(),
         max_head: 64 << 10,

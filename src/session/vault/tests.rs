@@ -27,9 +27,9 @@ impl Faulty {
 
 #[async_trait]
 impl Kv for Faulty {
-    async fn get(&self, key: &str) -> Result<Option<Entry>, Away> {
+    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        self.there()?.get(key).await
+        self.there()?.look(key).await
     }
     async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
         self.there()?.put(key, entry, ttl).await
@@ -40,8 +40,14 @@ impl Kv for Faulty {
     async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.there()?.replace(key, entry, ttl).await
     }
-    async fn delete(&self, key: &str) -> Result<bool, Away> {
-        self.there()?.delete(key).await
+    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+        self.there()?.delete(key, remember).await
+    }
+    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.there()?.restore(key, entry, ttl).await
+    }
+    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+        self.there()?.extend(key, value, ttl).await
     }
 }
 
@@ -53,6 +59,12 @@ struct World {
     realm: Arc<Realm>,
 }
 
+const DEDUP: Dedup = Dedup {
+    enabled: true,
+    result_ttl: Duration::from_secs(5),
+    lease: Duration::from_secs(10),
+    grace: Duration::from_secs(300),
+};
 const LIMITS: Limits = Limits { max_age: Duration::from_secs(3600), idle_timeout: Some(Duration::from_secs(600)) };
 
 fn realm(provider: Arc<FakeProvider>, cookie: &str, secret: &[u8]) -> Arc<Realm> {
@@ -68,7 +80,7 @@ fn world() -> World {
     let memory = Memory::new(clock.clone());
     let store = Arc::new(Faulty { memory, away: false.into(), reads: AtomicUsize::new(0) });
     let copies = Copies::new(100, Duration::from_secs(5), Metrics::default().cache(CacheName::sessions));
-    let sessions = Sessions::new(store.clone(), clock.clone(), Arc::new(SystemEntropy::default()), Some(copies));
+    let sessions = Sessions::new(store.clone(), clock.clone(), Arc::new(SystemEntropy::default()), DEDUP, Some(copies));
     World { realm: realm(provider.clone(), "doorward", &[7; 32]), sessions: Arc::new(sessions), clock, provider, store }
 }
 

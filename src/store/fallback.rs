@@ -1,0 +1,351 @@
+//! A shared store that may be away. While it is there, this replica's memory keeps what it has seen of sessions; while it is
+//! away, reads come from that memory, writes go there and into a journal, deletes leave a mark; when it is back the journal
+//! is replayed, deletes first. "Away" is told from "absent": what neither store nor memory can show is not known to be gone.
+
+use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::entropy::Entropy;
+use crate::store::kv::{Away, Entry, Heard, Kv};
+use async_trait::async_trait;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+use tokio::sync::{Notify, broadcast};
+
+/// `store.redis.breaker` and `fallback` of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// So many failures in a row open the breaker.
+    pub failures: u32,
+    /// How long the store is then left alone between two looks.
+    pub cooldown: Duration,
+    /// Without a fallback nothing is answered while the store is away.
+    pub enabled: bool,
+    pub max_entries: u64,
+}
+
+pub struct Fallback {
+    inner: Arc<dyn Kv>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    /// Entries that this replica has seen, with their ends.
+    memory: Cache<String, (Entry, Timestamp)>,
+    journal: Mutex<HashMap<String, Change>>,
+    /// A call has failed, and nothing has succeeded since: requests do not wait for the store.
+    suspect: AtomicBool,
+    away: AtomicBool,
+    failures: AtomicU32,
+    failed: Notify,
+    /// Tells this store's data from another's: a Redis that lost its data has a new one.
+    epoch: Mutex<Option<Vec<u8>>>,
+    entropy: Arc<dyn Entropy>,
+    on_change: Box<dyn Fn(bool) + Send + Sync>,
+}
+
+/// What happened to a key while the store was away: the newest alone.
+#[derive(Clone)]
+enum Change {
+    Deleted(Timestamp),
+    /// It was made here; the store has never seen it.
+    Made(Entry, Timestamp),
+    /// The store has, or had, an older one.
+    Renewed(Entry, Timestamp),
+}
+
+const EPOCH: &str = "epoch";
+const EPOCH_LIVES: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Between two looks while it is not clear yet whether the store is away.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// What outlives an outage is what people are signed in by, and the marks of logins that ended; leases and results do not.
+const KEPT: [&str; 3] = ["session:", "tokens:", "used:"];
+
+impl Fallback {
+    /// `on_change`: told `true` when the store is up, journal and all, and `false` when it is away.
+    pub fn new(
+        inner: Arc<dyn Kv>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        settings: Settings,
+        on_change: Box<dyn Fn(bool) + Send + Sync>,
+    ) -> Arc<Self> {
+        Arc::new(Fallback {
+            inner,
+            clock,
+            settings,
+            memory: Cache::builder().max_capacity(settings.max_entries).build(),
+            journal: Mutex::default(),
+            suspect: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            failed: Notify::new(),
+            epoch: Mutex::default(),
+            entropy,
+            on_change,
+        })
+    }
+
+    /// Looks after the store while it is away; runs until it is dropped.
+    pub async fn watch(self: Arc<Self>) {
+        self.suspect.store(true, SeqCst); // nobody has asked it yet
+        loop {
+            if !self.suspect.load(SeqCst) {
+                self.failed.notified().await;
+            }
+            if self.recover().await.is_ok() {
+                continue;
+            }
+            self.note_failure();
+            let pause = if self.away.load(SeqCst) { self.settings.cooldown } else { LOOK_AGAIN };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One look: if the store answers, what was held back is replayed, and requests ask it again.
+    async fn recover(&self) -> Result<(), Away> {
+        // A new one each time: one's own old epoch would hide that the data was lost.
+        let mut fresh = vec![0; 16];
+        self.entropy.fill(&mut fresh);
+        self.inner.put_new(EPOCH, Entry { generation: 0, value: fresh }, EPOCH_LIVES).await?;
+        let found = self.inner.get(EPOCH).await?.map(|entry| entry.value);
+        let before = self.epoch.lock().clone();
+        if before.is_some() && before != found {
+            tracing::warn!("the store has lost its data; what this replica holds is written back");
+            self.write_back().await?;
+        }
+        *self.epoch.lock() = found;
+        loop {
+            let changes: Vec<(String, Change)> =
+                self.journal.lock().iter().map(|(key, change)| (key.clone(), change.clone())).collect();
+            let (deleted, written): (Vec<_>, Vec<_>) =
+                changes.into_iter().partition(|(_, change)| matches!(change, Change::Deleted(_)));
+            for (key, change) in deleted.iter().chain(&written) {
+                self.replay(key, change).await?;
+                self.settle(key, change);
+            }
+            // Under the journal's lock, so that no change slips in between the last look and the switch.
+            let journal = self.journal.lock();
+            if journal.is_empty() {
+                self.suspect.store(false, SeqCst);
+                self.failures.store(0, SeqCst);
+                if self.away.swap(false, SeqCst) {
+                    tracing::info!("the store is back");
+                }
+                (self.on_change)(true);
+                return Ok(());
+            }
+        }
+    }
+
+    async fn replay(&self, key: &str, change: &Change) -> Result<(), Away> {
+        let now = self.clock.now();
+        match change {
+            Change::Deleted(until) => drop(self.inner.delete(key, now.until(*until)).await?),
+            Change::Made(entry, ends) => drop(self.inner.restore(key, entry.clone(), now.until(*ends)).await?),
+            Change::Renewed(entry, ends) => drop(self.inner.replace(key, entry.clone(), now.until(*ends)).await?),
+        }
+        Ok(())
+    }
+
+    /// Takes a replayed change out of the journal, unless a newer one has come.
+    fn settle(&self, key: &str, replayed: &Change) {
+        let mut journal = self.journal.lock();
+        let same = match (journal.get(key), replayed) {
+            (Some(Change::Deleted(_)), Change::Deleted(_)) => true,
+            (
+                Some(Change::Made(now, _) | Change::Renewed(now, _)),
+                Change::Made(then, _) | Change::Renewed(then, _),
+            ) => now.generation == then.generation,
+            _ => false,
+        };
+        if same {
+            journal.remove(key);
+        }
+    }
+
+    /// Everything that this replica holds and has not seen deleted.
+    async fn write_back(&self) -> Result<(), Away> {
+        for (key, (entry, ends)) in &self.memory {
+            let left = self.clock.now().until(ends);
+            if !left.is_zero() {
+                self.inner.restore(&key, entry, left).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note_failure(&self) {
+        self.suspect.store(true, SeqCst);
+        let failures = self.failures.fetch_add(1, SeqCst).saturating_add(1);
+        if failures >= self.settings.failures && !self.away.swap(true, SeqCst) {
+            tracing::warn!("the store is away; this replica goes on with what it knows");
+            (self.on_change)(false);
+        }
+        self.failed.notify_one();
+    }
+
+    /// Asks the store, unless a call before has just failed.
+    async fn ask<T>(&self, call: impl Future<Output = Result<T, Away>>) -> Result<T, Away> {
+        if self.suspect.load(SeqCst) {
+            return Err(Away);
+        }
+        let answer = call.await;
+        if answer.is_err() {
+            self.note_failure();
+        }
+        answer
+    }
+
+    /// What may be done without the store, and only to what outlives an outage.
+    fn may_stand_in(&self, key: &str) -> Result<(), Away> {
+        if self.settings.enabled && KEPT.iter().any(|kept| key.starts_with(kept)) { Ok(()) } else { Err(Away) }
+    }
+
+    fn remembered(&self, key: &str) -> Option<(Entry, Timestamp)> {
+        self.memory.get(key).filter(|(_, ends)| *ends > self.clock.now())
+    }
+
+    fn remember(&self, key: &str, entry: Entry, ttl: Duration) {
+        if self.may_stand_in(key).is_ok() {
+            self.memory.insert(key.to_string(), (entry, self.clock.now().plus(ttl)));
+        }
+    }
+
+    fn is_deleted(&self, key: &str) -> bool {
+        matches!(self.journal.lock().get(key), Some(Change::Deleted(_)))
+    }
+
+    /// Notes a change for the time when the store is back.
+    fn note(&self, key: &str, change: Change) -> Result<(), Away> {
+        let mut journal = self.journal.lock();
+        let full = u64::try_from(journal.len()).unwrap_or(u64::MAX) >= self.settings.max_entries;
+        if full && !journal.contains_key(key) {
+            return Err(Away); // better told than lost
+        }
+        let made_before = matches!(journal.get(key), Some(Change::Made(..)));
+        let change = match change {
+            Change::Renewed(entry, ends) if made_before => Change::Made(entry, ends),
+            other => other,
+        };
+        journal.insert(key.to_string(), change);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Kv for Fallback {
+    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+        match self.ask(self.inner.look(key)).await {
+            Ok(Some((entry, ttl))) => {
+                self.remember(key, entry.clone(), ttl);
+                Ok(Some((entry, ttl)))
+            }
+            Ok(None) => {
+                self.memory.invalidate(key);
+                Ok(None)
+            }
+            Err(Away) => {
+                self.may_stand_in(key)?;
+                if self.is_deleted(key) {
+                    return Ok(None);
+                }
+                let (entry, ends) = self.remembered(key).ok_or(Away)?;
+                Ok(Some((entry, self.clock.now().until(ends))))
+            }
+        }
+    }
+
+    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+        if self.ask(self.inner.put(key, entry.clone(), ttl)).await.is_err() {
+            self.may_stand_in(key)?;
+            self.note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
+        }
+        self.remember(key, entry, ttl);
+        Ok(())
+    }
+
+    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        match self.ask(self.inner.put_new(key, entry.clone(), ttl)).await {
+            Ok(wrote) => Ok(wrote),
+            Err(Away) => {
+                // A lease that others cannot see leases nothing; a login's mark holds at least here.
+                self.may_stand_in(key)?;
+                if self.remembered(key).is_some() {
+                    return Ok(false);
+                }
+                self.note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
+                self.remember(key, entry, ttl);
+                Ok(true)
+            }
+        }
+    }
+
+    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        match self.ask(self.inner.replace(key, entry.clone(), ttl)).await {
+            Ok(false) => {
+                self.memory.invalidate(key);
+                Ok(false)
+            }
+            Ok(true) => {
+                self.remember(key, entry, ttl);
+                Ok(true)
+            }
+            Err(Away) => {
+                self.may_stand_in(key)?;
+                if self.is_deleted(key) {
+                    return Ok(false);
+                }
+                let (there, _) = self.remembered(key).ok_or(Away)?;
+                if there.generation >= entry.generation {
+                    return Ok(false);
+                }
+                self.note(key, Change::Renewed(entry.clone(), self.clock.now().plus(ttl)))?;
+                self.remember(key, entry, ttl);
+                Ok(true)
+            }
+        }
+    }
+
+    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+        let known = self.remembered(key).is_some();
+        self.memory.invalidate(key);
+        match self.ask(self.inner.delete(key, remember)).await {
+            Ok(was) => Ok(was),
+            Err(Away) => {
+                self.may_stand_in(key)?;
+                self.note(key, Change::Deleted(self.clock.now().plus(remember)))?;
+                Ok(known)
+            }
+        }
+    }
+
+    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.ask(self.inner.restore(key, entry, ttl)).await
+    }
+
+    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+        self.ask(self.inner.extend(key, value, ttl)).await
+    }
+
+    async fn announce(&self, place: &str) {
+        if !self.suspect.load(SeqCst) {
+            self.inner.announce(place).await;
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn announcements(&self) -> Option<broadcast::Receiver<Heard>> {
+        self.inner.announcements()
+    }
+
+    fn is_away(&self) -> bool {
+        self.suspect.load(SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests;

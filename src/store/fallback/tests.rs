@@ -1,0 +1,215 @@
+use super::*;
+use crate::kit::clock::test::SetClock;
+use crate::kit::entropy::test::Counted;
+use crate::store::memory::Memory;
+
+/// A shared store that can be away, and lose its data.
+struct Shared {
+    memory: Mutex<Arc<Memory>>,
+    clock: Arc<SetClock>,
+    away: AtomicBool,
+    tombstones: Mutex<Vec<String>>,
+    asked: AtomicU32,
+}
+
+impl Shared {
+    fn there(&self) -> Result<Arc<Memory>, Away> {
+        self.asked.fetch_add(1, SeqCst);
+        if self.away.load(SeqCst) { Err(Away) } else { Ok(self.memory.lock().clone()) }
+    }
+
+    fn lose_everything(&self) {
+        *self.memory.lock() = Arc::new(Memory::new(self.clock.clone()));
+        self.tombstones.lock().clear();
+    }
+}
+
+#[async_trait]
+impl Kv for Shared {
+    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+        self.there()?.look(key).await
+    }
+    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+        self.there()?.put(key, entry, ttl).await
+    }
+    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.there()?.put_new(key, entry, ttl).await
+    }
+    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.there()?.replace(key, entry, ttl).await
+    }
+    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+        let memory = self.there()?;
+        self.tombstones.lock().push(key.to_string());
+        memory.delete(key, remember).await
+    }
+    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        let memory = self.there()?;
+        if self.tombstones.lock().iter().any(|deleted| deleted == key) {
+            return Ok(false);
+        }
+        memory.restore(key, entry, ttl).await
+    }
+    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+        self.there()?.extend(key, value, ttl).await
+    }
+}
+
+struct World {
+    shared: Arc<Shared>,
+    ups: Arc<Mutex<Vec<bool>>>,
+    one: Arc<Fallback>,
+    two: Arc<Fallback>,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn world() -> World {
+    let clock = Arc::new(SetClock::at(1000));
+    let memory = Mutex::new(Arc::new(Memory::new(clock.clone())));
+    let shared = Arc::new(Shared {
+        memory,
+        clock: clock.clone(),
+        away: false.into(),
+        tombstones: Mutex::default(),
+        asked: AtomicU32::new(0),
+    });
+    let settings = Settings { failures: 3, cooldown: Duration::from_secs(5), enabled: true, max_entries: 100 };
+    let ups: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let entropy = Arc::new(Counted::default());
+    let replica = |told: Option<Arc<Mutex<Vec<bool>>>>| {
+        let on_change = move |up| {
+            if let Some(told) = &told {
+                told.lock().push(up);
+            }
+        };
+        Fallback::new(shared.clone(), clock.clone(), entropy.clone(), settings, Box::new(on_change))
+    };
+    let (one, two) = (replica(Some(ups.clone())), replica(None));
+    one.recover().await.unwrap();
+    two.recover().await.unwrap();
+    World { shared, ups, one, two }
+}
+
+fn entry(generation: u64, value: &str) -> Entry {
+    Entry { generation, value: value.into() }
+}
+
+impl World {
+    async fn goes_away(&self) {
+        self.shared.away.store(true, SeqCst);
+        for replica in [&self.one, &self.two] {
+            for _ in 0..3 {
+                replica.note_failure();
+            }
+        }
+    }
+
+    async fn comes_back(&self) {
+        self.shared.away.store(false, SeqCst);
+        self.one.recover().await.unwrap();
+        self.two.recover().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_this_replica_knows_outlives_an_outage() {
+    let w = world().await;
+    w.one.put("session:a", entry(1, "a"), HOUR).await.unwrap();
+    w.two.put("session:b", entry(1, "b"), HOUR).await.unwrap();
+    w.goes_away().await;
+    let before = w.shared.asked.load(SeqCst);
+    assert_eq!(w.one.get("session:a").await, Ok(Some(entry(1, "a"))));
+    assert_eq!(w.one.get("session:b").await, Err(Away), "away is not absent");
+    assert_eq!(
+        w.one.put_new("lease:x", entry(0, ""), HOUR).await,
+        Err(Away),
+        "one that others cannot see leases nothing"
+    );
+    assert_eq!(w.one.put_new("used:x", entry(0, ""), HOUR).await, Ok(true));
+    assert_eq!(w.one.put_new("used:x", entry(0, ""), HOUR).await, Ok(false));
+    assert!(w.one.is_away());
+    assert_eq!(w.shared.asked.load(SeqCst), before, "while it is away nobody waits for it");
+    w.comes_back().await;
+    assert!(!w.one.is_away() && w.one.get("session:b").await.unwrap().is_some());
+    assert_eq!(*w.ups.lock(), [true, false, true], "one word for each change");
+}
+
+#[tokio::test]
+async fn what_was_made_and_ended_meanwhile_is_replayed() {
+    let w = world().await;
+    for name in ["session:kept", "session:ended", "session:renewed"] {
+        w.one.put(name, entry(1, "old"), HOUR).await.unwrap();
+        w.two.get(name).await.unwrap();
+    }
+    w.goes_away().await;
+    w.one.put("session:new", entry(1, "new"), HOUR).await.unwrap();
+    assert_eq!(w.one.replace("session:new", entry(2, "newer"), HOUR).await, Ok(true));
+    assert_eq!(w.one.delete("session:ended", HOUR).await, Ok(true));
+    assert_eq!(w.one.get("session:ended").await, Ok(None));
+    assert_eq!(w.one.replace("session:ended", entry(9, "no"), HOUR).await, Ok(false));
+    assert_eq!(w.one.replace("session:renewed", entry(2, "renewed"), HOUR).await, Ok(true));
+    assert_eq!(
+        w.two.replace("session:ended", entry(2, "touched"), HOUR).await,
+        Ok(true),
+        "the other replica does not know"
+    );
+    w.comes_back().await;
+    assert_eq!(w.two.get("session:new").await, Ok(Some(entry(2, "newer"))));
+    assert_eq!(w.two.get("session:ended").await, Ok(None), "ended everywhere, whoever replays last");
+    assert_eq!(w.two.get("session:renewed").await, Ok(Some(entry(2, "renewed"))));
+    assert_eq!(w.two.get("session:kept").await, Ok(Some(entry(1, "old"))));
+}
+
+#[tokio::test]
+async fn a_store_that_lost_its_data_gets_back_what_is_held() {
+    let w = world().await;
+    w.one.put("session:a", entry(3, "a"), HOUR).await.unwrap();
+    w.one.put("session:ended", entry(1, "x"), HOUR).await.unwrap();
+    w.goes_away().await;
+    w.shared.lose_everything();
+    w.one.delete("session:ended", HOUR).await.unwrap();
+    w.comes_back().await;
+    assert_eq!(w.two.get("session:a").await, Ok(Some(entry(3, "a"))));
+    assert_eq!(w.two.get("session:ended").await, Ok(None));
+    // A store that kept its data and in which a session was ended gets nothing back.
+    w.two.delete("session:a", HOUR).await.unwrap();
+    w.goes_away().await;
+    w.comes_back().await;
+    assert_eq!(w.one.get("session:a").await, Ok(None));
+}
+
+#[tokio::test]
+async fn the_journal_is_bounded_and_can_be_off() {
+    let w = world().await;
+    w.goes_away().await;
+    let mut full = false;
+    for i in 0..200 {
+        full = w.one.put(&format!("session:{i}"), entry(1, "x"), HOUR).await.is_err();
+    }
+    assert!(full);
+    let off = Settings { failures: 1, cooldown: HOUR, enabled: false, max_entries: 10 };
+    let clock = w.shared.clock.clone();
+    let none = Fallback::new(w.shared.clone(), clock, Arc::new(Counted::default()), off, Box::new(|_| {}));
+    assert_eq!(none.put("session:a", entry(1, "x"), HOUR).await, Err(Away));
+    assert_eq!(none.get("session:a").await, Err(Away));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_heals_by_itself() {
+    let w = world().await;
+    tokio::spawn(w.one.clone().watch());
+    w.shared.away.store(true, SeqCst);
+    w.one.put("session:a", entry(1, "a"), HOUR).await.unwrap();
+    while w.ups.lock().last() != Some(&false) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    w.shared.away.store(false, SeqCst);
+    let back = tokio::time::timeout(Duration::from_secs(6), async {
+        while w.one.is_away() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    back.await.expect("within the cooldown and a second");
+    assert_eq!(w.two.get("session:a").await, Ok(Some(entry(1, "a"))));
+}

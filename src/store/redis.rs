@@ -1,0 +1,334 @@
+//! The store that replicas share: Redis or Valkey, alone, as a cluster, or behind sentinels. Each thread has a connection of
+//! its own, opened on the runtime that drives it; one that fails is dropped and made anew. No call takes longer than the
+//! command time-out. What to do while Redis is away is the business of `fallback`.
+
+use crate::store::kv::{Away, Entry, Heard, Kv};
+use crate::watch::metrics::{Operation, StoreMetrics};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, TlsCertificates, TlsMode, Value};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+/// `store.redis` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub urls: Vec<String>,
+    pub mode: Mode,
+    pub key_prefix: String,
+    pub ca_file: Option<PathBuf>,
+    pub connect_timeout: Duration,
+    pub command_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Standalone,
+    Cluster,
+    Sentinel { master_name: String },
+}
+
+pub struct Redis {
+    settings: Settings,
+    metrics: StoreMetrics,
+    client: Source,
+    // A plain mutex: held to look and to set, never over an await.
+    connections: Mutex<HashMap<ThreadId, Connection>>,
+    /// What went wrong last, for the operator.
+    problem: Mutex<Option<String>>,
+    heard: broadcast::Sender<Heard>,
+}
+
+enum Source {
+    Standalone(Client),
+    Cluster(ClusterClient),
+    Sentinel(tokio::sync::Mutex<SentinelClient>),
+}
+
+#[derive(Clone)]
+enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// An entry's value is `<generation>:<bytes>`; these scripts read the number before the colon.
+const LOOK: &str =
+    "local v=redis.call('GET',KEYS[1]) if not v then return false end return {v,redis.call('PTTL',KEYS[1])}";
+const REPLACE: &str = "local v=redis.call('GET',KEYS[1]) if not v then return 0 end \
+    if tonumber(string.match(v,'^%d+'))>=tonumber(ARGV[2]) then return 0 end \
+    redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3]) return 1";
+const RESTORE: &str = "if redis.call('EXISTS',KEYS[2])==1 then return 0 end local v=redis.call('GET',KEYS[1]) \
+    if v and tonumber(string.match(v,'^%d+'))>=tonumber(ARGV[2]) then return 0 end \
+    redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3]) return 1";
+const DELETE: &str = "redis.call('SET',KEYS[2],'','PX',ARGV[1]) return redis.call('DEL',KEYS[1])";
+const EXTEND: &str = "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end \
+    if ARGV[2]=='0' then return redis.call('DEL',KEYS[1]) end return redis.call('PEXPIRE',KEYS[1],ARGV[2])";
+
+/// Announcements that may wait for a listener; one that lags is told that it missed some.
+const HEARD: usize = 4096;
+const LISTEN_AGAIN: Duration = Duration::from_millis(500);
+
+impl Redis {
+    /// Contacts nothing yet.
+    ///
+    /// # Errors
+    /// An address or the certificate authority cannot be read.
+    pub fn new(settings: Settings, metrics: StoreMetrics) -> Result<Arc<Self>, String> {
+        let client = source(&settings).map_err(|e| format!("store.redis: {e}"))?;
+        Ok(Arc::new(Redis {
+            settings,
+            metrics,
+            client,
+            connections: Mutex::default(),
+            problem: Mutex::default(),
+            heard: broadcast::channel(HEARD).0,
+        }))
+    }
+
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().clone()
+    }
+
+    /// Hears what other replicas announce; runs until it is dropped.
+    pub async fn listen(self: Arc<Self>) {
+        loop {
+            if let Err(problem) = self.listen_once().await {
+                tracing::debug!(%problem, "announcements are not heard");
+            }
+            let _ = self.heard.send(Heard::Missed);
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
+    }
+
+    async fn listen_once(&self) -> Result<(), RedisError> {
+        let client = match &self.client {
+            Source::Standalone(client) => client.clone(),
+            // Announcements reach every node of a cluster.
+            Source::Cluster(_) => open(&self.settings, self.settings.urls.first().map_or("", String::as_str))?,
+            Source::Sentinel(sentinel) => sentinel.lock().await.async_get_client().await?,
+        };
+        let mut channel = client.get_async_pubsub().await?;
+        channel.subscribe(self.channel()).await?;
+        // What was said before we listened, we missed.
+        let _ = self.heard.send(Heard::Missed);
+        let mut said = channel.on_message();
+        while let Some(message) = said.next().await {
+            if let Ok(place) = message.get_payload::<String>() {
+                let _ = self.heard.send(Heard::Changed(place));
+            }
+        }
+        Ok(())
+    }
+
+    fn channel(&self) -> String {
+        format!("{}changed", self.settings.key_prefix)
+    }
+
+    /// The braces keep a key and what is remembered of it on one node of a cluster.
+    fn key(&self, key: &str) -> String {
+        format!("{}{{{key}}}", self.settings.key_prefix)
+    }
+
+    fn tombstone(&self, key: &str) -> String {
+        format!("{}deleted:{{{key}}}", self.settings.key_prefix)
+    }
+
+    fn script(&self, script: &str, keys: &[String]) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(script).arg(keys.len()).arg(keys);
+        command
+    }
+
+    async fn ask<T: FromRedisValue>(&self, operation: Operation, command: Cmd) -> Result<T, Away> {
+        let begun = Instant::now();
+        let answer = self.answer(command).await;
+        self.metrics.took(operation, begun.elapsed());
+        answer
+    }
+
+    async fn answer<T: FromRedisValue>(&self, command: Cmd) -> Result<T, Away> {
+        match timeout(self.settings.command_timeout, self.try_ask(&command)).await {
+            Ok(Ok(value)) => {
+                let mut problem = self.problem.lock();
+                if problem.is_some() {
+                    *problem = None;
+                }
+                Ok(value)
+            }
+            Ok(Err(problem)) => Err(self.failed(problem.to_string())),
+            Err(_) => Err(self.failed(format!("no answer in {:?}", self.settings.command_timeout))),
+        }
+    }
+
+    async fn try_ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        let thread = std::thread::current().id();
+        let known = self.connections.lock().get(&thread).cloned();
+        let mut connection = match known {
+            Some(connection) => connection,
+            None => {
+                let made = self.connect().await?;
+                self.connections.lock().insert(thread, made.clone());
+                made
+            }
+        };
+        let value = match &mut connection {
+            Connection::One(one) => one.req_packed_command(command).await?,
+            Connection::Cluster(cluster) => cluster.req_packed_command(command).await?,
+        };
+        Ok(redis::from_redis_value(value.extract_error()?)?)
+    }
+
+    /// A connection that failed once is not trusted again: after a failover it may lead to a replica.
+    fn failed(&self, problem: String) -> Away {
+        self.connections.lock().remove(&std::thread::current().id());
+        *self.problem.lock() = Some(problem);
+        Away
+    }
+
+    async fn connect(&self) -> Result<Connection, RedisError> {
+        let (connect, answer) = (self.settings.connect_timeout, self.settings.command_timeout);
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(connect)).set_response_timeout(Some(answer));
+        Ok(match &self.client {
+            Source::Standalone(client) => {
+                Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+            }
+            Source::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
+            Source::Sentinel(sentinel) => {
+                let client = sentinel.lock().await.async_get_client().await?;
+                Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+            }
+        })
+    }
+}
+
+fn authority(settings: &Settings) -> Result<Option<Vec<u8>>, String> {
+    let read = |file: &PathBuf| std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()));
+    settings.ca_file.as_ref().map(read).transpose()
+}
+
+fn source(settings: &Settings) -> Result<Source, String> {
+    let told = |e: RedisError| e.to_string();
+    Ok(match &settings.mode {
+        Mode::Standalone => {
+            Source::Standalone(open(settings, settings.urls.first().map_or("", String::as_str)).map_err(told)?)
+        }
+        Mode::Cluster => {
+            let mut builder = ClusterClientBuilder::new(settings.urls.clone())
+                .connection_timeout(settings.connect_timeout)
+                .response_timeout(settings.command_timeout)
+                .retries(1);
+            if let Some(root) = authority(settings)? {
+                builder = builder.certs(TlsCertificates { client_tls: None, root_cert: Some(root) });
+            }
+            Source::Cluster(builder.build().map_err(told)?)
+        }
+        Mode::Sentinel { master_name } => {
+            let secure = settings.urls.first().is_some_and(|url| url.starts_with("rediss:"));
+            let mut node = SentinelNodeConnectionInfo::default();
+            if secure {
+                node = node.set_tls_mode(TlsMode::Secure);
+            }
+            let client = SentinelClient::build(
+                settings.urls.clone(),
+                master_name.clone(),
+                Some(node),
+                SentinelServerType::Master,
+            );
+            Source::Sentinel(tokio::sync::Mutex::new(client.map_err(told)?))
+        }
+    })
+}
+
+fn open(settings: &Settings, url: &str) -> Result<Client, RedisError> {
+    match authority(settings) {
+        Ok(Some(root)) => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(root) }),
+        Ok(None) => Client::open(url),
+        Err(problem) => Err(RedisError::from(std::io::Error::other(problem))),
+    }
+}
+
+fn encoded(entry: &Entry) -> Vec<u8> {
+    [format!("{}:", entry.generation).as_bytes(), &entry.value].concat()
+}
+
+/// What is no entry was written by somebody else: it is absent.
+fn decoded(bytes: &[u8]) -> Option<Entry> {
+    let colon = bytes.iter().position(|b| *b == b':')?;
+    let generation = std::str::from_utf8(bytes.get(..colon)?).ok()?.parse().ok()?;
+    Some(Entry { generation, value: bytes.get(colon + 1..)?.to_vec() })
+}
+
+fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[async_trait]
+impl Kv for Redis {
+    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+        let found: Option<(Vec<u8>, i64)> = self.ask(Operation::get, self.script(LOOK, &[self.key(key)])).await?;
+        Ok(found.and_then(|(bytes, left)| {
+            Some((decoded(&bytes)?, Duration::from_millis(u64::try_from(left).unwrap_or(0))))
+        }))
+    }
+
+    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.key(key)).arg(encoded(&entry)).arg("PX").arg(millis(ttl));
+        self.ask::<Value>(Operation::put, command).await.map(drop)
+    }
+
+    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.key(key)).arg(encoded(&entry)).arg("NX").arg("PX").arg(millis(ttl));
+        Ok(self.ask::<Value>(Operation::put_new, command).await? == Value::Okay)
+    }
+
+    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        let mut command = self.script(REPLACE, &[self.key(key)]);
+        command.arg(encoded(&entry)).arg(entry.generation).arg(millis(ttl));
+        self.ask(Operation::replace, command).await
+    }
+
+    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+        let mut command = self.script(DELETE, &[self.key(key), self.tombstone(key)]);
+        command.arg(millis(remember));
+        self.ask(Operation::delete, command).await
+    }
+
+    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        let mut command = self.script(RESTORE, &[self.key(key), self.tombstone(key)]);
+        command.arg(encoded(&entry)).arg(entry.generation).arg(millis(ttl));
+        self.ask(Operation::restore, command).await
+    }
+
+    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+        let mut command = self.script(EXTEND, &[self.key(key)]);
+        command.arg([b"0:", value].concat()).arg(if ttl.is_zero() { 0 } else { millis(ttl) });
+        self.ask(Operation::extend, command).await
+    }
+
+    async fn announce(&self, place: &str) {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(self.channel()).arg(place);
+        let _ = self.ask::<Value>(Operation::announce, command).await;
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn announcements(&self) -> Option<broadcast::Receiver<Heard>> {
+        Some(self.heard.subscribe())
+    }
+}
