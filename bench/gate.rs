@@ -1,11 +1,13 @@
 //! What the gate's own work costs, without sockets: allocations and time of a bearer hit, time of a miss against the
 //! signature check alone, memory of a cached token. Run it with `cargo run --release --example gate`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a tool for those who build it
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // a tool for those who build it
 
+use doorward::bearer::introspections::{self, Introspections};
 use doorward::bearer::verified::{Settings, VerifiedTokens};
 use doorward::bearer::verifier::{Issuer, Policy, Verifier};
 use doorward::client::forwarded::{ClientIp, ForwardingHeader};
+use doorward::client::limiter::{self, Account, Limiter};
 use doorward::demo::{IssueOptions, Provider as DemoProvider, ProviderOptions, SigningAlgorithm};
 use doorward::gate::ask::{Ask, Posted};
 use doorward::gate::cookies::OwnCookies;
@@ -26,7 +28,7 @@ use doorward::provider::{Audiences, ClientAuth, Mapping, Provider, Settings as P
 use doorward::session::refresh::Dedup;
 use doorward::session::vault::Sessions;
 use doorward::store::memory::Memory;
-use doorward::watch::metrics::{Cache, Metrics};
+use doorward::watch::metrics::{Cache, CacheMetrics, Metrics};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use jsonwebtoken::Algorithm;
 use std::sync::Arc;
@@ -48,7 +50,8 @@ fn main() {
     let demo = runtime.block_on(DemoProvider::start(ProviderOptions::default())).unwrap();
     let metrics = Metrics::default();
     let provider =
-        RemoteProvider::new(settings(demo.issuer()), Arc::new(SystemClock), metrics.provider("demo")).unwrap();
+        RemoteProvider::new(settings(demo.issuer()), Arc::new(SystemClock), metrics.provider("demo"), Arc::new(|_| {}))
+            .unwrap();
     runtime.spawn(provider.clone().keep_fresh());
     while provider.keys().is_none() {
         std::thread::yield_now();
@@ -69,6 +72,7 @@ fn settings(issuer: &str) -> ProviderSettings {
         userinfo: false,
         audiences: Audiences::OneOf(vec!["doorward".into()]),
         bearer_id_tokens: false,
+        introspection: false,
         algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA],
         clock_skew: Duration::from_secs(60),
         timeout: Duration::from_secs(5),
@@ -83,6 +87,20 @@ fn settings(issuer: &str) -> ProviderSettings {
         kept: Vec::new(),
         endpoints: Default::default(),
     }
+}
+
+const LIMIT: limiter::Settings =
+    limiter::Settings { enabled: true, requests: 10, per: Duration::from_secs(60), ipv6_prefix: 64 };
+
+/// With nothing but the cache of verified tokens.
+fn verifier(
+    clock: Arc<dyn Clock>,
+    verified: Option<(Arc<VerifiedTokens>, CacheMetrics)>,
+    metrics: &Metrics,
+) -> Verifier {
+    let off = introspections::Settings { enabled: false, max_entries: 0, ttl: Duration::from_secs(1) };
+    let introspections = Arc::new(Introspections::new(&off, clock.clone(), metrics.cache(Cache::introspection)));
+    Verifier { clock, verified, unknown: None, introspections }
 }
 
 fn cache(max_entries: u64) -> Arc<VerifiedTokens> {
@@ -105,6 +123,8 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
             session: None,
             bearer: vec!["demo".into()],
             accepts_bearer: true,
+            accepts_api_key: false,
+            limit: LIMIT,
             on_unauthenticated: OnUnauthenticated::Reject,
             require: Rules { groups: vec!["admins".into()], ..Rules::default() },
         })),
@@ -113,12 +133,13 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         strip_prefix: false,
         cookie: "doorward".into(),
     };
-    let policy =
-        |_: &[Arc<str>]| Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("demo") }]);
+    let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);
     Gate {
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy::default()),
-        verifier: Verifier::new(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens)))),
+        verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
+        keys: None,
+        limiter: Arc::new(Limiter::new()),
         table: Table::new(vec![Arc::new(Route::new(0, route, policy, None, metrics.route("main")))]),
         client_ip: ClientIp { trusted_proxies: Vec::new(), header: ForwardingHeader::XForwardedFor },
         auth_path: "/oauth2".into(),
@@ -183,9 +204,11 @@ async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metri
 
 async fn misses(demo: &DemoProvider, provider: Arc<RemoteProvider>) {
     let metrics = Metrics::default();
-    let verifier = Verifier::new(Arc::new(SystemClock), None);
-    let policy = Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("demo") }]);
+    let verifier = verifier(Arc::new(SystemClock), None, &metrics);
+    let policy = Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);
     let keys = provider.keys().unwrap();
+    let limiter = Limiter::new();
+    let account = Account { limiter: &limiter, limit: &LIMIT, client: [127, 0, 0, 1].into() };
     for (own, algorithm) in [
         (SigningAlgorithm::Rs256, Algorithm::RS256),
         (SigningAlgorithm::Ps256, Algorithm::PS256),
@@ -209,7 +232,7 @@ async fn misses(demo: &DemoProvider, provider: Arc<RemoteProvider>) {
             alone += begun.elapsed();
             let begun = Instant::now();
             for _ in 0..250 {
-                std::hint::black_box(verifier.verify(&policy, &token, digest).await);
+                std::hint::black_box(verifier.verify(&policy, &token, digest, &account).await);
             }
             whole += begun.elapsed();
         }
@@ -220,15 +243,18 @@ async fn misses(demo: &DemoProvider, provider: Arc<RemoteProvider>) {
 
 async fn memory(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metrics) {
     let token = demo.issue_access_token("alice", &IssueOptions::default());
-    let policy = Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("demo") }]);
+    let policy = Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);
     let cache = cache(TOKENS as u64);
-    let verifier = Verifier::new(Arc::new(SystemClock), Some((cache.clone(), metrics.cache(Cache::verified_tokens))));
+    let kept = Some((cache.clone(), metrics.cache(Cache::verified_tokens)));
+    let verifier = verifier(Arc::new(SystemClock), kept, metrics);
+    let limiter = Limiter::new();
+    let account = Account { limiter: &limiter, limit: &LIMIT, client: [127, 0, 0, 1].into() };
     let counted = allocation_counter::measure(|| {
         for i in 0..TOKENS {
             // The digest decides where it is kept: the same token under many names costs what many tokens cost.
             let digest = TokenDigest::of(&i.to_le_bytes());
             drop(
-                futures_util::FutureExt::now_or_never(verifier.verify(&policy, &token, digest))
+                futures_util::FutureExt::now_or_never(verifier.verify(&policy, &token, digest, &account))
                     .expect("keys are at hand"),
             );
         }

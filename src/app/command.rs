@@ -1,8 +1,10 @@
 //! The command line: what is typed, what is printed, how the process exits (0 done, 1 failed, 2 a bad configuration).
 
 use crate::app::{self, Invocation};
+use crate::bearer::api_key::{ApiKey, Presented};
 use crate::config;
 use crate::config::Checked;
+use crate::kit::entropy::SystemEntropy;
 use crate::watch::log;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
@@ -31,6 +33,8 @@ enum Command {
     Demo(DemoArgs),
     /// Prints the JSON Schema of the configuration file.
     Schema,
+    /// Makes an API key; prints it, and the lines for `api_keys` in the configuration.
+    ApiKey,
 }
 
 #[derive(Args, Debug, Default)]
@@ -67,6 +71,7 @@ pub fn execute(line: CommandLine) -> ExitCode {
         Command::Check(args) => check(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo(args.port),
+        Command::ApiKey => api_key(),
         Command::Schema => {
             say(&format!("{:#}", config::schema::json()));
             ExitCode::SUCCESS
@@ -90,11 +95,7 @@ fn check(args: &ConfigArgs) -> ExitCode {
 
 fn run(args: RunArgs) -> ExitCode {
     let checked = match config::load(&args.config.config) {
-        Ok(checked) if checked.unsupported.is_empty() => checked,
-        Ok(Checked { unsupported, .. }) => {
-            unsupported.iter().for_each(|problem| complain(&problem.to_string()));
-            return ExitCode::from(BAD_CONFIG);
-        }
+        Ok(checked) => checked,
         Err(problems) => {
             problems.iter().for_each(|problem| complain(&problem.to_string()));
             return ExitCode::from(BAD_CONFIG);
@@ -108,9 +109,6 @@ fn start(invocation: Invocation, checked: Checked) -> ExitCode {
     for warning in &checked.warnings {
         tracing::warn!(%warning, "configuration");
     }
-    if !checked.not_in_force.is_empty() {
-        tracing::warn!(defaults = checked.not_in_force.join("; "), "defaults that this version does not have in force");
-    }
     match app::run(invocation, checked.settings, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -118,6 +116,16 @@ fn start(invocation: Invocation, checked: Checked) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// The key itself is not kept anywhere: what is printed first is all there is of it.
+fn api_key() -> ExitCode {
+    let key = ApiKey::generate(&SystemEntropy::default());
+    let Some(Presented { id, digest }) = ApiKey::parse(key.expose()) else { return ExitCode::from(FAILED) };
+    say(&format!("# The key, for the program that uses it. It is not shown again:\n#   {}\n", key.expose()));
+    say(&format!("# For the configuration:\napi_keys:\n  - id: {id}\n    digest: {}", digest.hex()));
+    say("    user: CHANGE-ME      # who the app is told it is; also email, groups, scopes, routes, expires_at");
+    ExitCode::SUCCESS
 }
 
 #[cfg(feature = "demo")]

@@ -1,24 +1,32 @@
 //! What lives as long as the process: the clock, the metrics, the caches, the store and what seals in it.
 
-use crate::app::Foundation;
+use crate::app::{Caches, Foundation};
+use crate::bearer::api_key::KeyId;
+use crate::bearer::api_key::keys::{Keys, Outside};
+use crate::bearer::introspections::Introspections;
+use crate::bearer::unknown::UnknownTokens;
 use crate::bearer::verified::VerifiedTokens;
+use crate::client::limiter::Limiter;
 use crate::config::settings::{Backend, Settings, SharedStore};
 use crate::edge::admin::StoreNow;
 use crate::edge::server::Work;
 use crate::kit::clock::{Clock, SystemClock};
 use crate::kit::entropy::{Entropy, SystemEntropy};
+use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
 use crate::session::copies::Copies;
 use crate::session::vault::Sessions;
 use crate::store::fallback::Fallback;
 use crate::store::file::File;
-use crate::store::kv::{Entry, Kv};
+use crate::store::kv::{Entry, Heard, Kv};
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
 use crate::watch::metrics::{Cache, Metrics};
+use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
 
 /// What is known of the store, for readiness.
 #[derive(Clone, Default)]
@@ -51,21 +59,32 @@ impl Foundation {
             Backend::Memory | Backend::File(_) => made_secret(kv.as_ref(), entropy.as_ref())?,
         };
         let copies = copies(settings, &metrics);
-        let sessions = Arc::new(Sessions::new(kv, clock.clone(), entropy.clone(), settings.dedup, copies));
+        let keys = keys(settings, &kv, &clock, &entropy, &metrics, &made_secret);
+        let caches = Caches::new(settings, &clock, &metrics);
+        let sessions = Arc::new(Sessions::new(kv.clone(), clock.clone(), entropy.clone(), settings.dedup, copies));
         if let Some(work) = upkeep.take() {
-            let hearing = sessions.clone().hear();
+            let (hearing, of_keys) = (sessions.clone().hear(), keys.clone().map(|keys| hear_of_keys(kv.clone(), keys)));
             upkeep = Some(Box::pin(async move {
-                tokio::join!(work, hearing);
+                tokio::join!(work, hearing, async {
+                    if let Some(of_keys) = of_keys {
+                        of_keys.await;
+                    }
+                });
             }));
         }
         Ok(Foundation {
-            verified: verified(settings),
+            refused: Arc::new(ArcSwapOption::new(caches.unknown.clone())),
+            caches,
+            keys,
+            limiter: Arc::new(Limiter::new()),
+            kv,
             sessions,
             clock,
             metrics,
             entropy,
             upkeep,
             store: state,
+            secrets: settings.store.secrets.clone(),
             made_secret,
         })
     }
@@ -125,15 +144,86 @@ fn open_shared(
         measured.store_up(up);
     });
     let fallback = Fallback::new(redis.clone(), clock.clone(), entropy.clone(), shared.fallback, on_change);
-    let watch = fallback.clone().watch();
+    let (watch, follow) = (fallback.clone().watch(), fallback.clone().follow());
     let upkeep: Work = Box::pin(async move {
-        tokio::join!(watch, redis.listen());
+        tokio::join!(watch, follow, redis.listen());
     });
     Ok(Opened { kv: fallback, state, upkeep: Some(upkeep) })
 }
 
-pub(super) fn verified(settings: &Settings) -> Option<Arc<VerifiedTokens>> {
-    settings.verified_tokens.enabled.then(|| Arc::new(VerifiedTokens::new(&settings.verified_tokens)))
+/// The key under which replicas tell each other of API keys that were made or ended.
+const KEY: &str = "key:";
+
+/// Where a change of API keys is announced.
+pub(super) fn told_of(id: KeyId) -> String {
+    format!("{KEY}{id}")
+}
+
+impl Caches {
+    fn new(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
+        let introspections =
+            Introspections::new(&settings.introspection, clock.clone(), metrics.cache(Cache::introspection));
+        Caches {
+            verified: settings
+                .verified_tokens
+                .enabled
+                .then(|| Arc::new(VerifiedTokens::new(&settings.verified_tokens))),
+            unknown: settings.unknown_tokens.enabled.then(|| Arc::new(UnknownTokens::new(&settings.unknown_tokens))),
+            introspections: Arc::new(introspections),
+        }
+    }
+
+    /// Each cache lives on, unless its own settings changed.
+    pub(super) fn after(&self, old: &Settings, foundation: &Foundation, settings: &Settings) -> Self {
+        let mut next = Caches::new(settings, &foundation.clock, &foundation.metrics);
+        if old.verified_tokens == settings.verified_tokens {
+            next.verified = self.verified.clone();
+        }
+        if old.unknown_tokens == settings.unknown_tokens {
+            next.unknown = self.unknown.clone();
+        }
+        if old.introspection == settings.introspection {
+            next.introspections = self.introspections.clone();
+        }
+        next
+    }
+}
+
+fn keys(
+    settings: &Settings,
+    kv: &Arc<dyn Kv>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    metrics: &Metrics,
+    made_secret: &Secret<Vec<u8>>,
+) -> Option<Arc<Keys>> {
+    let own = settings.store.secrets.iter().map(|secret| secret.expose().clone().into_bytes());
+    let made = Some(made_secret.expose().clone()).filter(|made| !made.is_empty() && settings.store.secrets.is_empty());
+    let secrets: Vec<Vec<u8>> = own.chain(made).collect();
+    let outside = Outside {
+        kv: kv.clone(),
+        secrets: (!secrets.is_empty()).then(|| Secrets::new(secrets))?,
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+        metrics: metrics.cache(Cache::api_keys),
+    };
+    Some(Arc::new(Keys::new(outside, settings.own_keys.clone(), &settings.api_keys)))
+}
+
+/// Follows what other replicas tell of API keys; runs until it is dropped.
+async fn hear_of_keys(kv: Arc<dyn Kv>, keys: Arc<Keys>) {
+    let Some(mut heard) = kv.announcements() else { return };
+    loop {
+        match heard.recv().await {
+            Ok(Heard::Changed(place)) => {
+                if let Some(id) = place.strip_prefix(KEY).and_then(KeyId::parse) {
+                    keys.forget(id);
+                }
+            }
+            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => keys.forget_all(),
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 pub(super) fn copies(settings: &Settings, metrics: &Metrics) -> Option<Copies> {

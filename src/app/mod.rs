@@ -7,10 +7,15 @@ mod reload;
 
 use crate::app::foundation::StoreState;
 use crate::app::realms::Realms;
+use crate::bearer::api_key::keys::Keys;
+use crate::bearer::introspections::Introspections;
+use crate::bearer::unknown::UnknownTokens;
 use crate::bearer::verified::VerifiedTokens;
 use crate::bearer::verifier::{Issuer, Policy, Verifier};
+use crate::client::limiter::Limiter;
 use crate::config::settings::{Route, Settings};
 use crate::edge::admin::{Admin, RouteLine, State};
+use crate::edge::api::Api;
 use crate::edge::listen::Traffic;
 use crate::edge::server::Work;
 use crate::edge::tls::Certificates;
@@ -26,12 +31,13 @@ use crate::kit::entropy::Entropy;
 use crate::kit::secret::Secret;
 use crate::login::return_url::ReturnUrls;
 use crate::provider::Provider;
-use crate::provider::remote::RemoteProvider;
+use crate::provider::remote::{OnNewKeys, RemoteProvider};
 use crate::session::vault::Sessions;
+use crate::store::kv::Kv;
 use crate::watch::access::AccessLog;
 use crate::watch::log::Log;
 use crate::watch::metrics::{Cache, Metrics};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,15 +47,31 @@ use std::time::Instant;
 pub(crate) struct Foundation {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    verified: Option<Arc<VerifiedTokens>>,
+    caches: Caches,
+    /// The cache of refused tokens in force: providers tell it of new keys.
+    refused: Arc<ArcSwapOption<UnknownTokens>>,
+    limiter: Arc<Limiter>,
+    /// None: there is no secret that keys could be sealed with.
+    keys: Option<Arc<Keys>>,
+    kv: Arc<dyn Kv>,
     sessions: Arc<Sessions>,
     entropy: Arc<dyn Entropy>,
     /// What looks after a shared store; taken when the process starts.
     upkeep: Option<Work>,
     /// Whether the store answers.
     store: StoreState,
+    /// The store's own, as the process was started with them.
+    secrets: Vec<Secret>,
     /// For providers without a secret of their own, where the file names none.
     made_secret: Secret<Vec<u8>>,
+}
+
+/// Caches of tokens. A reload replaces those whose settings it changes.
+#[derive(Clone)]
+pub(crate) struct Caches {
+    verified: Option<Arc<VerifiedTokens>>,
+    unknown: Option<Arc<UnknownTokens>>,
+    introspections: Arc<Introspections>,
 }
 
 /// One configuration, built.
@@ -73,7 +95,7 @@ pub struct Invocation {
 /// What keeps it from starting, for the operator.
 pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<(), String> {
     let mut foundation = Foundation::new(&settings)?;
-    let built = build(&settings, &foundation, &Providers::new())?;
+    let built = build(&settings, &foundation, &foundation.caches, &Providers::new())?;
     let listeners = settings.listen.iter().map(|listener| {
         let certificates =
             (!listener.certificates.is_empty()).then(|| Certificates::load(&listener.certificates).map(Arc::new));
@@ -93,6 +115,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
             let store = foundation.store.clone();
             move || store.now()
         }),
+        api: Api { keys: foundation.keys.clone(), kv: foundation.kv.clone(), place_of: foundation::told_of },
         begun: Instant::now(),
         state: built.state.into(),
     });
@@ -140,15 +163,31 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
 }
 
 /// Builds a configuration. Providers whose settings have not changed are kept, with all that they know.
-pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Providers) -> Result<Built, String> {
+pub(crate) fn build(
+    settings: &Settings,
+    foundation: &Foundation,
+    caches: &Caches,
+    before: &Providers,
+) -> Result<Built, String> {
     let metrics = &foundation.metrics;
+    let refused = foundation.refused.clone();
+    let on_new_keys: OnNewKeys = Arc::new(move |provider| {
+        if let Some(refused) = refused.load().as_ref() {
+            refused.forget_provider(provider);
+        }
+    });
     let mut providers = Providers::new();
     for own in &settings.providers {
         let kept = before.get(&own.name).filter(|provider| provider.settings() == own).cloned();
         let provider = match kept {
             Some(provider) => provider,
-            None => RemoteProvider::new(own.clone(), foundation.clock.clone(), metrics.provider(&own.name))
-                .map_err(|e| format!("providers.{}: {e}", own.name))?,
+            None => RemoteProvider::new(
+                own.clone(),
+                foundation.clock.clone(),
+                metrics.provider(&own.name),
+                on_new_keys.clone(),
+            )
+            .map_err(|e| format!("providers.{}: {e}", own.name))?,
         };
         providers.insert(own.name.clone(), provider);
     }
@@ -161,11 +200,17 @@ pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Provi
         .enumerate()
         .map(|(i, r)| build_route(i, r, &providers, &realms, settings, metrics))
         .collect();
-    let cache = foundation.verified.as_ref().map(|cache| (cache.clone(), metrics.cache(Cache::verified_tokens)));
     let gate = Gate {
         clock: foundation.clock.clone(),
         entropy: foundation.entropy.clone(),
-        verifier: Verifier::new(foundation.clock.clone(), cache),
+        verifier: Verifier {
+            clock: foundation.clock.clone(),
+            verified: caches.verified.clone().map(|cache| (cache, metrics.cache(Cache::verified_tokens))),
+            unknown: caches.unknown.clone().map(|cache| (cache, metrics.cache(Cache::unknown_tokens))),
+            introspections: caches.introspections.clone(),
+        },
+        keys: foundation.keys.clone(),
+        limiter: foundation.limiter.clone(),
         table: Table::new(routes),
         client_ip: settings.client_ip.clone(),
         auth_path: settings.auth_path.clone(),
@@ -180,7 +225,9 @@ pub(crate) fn build(settings: &Settings, foundation: &Foundation, before: &Provi
         unrouted: Arc::new(metrics.route("-")),
     };
     let state = State {
-        verified: foundation.verified.clone(),
+        verified: caches.verified.clone(),
+        unknown: caches.unknown.clone(),
+        introspections: caches.introspections.clone(),
         token: settings.admin.token.clone(),
         providers: providers.values().cloned().collect(),
         routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),
@@ -199,7 +246,7 @@ fn build_route(
     let policy = |names: &[Arc<str>]| {
         let issuers = names.iter().filter_map(|name| {
             let provider: Arc<dyn Provider> = providers.get(name)?.clone();
-            Some(Issuer { provider, metrics: metrics.provider(name) })
+            Some(Issuer::new(provider, metrics.provider(name)))
         });
         Policy::new(issuers.collect())
     };
@@ -245,6 +292,6 @@ pub(crate) mod test {
         let mut settings = settings;
         settings.store.backend = crate::config::settings::Backend::Memory;
         let foundation = Foundation::new(&settings).unwrap();
-        build(&settings, &foundation, &Providers::new()).unwrap().live
+        build(&settings, &foundation, &foundation.caches, &Providers::new()).unwrap().live
     }
 }

@@ -24,7 +24,7 @@ impl Realms {
         }
         let realm = |((name, cookie), (max_age, refresh)): ((Arc<str>, String), (Duration, RefreshLimits))| {
             let provider: Arc<dyn Provider> = providers.get(&name)?.clone();
-            let secrets = secrets(settings, foundation, provider.as_ref());
+            let secrets = secrets(foundation, provider.as_ref());
             let metrics = foundation.metrics.provider(&name);
             let realm = Realm::new(provider, metrics, cookie.clone(), secrets, max_age, refresh);
             Some(((name, cookie), Arc::new(realm)))
@@ -56,8 +56,8 @@ fn session_of(access: &AccessSettings) -> Option<&SessionSettings> {
 }
 
 /// The store's secrets, else what follows from the client's, else one that was made.
-fn secrets(settings: &Settings, foundation: &Foundation, provider: &dyn Provider) -> Secrets {
-    let own = &settings.store.secrets;
+fn secrets(foundation: &Foundation, provider: &dyn Provider) -> Secrets {
+    let own = &foundation.secrets;
     if !own.is_empty() {
         return Secrets::new(own.iter().map(|secret| secret.expose().clone().into_bytes()));
     }

@@ -1,6 +1,6 @@
 //! What goes on beside requests: providers kept fresh, upstreams checked, and a reload when the process is told to.
 
-use crate::app::foundation::{copies, verified};
+use crate::app::foundation::copies;
 use crate::app::{Built, Foundation, Providers, build};
 use crate::config;
 use crate::config::settings::Settings;
@@ -78,27 +78,15 @@ impl Reloader {
     fn read(&mut self) -> Result<(Settings, Built), Vec<String>> {
         let checked =
             config::load(&self.config).map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        if !checked.unsupported.is_empty() {
-            return Err(checked.unsupported.iter().map(ToString::to_string).collect());
-        }
         for listener in &checked.settings.listen {
             if !listener.certificates.is_empty() {
                 Certificates::load(&listener.certificates).map_err(|e| vec![e])?;
             }
         }
         let settings = &checked.settings;
-        let verified = match settings.verified_tokens == self.in_force.verified_tokens {
-            true => self.foundation.verified.clone(),
-            false => verified(settings),
-        };
-        let before = std::mem::replace(&mut self.foundation.verified, verified);
-        let built = match build(settings, &self.foundation, &self.providers) {
-            Ok(built) => built,
-            Err(problem) => {
-                self.foundation.verified = before;
-                return Err(vec![problem]);
-            }
-        };
+        let caches = self.foundation.caches.after(&self.in_force, &self.foundation, settings);
+        let built = build(settings, &self.foundation, &caches, &self.providers).map_err(|problem| vec![problem])?;
+        self.foundation.caches = caches;
         Ok((checked.settings, built))
     }
 
@@ -118,6 +106,13 @@ impl Reloader {
         if settings.copies != self.in_force.copies {
             self.foundation.sessions.set_copies(copies(settings, &self.foundation.metrics));
         }
+        let (old, new) = (&self.in_force, settings);
+        if let Some(keys) = &self.foundation.keys
+            && (&old.own_keys, old.api_keys) != (&new.own_keys, new.api_keys)
+        {
+            keys.configure(new.own_keys.clone(), &new.api_keys);
+        }
+        self.foundation.refused.store(self.foundation.caches.unknown.clone());
         self.log.apply(settings.logging);
         self.access_log.apply(settings.logging.of_access());
         self.traffic.set_grace(settings.shutdown_grace);

@@ -48,7 +48,6 @@ pub(crate) fn find(raw: &Config, problems: &mut Problems) {
     store(raw, &seen, problems);
     public_url(raw, problems);
     api_keys(raw, problems);
-    not_built(raw, problems);
 }
 
 /// Two routes with one name, or in one place.
@@ -237,6 +236,16 @@ fn cookie_names(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
     }
 }
 
+fn limits(requests: Option<u32>, ipv6_prefix: Option<u8>, path: &str, problems: &mut Problems) {
+    let path = format!("{path}limits.unknown_tokens");
+    if requests == Some(0) {
+        problems.add(&format!("{path}.requests"), "must be at least 1; `enabled: false` switches the limiter off");
+    }
+    if ipv6_prefix.is_some_and(|bits| !(1..=128).contains(&bits)) {
+        problems.add(&format!("{path}.ipv6_prefix"), "must be from 1 to 128");
+    }
+}
+
 fn sessions(raw: &Config, problems: &mut Problems) {
     positive(raw.session.max_age.0, "session.max_age", problems);
     positive(raw.refresh_dedup.result_ttl.0, "refresh_dedup.result_ttl", problems);
@@ -250,11 +259,10 @@ fn sessions(raw: &Config, problems: &mut Problems) {
     }
     let limit = &raw.limits.unknown_tokens;
     positive(limit.per.0, "limits.unknown_tokens.per", problems);
-    if limit.requests == 0 {
-        problems.add("limits.unknown_tokens.requests", "must be at least 1; `enabled: false` switches the limiter off");
-    }
-    if !(1..=128).contains(&limit.ipv6_prefix) {
-        problems.add("limits.unknown_tokens.ipv6_prefix", "must be from 1 to 128");
+    limits(Some(limit.requests), Some(limit.ipv6_prefix), "", problems);
+    for (i, route) in raw.routes.iter() {
+        let over = &route.limits.unknown_tokens;
+        limits(over.requests, over.ipv6_prefix, &format!("routes.{i}."), problems);
     }
     if raw.refresh_dedup.enabled
         && let Some((name, _)) = raw.providers.iter().find(|(_, p)| p.timeout >= raw.refresh_dedup.lease)
@@ -354,46 +362,6 @@ fn api_keys(raw: &Config, problems: &mut Problems) {
         for (r, route) in key.routes.iter().flatten().enumerate().filter(|(_, route)| !names.contains(&route.as_str()))
         {
             problems.add(&format!("{path}.routes.{r}"), format!("no route is called `{route}`"));
-        }
-    }
-}
-
-/// What this version cannot do: `run` refuses it, `check` does not.
-fn not_built(raw: &Config, problems: &mut Problems) {
-    for (name, provider) in &raw.providers {
-        if provider.introspection {
-            problems.unsupported(&format!("providers.{name}.introspection"), "introspection of opaque tokens");
-        }
-    }
-    for (i, route) in raw.routes.iter() {
-        let Auth::Protected(auth) = &route.auth else { continue };
-        let path = format!("routes.{i}");
-        if auth.accept.contains(&Accept::ApiKey) {
-            problems.unsupported(&format!("{path}.auth.accept"), "API keys");
-        }
-    }
-    for (i, _) in raw.routes.iter().filter(|(_, route)| route.limits.unknown_tokens.enabled == Some(true)) {
-        problems.unsupported(&format!("routes.{i}.limits.unknown_tokens.enabled"), "this limit");
-    }
-    if !raw.api_keys.is_empty() {
-        problems.unsupported("api_keys", "API keys");
-    }
-    for (path, enabled, what) in [
-        (
-            "limits.unknown_tokens.enabled",
-            raw.limits.unknown_tokens.enabled,
-            "limits.unknown_tokens: unknown tokens are not counted",
-        ),
-        (
-            "caches.unknown_tokens.enabled",
-            raw.caches.unknown_tokens.enabled,
-            "caches.unknown_tokens: refused tokens are judged each time",
-        ),
-    ] {
-        match (enabled, problems.is_written(path)) {
-            (true, true) => problems.unsupported(path, "this cache or limit"),
-            (true, false) => problems.not_in_force(what),
-            (false, _) => {}
         }
     }
 }

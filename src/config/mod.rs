@@ -33,10 +33,6 @@ pub struct Sources<'a> {
 pub struct Checked {
     pub settings: Settings,
     pub warnings: Vec<Problem>,
-    /// Values that need a behaviour which this version does not have.
-    pub unsupported: Vec<Problem>,
-    /// Defaults that are not in force yet.
-    pub not_in_force: Vec<&'static str>,
 }
 
 /// Reads the file and the process's environment.

@@ -27,8 +27,6 @@ pub(crate) struct Problems {
     completed: Node,
     found: Vec<Problem>,
     warnings: Vec<Problem>,
-    unsupported: Vec<Problem>,
-    not_in_force: Vec<&'static str>,
 }
 
 impl Problem {
@@ -62,8 +60,6 @@ impl Problems {
             as_written,
             found: Vec::new(),
             warnings: Vec::new(),
-            unsupported: Vec::new(),
-            not_in_force: Vec::new(),
         }
     }
 
@@ -97,16 +93,6 @@ impl Problems {
         self.warnings.push(problem);
     }
 
-    /// A value that needs what is not built.
-    pub(crate) fn unsupported(&mut self, path: &str, what: &str) {
-        let problem = self.locate(path, format!("{what}: not supported yet"));
-        self.unsupported.push(problem);
-    }
-
-    pub(crate) fn not_in_force(&mut self, what: &'static str) {
-        self.not_in_force.push(what);
-    }
-
     /// Whether the operator wrote something there, be it right or wrong.
     pub(crate) fn is_written(&self, path: &str) -> bool {
         self.completed.at(path).is_some()
@@ -122,9 +108,7 @@ impl Problems {
         if !self.found.is_empty() {
             return Err(self.sorted());
         }
-        let Problems { warnings, mut unsupported, not_in_force, .. } = self;
-        unsupported.sort_by(|a, b| (&a.place, &a.path).cmp(&(&b.place, &b.path)));
-        Ok(Checked { settings, warnings, unsupported, not_in_force })
+        Ok(Checked { settings, warnings: self.warnings })
     }
 
     /// At the path, or at the nearest thing above it that stands in the file.

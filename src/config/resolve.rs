@@ -1,6 +1,7 @@
 //! From raw values to settings: each value is judged for itself, and what it means is worked out. A part that cannot be
 //! read is reported and left out, so that the others are judged all the same.
 
+use crate::bearer::api_key::{KeyDigest, KeyId, Record};
 use crate::client::forwarded::{ClientIp, ForwardingHeader};
 use crate::config::Folder;
 use crate::config::raw::{self, Algorithm, Config};
@@ -20,7 +21,7 @@ use crate::{bearer, edge, provider};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 use tracing::Level;
 use url::Url;
 
@@ -40,6 +41,10 @@ pub(crate) fn resolve(raw: &Config, folder: &Folder, env: &[(String, String)], p
         providers: raw.providers.iter().filter_map(|(name, p)| provider(name, p, &kept, folder, problems)).collect(),
         routes: raw.routes.iter().filter_map(|(i, r)| resolve_route::route(raw, i, r, folder, problems)).collect(),
         verified_tokens: verified_tokens(&raw.caches.verified_tokens, problems),
+        introspection: introspection(&raw.caches.introspection),
+        unknown_tokens: unknown_tokens(&raw.caches.unknown_tokens),
+        api_keys: key_cache(&raw.caches.api_keys),
+        own_keys: raw.api_keys.iter().filter_map(|(i, key)| own_key(i, key, problems)).collect(),
         return_origins: resolve_session::return_origins(raw),
         store: resolve_session::store(raw, folder, env),
         dedup: resolve_session::dedup(raw),
@@ -191,6 +196,55 @@ fn verified_tokens(raw: &raw::Cache, problems: &mut Problems) -> bearer::verifie
     bearer::verified::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
 }
 
+fn introspection(raw: &raw::Cache) -> bearer::introspections::Settings {
+    bearer::introspections::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
+}
+
+fn unknown_tokens(raw: &raw::Cache) -> bearer::unknown::Settings {
+    bearer::unknown::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
+}
+
+fn key_cache(raw: &raw::Cache) -> bearer::api_key::keys::Settings {
+    bearer::api_key::keys::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
+}
+
+fn own_key(i: usize, raw: &raw::ApiKey, problems: &mut Problems) -> Option<Record> {
+    const MEND: &str = "write it as `doorward api-key` prints it";
+    let path = format!("api_keys.{i}");
+    let id = KeyId::parse(&raw.id);
+    if id.is_none() {
+        problems.add(&format!("{path}.id"), format!("is no id of a key; {MEND}"));
+    }
+    let digest = KeyDigest::parse(&raw.digest);
+    if digest.is_none() {
+        problems.add(&format!("{path}.digest"), format!("is no SHA-256 in hex; {MEND}"));
+    }
+    let mut expires_at = None;
+    if let Some(text) = &raw.expires_at {
+        let since_epoch = humantime::parse_rfc3339_weak(text).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        expires_at = since_epoch.and_then(|since| i64::try_from(since.as_secs()).ok());
+        if expires_at.is_none() {
+            problems.add(
+                &format!("{path}.expires_at"),
+                format!("`{text}` is no time; write one such as 2030-01-31T12:00:00Z"),
+            );
+        }
+    }
+    Some(Record {
+        id: id?,
+        digest: digest?,
+        name: None,
+        user: raw.user.clone(),
+        email: raw.email.clone(),
+        groups: raw.groups.clone(),
+        scopes: raw.scopes.clone(),
+        routes: raw.routes.clone(),
+        created: None,
+        expires_at,
+        last_used: None,
+    })
+}
+
 fn provider(
     name: &str,
     raw: &raw::Provider,
@@ -241,6 +295,7 @@ fn provider(
         userinfo: raw.userinfo == raw::Userinfo::Auto,
         audiences: audiences(raw, &path, problems),
         bearer_id_tokens: raw.bearer_id_tokens,
+        introspection: raw.introspection,
         algorithms: raw.algorithms.iter().map(|a| algorithm(*a)).collect(),
         clock_skew: raw.clock_skew.0,
         timeout: raw.timeout.0,

@@ -1,5 +1,6 @@
 //! From a raw route to its settings: where it stands, who may pass, what the app is told, and where the app is.
 
+use crate::client::limiter;
 use crate::config::Folder;
 use crate::config::raw::{self, Accept, Auth, Config};
 use crate::config::report::Problems;
@@ -177,7 +178,10 @@ fn access(
         known_provider(raw, name, &format!("{path}.bearer.{i}"), problems);
     }
     authorization_params(&auth.authorization_params, &path, problems);
+    let asks_providers = auth.accept.iter().any(|accept| *accept != Accept::ApiKey);
     let provider = match &auth.provider {
+        // Keys alone are the gateway's own word.
+        None if !asks_providers => String::new(),
         Some(name) => {
             known_provider(raw, name, &format!("{path}.provider"), problems);
             name.clone()
@@ -196,7 +200,9 @@ fn access(
             }
         },
     };
-    let bearer: Vec<Arc<str>> = if auth.bearer.is_empty() {
+    let bearer: Vec<Arc<str>> = if !asks_providers {
+        Vec::new()
+    } else if auth.bearer.is_empty() {
         vec![provider.as_str().into()]
     } else {
         auth.bearer.iter().map(|b| b.as_str().into()).collect()
@@ -204,6 +210,8 @@ fn access(
     Some(AccessSettings::Protected(Box::new(ProtectedSettings {
         bearer,
         accepts_bearer: auth.accept.contains(&Accept::Bearer),
+        accepts_api_key: auth.accept.contains(&Accept::ApiKey),
+        limit: limit(&raw.limits.unknown_tokens, &route.limits.unknown_tokens),
         on_unauthenticated: match auth.on_unauthenticated {
             raw::OnUnauthenticated::Auto => OnUnauthenticated::Auto,
             raw::OnUnauthenticated::Login => OnUnauthenticated::Login,
@@ -213,6 +221,15 @@ fn access(
         require: rules(&route.require),
         session: auth.accept.contains(&Accept::Session).then(|| resolve_session::session(raw, route, place, &provider)),
     })))
+}
+
+fn limit(global: &raw::UnknownTokens, over: &raw::UnknownTokensOver) -> limiter::Settings {
+    limiter::Settings {
+        enabled: over.enabled.unwrap_or(global.enabled),
+        requests: over.requests.unwrap_or(global.requests),
+        per: over.per.unwrap_or(global.per).0,
+        ipv6_prefix: over.ipv6_prefix.unwrap_or(global.ipv6_prefix),
+    }
 }
 
 fn known_provider(raw: &Config, name: &str, path: &str, problems: &mut Problems) {

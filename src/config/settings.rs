@@ -23,6 +23,11 @@ pub struct Settings {
     pub providers: Vec<provider::Settings>,
     pub routes: Vec<Route>,
     pub verified_tokens: bearer::verified::Settings,
+    pub introspection: bearer::introspections::Settings,
+    pub unknown_tokens: bearer::unknown::Settings,
+    /// The cache of API keys, and the keys that stand in the file.
+    pub api_keys: bearer::api_key::keys::Settings,
+    pub own_keys: Vec<bearer::api_key::Record>,
     /// Browsers may be sent on to these.
     pub return_origins: Vec<Pattern>,
     pub store: Store,
@@ -88,6 +93,9 @@ impl Settings {
         }
         if self.store.told != new.store.told || self.store.secrets != new.store.secrets {
             names.push("store");
+        }
+        if self.dedup != new.dedup {
+            names.push("refresh_dedup");
         }
         names
     }

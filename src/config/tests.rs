@@ -40,7 +40,7 @@ fn with(old: &str, new: &str) -> String {
 #[test]
 fn a_good_file_is_good() {
     let checked = read(GOOD, &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
-    assert!(checked.warnings.is_empty() && checked.unsupported.is_empty() && !checked.not_in_force.is_empty());
+    assert!(checked.warnings.is_empty());
     assert_eq!(checked.settings.routes[0].upstream.timeout.as_secs(), 60);
 }
 
@@ -240,21 +240,23 @@ fn any_scalar_can_be_overridden() {
 }
 
 #[test]
-fn what_is_not_built_is_told_to_run_and_not_to_check() {
-    for (old, new, expected) in [
-        (
-            "    client_secret: secret\n",
-            "    client_secret: secret\n    introspection: true\n",
-            "c.yaml:10:5: providers.corp.introspection: ",
-        ),
-        ("provider: corp\n", "accept: [api_key]\n", "c.yaml:15:7: routes.0.auth.accept: "),
-    ] {
-        let checked = read(&with(old, new), &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let told: Vec<String> = checked.unsupported.iter().map(ToString::to_string).collect();
-        assert!(told.len() == 1 && told[0].starts_with(expected) && told[0].ends_with("not supported yet"), "{told:?}");
-    }
-    let off = "limits: {unknown_tokens: {enabled: false}}\ncaches: {unknown_tokens: {enabled: false}}\nstore: {backend: memory}\nadmin:\n";
-    assert!(read(&with("admin:\n", off), &[]).is_ok_and(|checked| checked.unsupported.is_empty()));
+fn keys_of_the_file_are_such_as_the_command_makes() {
+    let keys = |key: &str| format!("api_keys:\n  - {key}\nadmin:\n");
+    let digest = "ab".repeat(32);
+    let good = keys(&format!("{{id: 0123456789ab, digest: {digest}, user: bob, expires_at: 2030-01-31T12:00:00Z}}"));
+    let checked = read(&with("admin:\n", &good), &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!(checked.settings.own_keys[0].expires_at, Some(1_896_091_200));
+    let bad = keys("{id: 01, digest: ab, user: '', expires_at: soon}");
+    refused(
+        &with("admin:\n", &bad),
+        &[],
+        &[
+            "c.yaml:4:6: api_keys.0.id: ",
+            "c.yaml:4:14: api_keys.0.digest: ",
+            "c.yaml:4:26: api_keys.0.user: ",
+            "c.yaml:4:36: api_keys.0.expires_at: ",
+        ],
+    );
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The admin listener: is it alive, is it ready, what does it measure, what does it run. Never on the public ones.
 
+use crate::bearer::introspections::Introspections;
+use crate::bearer::unknown::UnknownTokens;
 use crate::bearer::verified::VerifiedTokens;
+use crate::edge::api::Api;
 use crate::edge::listen::Traffic;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
@@ -30,6 +33,7 @@ pub struct Admin {
     pub traffic: Arc<Traffic>,
     pub sessions: Arc<Sessions>,
     pub store: Box<dyn Fn() -> StoreNow + Send + Sync>,
+    pub api: Api,
     pub begun: Instant,
     /// What a reload changes.
     pub state: RwLock<State>,
@@ -46,6 +50,8 @@ pub struct StoreNow {
 
 pub struct State {
     pub verified: Option<Arc<VerifiedTokens>>,
+    pub unknown: Option<Arc<UnknownTokens>>,
+    pub introspections: Arc<Introspections>,
     pub token: Option<Secret>,
     pub providers: Vec<Arc<RemoteProvider>>,
     pub routes: Vec<RouteLine>,
@@ -80,38 +86,56 @@ struct RouteRow {
 
 /// A provider that has never answered keeps the gateway from being ready for at most this long.
 const PROVIDER_GRACE: Duration = Duration::from_secs(60);
-const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+/// The longest body that the API reads.
+const MAX_BODY: usize = 64 << 10;
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
 
-type Page = (StatusCode, &'static str, String);
+pub(super) type Page = (StatusCode, &'static str, String);
 
 impl Admin {
-    pub(super) fn respond(&self, session: &ServerSession) -> Response<Vec<u8>> {
+    pub(super) async fn respond(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let (method, (status, kind, body)) = (session.req_header().method.clone(), self.answer(session).await);
+        let length = body.len();
+        let body = if method == Method::HEAD { Vec::new() } else { body.into_bytes() };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        if status != StatusCode::NO_CONTENT {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
+    async fn answer(&self, session: &mut ServerSession) -> Page {
         let head = session.req_header();
         let mut fields = head.headers.get_all(header::AUTHORIZATION).iter();
         let authorization = match (fields.next(), fields.next()) {
             (Some(only), None) => Some(only.as_bytes()),
             _ => None,
         };
-        let path =
-            head.raw_path().split(|b| *b == b'?').next().and_then(|p| std::str::from_utf8(p).ok()).unwrap_or_default();
-        let (status, kind, body) = self.page(&head.method, path, authorization);
-        let length = body.len();
-        let body = if head.method == Method::HEAD { Vec::new() } else { body.into_bytes() };
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(header::CONTENT_LENGTH, length.into());
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
+        let path = head.raw_path().split(|b| *b == b'?').next().and_then(|p| std::str::from_utf8(p).ok());
+        let path = path.unwrap_or_default().to_string();
+        if !path.starts_with("/api/") {
+            return self.page(&head.method, &path);
+        }
+        if let Some(refused) = self.refused_by_token(authorization) {
+            return refused;
+        }
+        let method = head.method.clone();
+        let Ok(body) = body(session).await else {
+            return (StatusCode::PAYLOAD_TOO_LARGE, TEXT, "at most 64 KiB\n".into());
+        };
+        let routes: Vec<String> = self.state.read().routes.iter().map(|route| route.name.clone()).collect();
+        self.api.page(&method, &path, &body, &routes).await
     }
 
-    fn page(&self, method: &Method, path: &str, authorization: Option<&[u8]>) -> Page {
+    fn page(&self, method: &Method, path: &str) -> Page {
         let read = matches!(*method, Method::GET | Method::HEAD);
         match path {
-            _ if path.starts_with("/api/") => self.api(authorization),
             "/livez" | "/readyz" | "/metrics" | "/" if !read => {
                 (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n".into())
             }
@@ -123,13 +147,12 @@ impl Admin {
         }
     }
 
-    /// No API is built; without its token nobody learns that.
-    fn api(&self, authorization: Option<&[u8]>) -> Page {
+    /// Without a configured token there is no API.
+    fn refused_by_token(&self, authorization: Option<&[u8]>) -> Option<Page> {
         match &self.state.read().token {
-            Some(token) if !is_token(authorization, token) => {
-                (StatusCode::UNAUTHORIZED, TEXT, "the admin token is needed\n".into())
-            }
-            _ => not_found(),
+            Some(token) if is_token(authorization, token) => None,
+            Some(_) => Some((StatusCode::UNAUTHORIZED, TEXT, "the admin token is needed\n".into())),
+            None => Some(not_found()),
         }
     }
 
@@ -157,9 +180,15 @@ impl Admin {
     }
 
     fn measured(&self) -> Page {
-        if let Some(cache) = &self.state.read().verified {
+        let state = self.state.read();
+        if let Some(cache) = &state.verified {
             self.metrics.entries(Cache::verified_tokens, cache.len());
         }
+        if let Some(cache) = &state.unknown {
+            self.metrics.entries(Cache::unknown_tokens, cache.len());
+        }
+        self.metrics.entries(Cache::introspection, state.introspections.len());
+        self.metrics.entries(Cache::api_keys, self.api.keys.as_ref().map_or(0, |keys| keys.len()));
         self.metrics.entries(Cache::sessions, self.sessions.copies());
         (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.text())
     }
@@ -202,7 +231,19 @@ impl RouteRow {
     }
 }
 
-fn not_found() -> Page {
+/// What is too long is an error.
+async fn body(session: &mut ServerSession) -> Result<Vec<u8>, ()> {
+    let mut body = Vec::new();
+    while let Some(chunk) = session.read_request_body().await.map_err(|_| ())? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+pub(super) fn not_found() -> Page {
     (StatusCode::NOT_FOUND, TEXT, "nothing here\n".into())
 }
 

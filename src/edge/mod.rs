@@ -2,6 +2,7 @@
 //! the proxy's phases, upstreams, the admin listener, start and stop. It decides nothing about who may pass.
 
 pub mod admin;
+pub mod api;
 pub mod connection;
 pub mod listen;
 mod proxy;

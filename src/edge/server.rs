@@ -266,6 +266,6 @@ struct SharedAdmin(Arc<Admin>);
 #[async_trait]
 impl pingora_core::apps::http_app::ServeHttp for SharedAdmin {
     async fn response(&self, session: &mut pingora_core::protocols::http::ServerSession) -> http::Response<Vec<u8>> {
-        self.0.respond(session)
+        self.0.respond(session).await
     }
 }

@@ -1,12 +1,15 @@
 //! The decision itself, in the order of the contract: the request made canonical or refused, the client's address,
 //! the gateway's own pages, the route, a preflight, the credential, the rules, and then on to the app.
 
+use crate::bearer::api_key::keys::{Keys, Known};
 use crate::bearer::verifier::Verifier;
 use crate::client::forwarded::{Caller, ClientIp};
+use crate::client::limiter::Limiter;
 use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply};
 use crate::gate::ask::Ask;
 use crate::gate::cookies::{Kept, OwnCookies};
 use crate::gate::cors::is_preflight;
+use crate::gate::credentials::{X_API_KEY, holds_key, identity_of};
 use crate::gate::host::Host;
 use crate::gate::inject::Stripping;
 use crate::gate::navigation::is_navigation;
@@ -14,13 +17,11 @@ use crate::gate::own::OwnPage;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::{self, Fault};
 use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
-use crate::gate::route::{Access, Protected, Route, Table};
+use crate::gate::route::{Access, Route, Table};
 use crate::kit::clock::Clock;
-use crate::kit::digest::TokenDigest;
 use crate::kit::entropy::Entropy;
 use crate::login::return_url::ReturnUrls;
 use crate::provider::identity::Identity;
-use crate::provider::verdict::Verdict;
 use crate::session::vault::{Session, Sessions};
 use crate::watch::metrics::{Credential, Outcome, RouteMetrics};
 use crate::watch::reason::Reason;
@@ -34,6 +35,9 @@ pub struct Gate {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub verifier: Verifier,
+    /// None: there is no secret that keys could be sealed with.
+    pub keys: Option<Arc<Keys>>,
+    pub limiter: Arc<Limiter>,
     pub table: Table,
     pub client_ip: ClientIp,
     pub auth_path: String,
@@ -70,16 +74,9 @@ pub(super) enum Entry {
 /// What a request's credentials prove.
 pub(super) enum Proved {
     Token(Arc<Identity>),
+    Key(Arc<Known>),
     Session(Arc<Session>),
     Nobody(Reason),
-}
-
-/// What stands in `Authorization`.
-enum Presented<'a> {
-    Nothing,
-    Token(&'a str),
-    /// Two fields, an empty token, or bytes that no token has.
-    Unusable,
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -218,8 +215,13 @@ impl Gate {
         let begun = Instant::now();
         let proved = self.authenticate(protected, view.headers, notes).await;
         route.metrics.judged(notes.credential, begun.elapsed());
-        let (identity, session) = match proved.map_err(Refusal::of)? {
+        let (identity, session) = match proved? {
             Proved::Token(identity) => (identity, None),
+            Proved::Key(key) if !key.record.is_for(&route.name) => {
+                notes.identity = Some(identity_of(&key));
+                return Err(Refusal::of(Reason::Forbidden));
+            }
+            Proved::Key(key) => (identity_of(&key), None),
             Proved::Session(session) => (session.hot.identity.clone(), Some(session)),
             Proved::Nobody(reason) => return self.nobody(route, protected, view, reason, notes),
         };
@@ -227,37 +229,6 @@ impl Gate {
         notes.identity = Some(identity);
         checked.map_err(Refusal::of)?;
         Ok(Entry::Pass(session))
-    }
-
-    async fn authenticate(
-        &self,
-        protected: &Protected,
-        headers: &HeaderMap,
-        notes: &mut Notes,
-    ) -> Result<Proved, Reason> {
-        let token = match presented(headers) {
-            Presented::Token(token) if protected.accepts_bearer => Some(token),
-            Presented::Unusable if protected.accepts_bearer => None,
-            _ => {
-                let Some(site) = &protected.site else { return Ok(Proved::Nobody(Reason::LoginRequired)) };
-                return Box::pin(self.signed_in(site, headers, notes)).await;
-            }
-        };
-        notes.credential = Credential::bearer;
-        let token = token.ok_or(Reason::InvalidToken)?;
-        let digest = TokenDigest::of(token.as_bytes());
-        if let Some(identity) = self.verifier.recall(&protected.policy, digest) {
-            return Ok(Proved::Token(identity));
-        }
-        // Boxed: the way of a hit does not carry the room that a verification needs.
-        match Box::pin(self.verifier.verify(&protected.policy, token, digest)).await {
-            Verdict::Valid(identity) => Ok(Proved::Token(identity)),
-            Verdict::Rejected(reason) => {
-                tracing::debug!(token = %digest.short(), reason = reason.word(), "token refused");
-                Err(reason)
-            }
-            Verdict::Unavailable(cause) => Err(cause.reason()),
-        }
     }
 
     fn forward(
@@ -269,8 +240,13 @@ impl Gate {
         notes: &Notes,
     ) -> Forward {
         let mut remove = self.stripping.of(ask.headers);
-        if matches!(route.access, Access::Protected(_)) && route.headers.takes_authorization() {
-            remove.push(header::AUTHORIZATION);
+        if let Access::Protected(protected) = &route.access {
+            if route.headers.takes_authorization() || holds_key(protected, ask.headers, notes.credential) {
+                remove.push(header::AUTHORIZATION);
+            }
+            if protected.accepts_api_key && ask.headers.contains_key(&X_API_KEY) {
+                remove.push(X_API_KEY);
+            }
         }
         if ask.headers.contains_key(header::UPGRADE) && !protocol::is_websocket(ask) {
             remove.push(header::UPGRADE);
@@ -354,30 +330,6 @@ impl Place<'_> {
             _ => false,
         }
     }
-}
-
-/// RFC 6750, 2.1; the scheme is case-insensitive. Another scheme is no credential of ours.
-fn presented(headers: &HeaderMap) -> Presented<'_> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = match (values.next(), values.next()) {
-        (None, _) => return Presented::Nothing,
-        (Some(value), None) => value.as_bytes(),
-        _ => return Presented::Unusable,
-    };
-    let (scheme, rest) = value.split_at(value.iter().position(|b| *b == b' ').unwrap_or(value.len()));
-    if !scheme.eq_ignore_ascii_case(b"Bearer") {
-        return Presented::Nothing;
-    }
-    match std::str::from_utf8(rest.trim_ascii()) {
-        Ok(token) if is_token68(token) => Presented::Token(token),
-        _ => Presented::Unusable,
-    }
-}
-
-/// RFC 9110, 11.2: what every token of RFC 6750 is made of.
-fn is_token68(token: &str) -> bool {
-    let body = token.trim_end_matches('=');
-    !body.is_empty() && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
 }
 
 /// RFC 9110, 5.6.2.

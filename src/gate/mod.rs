@@ -5,6 +5,7 @@ pub mod answer;
 pub mod ask;
 pub mod cookies;
 pub mod cors;
+mod credentials;
 mod forward_auth;
 #[allow(clippy::module_inception)] // the noun of the room
 pub mod gate;

@@ -283,12 +283,12 @@ mod tests {
         /// What is judged is what was sent, and no reading invents a path that does not begin with a slash.
         #[test]
         fn readings_keep_the_bytes_and_the_slash(path in "/([a-z./;%\\\\]|%2[ef5]|%5c|%25){0,40}") {
-            if let Ok(canonical) = CanonicalPath::of(path.as_bytes()) {
-                if let Ok(readings) = canonical.readings() {
-                    prop_assert_eq!(&*readings[0], path.as_bytes());
-                    prop_assert!(readings.iter().all(|r| r.first() == Some(&b'/')));
-                    prop_assert!(readings.len() <= MOST_READINGS);
-                }
+            if let Ok(canonical) = CanonicalPath::of(path.as_bytes())
+                && let Ok(readings) = canonical.readings()
+            {
+                prop_assert_eq!(&*readings[0], path.as_bytes());
+                prop_assert!(readings.iter().all(|r| r.first() == Some(&b'/')));
+                prop_assert!(readings.len() <= MOST_READINGS);
             }
         }
     }

@@ -8,6 +8,7 @@ use askama::Template;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
+use std::time::Duration;
 
 /// Why a request is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// The methods that would do, for 405.
     pub allow: Option<&'static str>,
+    /// When to come again, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 /// What a reply is addressed to.
@@ -37,7 +40,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(super) const CSS: &str = include_str!("../../templates/page.css");
 /// How long a client should wait for a provider that is away.
-const RETRY_UNAVAILABLE: &str = "5";
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 
 #[derive(Template)]
 #[template(path = "page.html")]
@@ -74,22 +77,28 @@ impl Refusal {
             | Reason::WrongAudience => StatusCode::UNAUTHORIZED,
             Reason::InsufficientScope | Reason::Forbidden => StatusCode::FORBIDDEN,
             Reason::SessionEnded => StatusCode::UNAUTHORIZED,
+            Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Reason::ProviderUnavailable | Reason::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Reason::BadRequest | Reason::StateMismatch | Reason::LoginFailed => StatusCode::BAD_REQUEST,
             Reason::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
             Reason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Reason::NoRoute => StatusCode::NOT_FOUND,
         };
-        Refusal { status, reason, allow: None }
+        Refusal { status, reason, allow: None, retry_after: None }
+    }
+
+    /// Too many credentials of this client were refused.
+    pub const fn limited(wait: Duration) -> Refusal {
+        Refusal { retry_after: Some(wait), ..Refusal::of(Reason::RateLimited) }
     }
 
     /// A request that is refused for its form, under another status than 400.
     pub const fn form(status: StatusCode) -> Refusal {
-        Refusal { status, reason: Reason::BadRequest, allow: None }
+        Refusal { status, reason: Reason::BadRequest, allow: None, retry_after: None }
     }
 
     pub const fn method_not_allowed(allow: &'static str) -> Refusal {
-        Refusal { status: StatusCode::METHOD_NOT_ALLOWED, reason: Reason::BadRequest, allow: Some(allow) }
+        Refusal { allow: Some(allow), ..Refusal::form(StatusCode::METHOD_NOT_ALLOWED) }
     }
 
     pub fn outcome(&self) -> Outcome {
@@ -101,6 +110,7 @@ impl Refusal {
             | Reason::WrongAudience => Outcome::unauthorized,
             Reason::InsufficientScope | Reason::Forbidden => Outcome::forbidden,
             Reason::SessionEnded => Outcome::unauthorized,
+            Reason::RateLimited => Outcome::rate_limited,
             Reason::ProviderUnavailable | Reason::StoreUnavailable => Outcome::unavailable,
             Reason::BadRequest | Reason::StateMismatch => Outcome::bad_request,
             Reason::LoginFailed => Outcome::unauthorized,
@@ -114,8 +124,9 @@ impl Refusal {
         headers.push((REASON, HeaderValue::from_static(self.reason.word())));
         headers.extend(self.challenge(to.realm).map(|value| (header::WWW_AUTHENTICATE, value)));
         headers.extend(self.allow.map(|methods| (header::ALLOW, HeaderValue::from_static(methods))));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.push((header::RETRY_AFTER, HeaderValue::from_static(RETRY_UNAVAILABLE)));
+        let away = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_UNAVAILABLE);
+        if let Some(wait) = self.retry_after.or(away) {
+            headers.push((header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))));
         }
         let body = if to.wants_page { self.page(pages, to, &mut headers) } else { self.problem(to, &mut headers) };
         Reply { status: self.status, headers, body: body.into() }
@@ -188,6 +199,11 @@ impl Refusal {
                 "Token not known",
                 "Nobody vouches for this bearer token.",
                 "Get a new token from your identity provider.",
+            ),
+            Reason::RateLimited => (
+                "Too many refused credentials",
+                "Too many credentials from this network address were refused.",
+                "Wait a moment, then try again with a good one.",
             ),
             Reason::TokenExpired => (
                 "Token expired",

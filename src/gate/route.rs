@@ -3,6 +3,7 @@
 //! prefix by whole segments, a route with methods before one without.
 
 use crate::bearer::verifier::Policy;
+use crate::client::limiter;
 use crate::gate::cors::Cors;
 use crate::gate::host::Host;
 use crate::gate::inject::Injection;
@@ -56,6 +57,9 @@ pub struct ProtectedSettings {
     /// The providers whose tokens are accepted.
     pub bearer: Vec<Arc<str>>,
     pub accepts_bearer: bool,
+    pub accepts_api_key: bool,
+    /// How often a client may be refused.
+    pub limit: limiter::Settings,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
     /// None = browser sessions do not count here.
@@ -104,6 +108,8 @@ pub enum Access {
 
 pub struct Protected {
     pub accepts_bearer: bool,
+    pub accepts_api_key: bool,
+    pub limit: limiter::Settings,
     pub policy: Policy,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
@@ -281,6 +287,8 @@ impl Route {
             AccessSettings::Public => Access::Public,
             AccessSettings::Protected(p) => Access::Protected(Box::new(Protected {
                 accepts_bearer: p.accepts_bearer,
+                accepts_api_key: p.accepts_api_key,
+                limit: p.limit,
                 policy: policy(&p.bearer),
                 on_unauthenticated: p.on_unauthenticated,
                 require: p.require,

@@ -69,10 +69,11 @@ impl CookieSpec {
 }
 
 /// Every cookie of a request, name and value, in the order in which they came.
+/// What is no text is none of ours, and hides no other.
 pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    let fields = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    fields.flat_map(|field| field.split(';')).filter_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
+    let fields = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    fields.flat_map(|field| field.split(|b| *b == b';')).filter_map(|pair| {
+        let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
         Some((name.trim(), value.trim().trim_matches('"')))
     })
 }

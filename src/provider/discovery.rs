@@ -1,7 +1,9 @@
 //! A provider's metadata (OpenID Connect Discovery 1.0, 3 and 4).
 
 use crate::provider::Settings;
-use openidconnect::{AuthUrl, EndSessionUrl, IssuerUrl, JsonWebKeySetUrl, RevocationUrl, Scope, TokenUrl, UserInfoUrl};
+use openidconnect::{
+    AuthUrl, EndSessionUrl, IntrospectionUrl, IssuerUrl, JsonWebKeySetUrl, RevocationUrl, Scope, TokenUrl, UserInfoUrl,
+};
 use serde::Deserialize;
 use url::Url;
 
@@ -13,6 +15,7 @@ pub struct Metadata {
     pub authorization_endpoint: Option<AuthUrl>,
     pub token_endpoint: Option<TokenUrl>,
     pub userinfo_endpoint: Option<UserInfoUrl>,
+    pub introspection_endpoint: Option<IntrospectionUrl>,
     pub revocation_endpoint: Option<RevocationUrl>,
     pub end_session_endpoint: Option<EndSessionUrl>,
     pub scopes_supported: Option<Vec<Scope>>,
@@ -59,6 +62,8 @@ impl Metadata {
             set("authorization_endpoint").map(AuthUrl::from_url).or(m.authorization_endpoint.take());
         m.token_endpoint = set("token_endpoint").map(TokenUrl::from_url).or(m.token_endpoint.take());
         m.userinfo_endpoint = set("userinfo_endpoint").map(UserInfoUrl::from_url).or(m.userinfo_endpoint.take());
+        m.introspection_endpoint =
+            set("introspection_endpoint").map(IntrospectionUrl::from_url).or(m.introspection_endpoint.take());
         m.revocation_endpoint =
             set("revocation_endpoint").map(RevocationUrl::from_url).or(m.revocation_endpoint.take());
         m.end_session_endpoint =

@@ -35,6 +35,7 @@ pub(crate) struct FakeProvider {
     /// What was asked: `exchange code`, `refresh token`, `userinfo token`, `revoke token`.
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) userinfo: Mutex<Result<Claims, GrantError>>,
+    pub(crate) introspected: Mutex<Result<Claims, GrantError>>,
     /// Grants wait here while it is closed.
     pub(crate) gate: Semaphore,
 }
@@ -49,6 +50,7 @@ pub(crate) fn settings(issuer: &str) -> Settings {
         userinfo: true,
         audiences: Audiences::OneOf(vec!["doorward".into()]),
         bearer_id_tokens: false,
+        introspection: false,
         algorithms: [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA].to_vec(),
         clock_skew: Duration::from_secs(60),
         timeout: Duration::from_secs(5),
@@ -76,6 +78,7 @@ impl FakeProvider {
             grants: Mutex::default(),
             asked: Mutex::default(),
             userinfo: Mutex::new(Err(GrantError::Refused)),
+            introspected: Mutex::new(Err(GrantError::Unavailable)),
             gate: Semaphore::new(1000),
         })
     }
@@ -135,6 +138,12 @@ impl Provider for FakeProvider {
     async fn userinfo(&self, token: &Secret) -> Result<Claims, GrantError> {
         self.asked.lock().push(format!("userinfo {}", token.expose()));
         self.userinfo.lock().clone()
+    }
+
+    async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError> {
+        self.asked.lock().push(format!("introspect {}", token.expose()));
+        let _open = self.gate.acquire().await.unwrap();
+        self.introspected.lock().clone()
     }
 
     async fn revoke(&self, token: &Secret) {

@@ -44,6 +44,28 @@ impl Identity {
         Self::of_claims(verified.claims(), scopes(verified.claims()), settings)
     }
 
+    /// Of an API key: the gateway's own word, in a provider's place.
+    pub fn of_api_key(user: &str, email: Option<&str>, groups: &[String], scopes: &[String]) -> Identity {
+        let texts = |list: &[String]| list.iter().map(|text| text.as_str().into()).collect();
+        Identity {
+            provider: "api_key".into(),
+            user: user.into(),
+            email: email.map(Box::from),
+            email_unverified: false,
+            name: None,
+            username: None,
+            groups: texts(groups),
+            scopes: texts(scopes),
+            kept: Box::default(),
+            rendered: OnceLock::new(),
+        }
+    }
+
+    /// Of what a provider says of an opaque token.
+    pub(super) fn of_introspection(claims: &Claims, settings: &Settings) -> Result<Identity, Nobody> {
+        Self::of_claims(claims, scopes(claims), settings)
+    }
+
     /// Of somebody who signed in: the ID token's claims, and those that UserInfo adds to them. Scopes are no concern of
     /// people.
     pub fn of_login(verified: &Verified, userinfo: Option<&Claims>, settings: &Settings) -> Result<Identity, Nobody> {

@@ -111,9 +111,7 @@ impl<'a> Unverified<'a> {
         if claims.contains_key("events") {
             return Err(Refusal::Invalid);
         }
-        let kind = claims.get("typ").and_then(Value::as_str);
-        let of_id_token = OF_ID_TOKENS.iter().any(|name| claims.contains_key(*name)) || kind == Some("ID");
-        if matches!(kind, Some("Refresh" | "Logout")) || (of_id_token && !settings.bearer_id_tokens) {
+        if !is_access_token(claims, settings) {
             return Err(Refusal::Invalid);
         }
         verified.in_time(settings.clock_skew, now)?;
@@ -193,16 +191,28 @@ impl Verified {
         if now >= self.expires.plus(skew) {
             return Err(Refusal::Expired);
         }
-        for name in ["nbf", "iat"] {
-            if let Some(value) = self.claims.get(name) {
-                let from = time(Some(value)).ok_or(Refusal::Invalid)?.minus(skew);
-                if from > now {
-                    return Err(Refusal::NotYet(from));
-                }
+        begun(&self.claims, skew, now)
+    }
+}
+
+/// `nbf` and `iat` against the clock, each with the skew.
+pub(super) fn begun(claims: &Claims, skew: Duration, now: Timestamp) -> Result<(), Refusal> {
+    for name in ["nbf", "iat"] {
+        if let Some(value) = claims.get(name) {
+            let from = time(Some(value)).ok_or(Refusal::Invalid)?.minus(skew);
+            if from > now {
+                return Err(Refusal::NotYet(from));
             }
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Not a token of another use that its claims give away.
+pub(super) fn is_access_token(claims: &Claims, settings: &Settings) -> bool {
+    let kind = claims.get("typ").and_then(Value::as_str);
+    let of_id_token = OF_ID_TOKENS.iter().any(|name| claims.contains_key(*name)) || kind == Some("ID");
+    !matches!(kind, Some("Refresh" | "Logout")) && (!of_id_token || settings.bearer_id_tokens)
 }
 
 fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {
@@ -215,7 +225,7 @@ fn is_access_token_type(typ: Option<&str>) -> bool {
 }
 
 /// A NumericDate (RFC 7519, 2).
-fn time(value: Option<&Value>) -> Option<Timestamp> {
+pub(super) fn time(value: Option<&Value>) -> Option<Timestamp> {
     let number = value?.as_number()?;
     if let Some(seconds) = number.as_i64() {
         return Some(Timestamp::from_seconds(seconds));
@@ -225,7 +235,7 @@ fn time(value: Option<&Value>) -> Option<Timestamp> {
 }
 
 /// A text or a list of texts, one of them ours; any other type is no audience.
-fn audience(claims: &Claims, accepted: &Audiences) -> bool {
+pub(super) fn audience(claims: &Claims, accepted: &Audiences) -> bool {
     let Audiences::OneOf(accepted) = accepted else {
         return true;
     };

@@ -74,6 +74,12 @@ impl KeySet {
         }
     }
 
+    /// Whether a token that one of them refuses may be good by the other.
+    pub fn is_same(&self, other: &KeySet) -> bool {
+        let told = |key: &Key| (key.id.clone(), key.thumbprint.clone());
+        self.keys.iter().map(told).eq(other.keys.iter().map(told))
+    }
+
     pub fn select(&self, id: Option<&str>, algorithm: Algorithm) -> Selected<'_> {
         let named = |key: &&Key| id.is_none() || key.id.as_deref() == id;
         let mut fit = self.keys.iter().filter(named).filter(|key| key.algorithms.contains(&algorithm));

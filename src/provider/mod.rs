@@ -8,6 +8,7 @@ pub mod discovery;
 pub(crate) mod fake;
 mod http;
 pub mod identity;
+pub mod introspection;
 pub mod jwt;
 pub mod keys;
 pub mod remote;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub audiences: Audiences,
     /// ID tokens count as bearer tokens, too.
     pub bearer_id_tokens: bool,
+    /// Opaque bearer tokens are asked about.
+    pub introspection: bool,
     pub algorithms: Vec<Algorithm>,
     pub clock_skew: Duration,
     pub timeout: Duration,
@@ -109,6 +112,9 @@ pub trait Provider: Send + Sync {
     /// What the provider says of the person behind an access token (OpenID Connect Core 1.0, 5.3).
     async fn userinfo(&self, token: &Secret) -> Result<Claims, GrantError>;
 
+    /// What the provider says of an opaque token (RFC 7662, 2).
+    async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError>;
+
     /// Tells the provider that a refresh token is not needed any more (RFC 7009); whether it heard is not known.
     async fn revoke(&self, token: &Secret);
 
@@ -151,11 +157,29 @@ pub async fn verify_with<T>(
     provider: &dyn Provider,
     verify: impl Fn(&KeySet) -> Result<T, Refusal>,
 ) -> Result<T, NotVerified> {
-    match provider.keys().map(|keys| verify(&keys)) {
-        Some(Ok(verified)) => return Ok(verified),
-        Some(Err(Refusal::UnknownKey)) | None => {}
-        Some(Err(refusal)) => return Err(NotVerified::Refused(refusal)),
+    match verify_at_hand(provider, &verify) {
+        Some(decided) => decided,
+        None => verify_with_fetched(provider, verify).await,
     }
+}
+
+/// Verifies with the keys at hand; `None`: keys that must be fetched may decide.
+pub fn verify_at_hand<T>(
+    provider: &dyn Provider,
+    verify: impl Fn(&KeySet) -> Result<T, Refusal>,
+) -> Option<Result<T, NotVerified>> {
+    match provider.keys().map(|keys| verify(&keys)) {
+        Some(Ok(verified)) => Some(Ok(verified)),
+        Some(Err(Refusal::UnknownKey)) | None => None,
+        Some(Err(refusal)) => Some(Err(NotVerified::Refused(refusal))),
+    }
+}
+
+/// Fetches the keys, and verifies with what that brings.
+pub async fn verify_with_fetched<T>(
+    provider: &dyn Provider,
+    verify: impl Fn(&KeySet) -> Result<T, Refusal>,
+) -> Result<T, NotVerified> {
     match provider.fetch_keys().await {
         Fetched::Keys(keys) => verify(&keys).map_err(NotVerified::Refused),
         Fetched::Closed => Err(NotVerified::Refused(Refusal::UnknownKey)),
@@ -178,6 +202,7 @@ impl Settings {
             .part(matches!(self.audiences, Audiences::Any).to_string())
             .parts(audiences)
             .part(self.bearer_id_tokens.to_string())
+            .part(self.introspection.to_string())
             .parts(self.algorithms.iter().map(|a| format!("{a:?}")))
             .part(self.clock_skew.as_millis().to_string())
             .parts([&m.user, &m.email, &m.name, &m.username, &m.groups].map(ClaimPath::as_str))

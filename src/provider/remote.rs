@@ -37,8 +37,12 @@ pub struct RemoteProvider {
     fetches: Flights<(), Fetched>,
     /// Wakes the task when a fetch on demand has failed.
     failed: Notify,
+    on_new_keys: OnNewKeys,
     this: std::sync::Weak<RemoteProvider>,
 }
+
+/// Called with a provider's name when its keys have changed.
+pub type OnNewKeys = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// An unknown key id makes at most one fetch in this time.
 const DEMAND_WINDOW: Duration = Duration::from_secs(30);
@@ -54,6 +58,7 @@ impl RemoteProvider {
         settings: Settings,
         clock: Arc<dyn Clock>,
         metrics: ProviderMetrics,
+        on_new_keys: OnNewKeys,
     ) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
         let client = http::client(settings.timeout, settings.ca_file.as_deref())?;
         metrics.up(false);
@@ -69,6 +74,7 @@ impl RemoteProvider {
             demanded: Mutex::new(None),
             fetches: Flights::default(),
             failed: Notify::new(),
+            on_new_keys,
             this: this.clone(),
         }))
     }
@@ -138,6 +144,9 @@ impl RemoteProvider {
         self.keys.store(Some(keys.clone()));
         if let Some(before) = before {
             before.retire(&keys);
+            if !before.is_same(&keys) {
+                (self.on_new_keys)(&self.settings.name);
+            }
         }
         Ok(keys)
     }
@@ -224,6 +233,14 @@ impl Provider for RemoteProvider {
         client::userinfo(&self.client, endpoint.url(), token).await
     }
 
+    async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError> {
+        let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
+        let endpoint = metadata.introspection_endpoint.as_ref().ok_or(GrantError::Refused)?;
+        let form = [("token", token.expose().as_str()), ("token_type_hint", "access_token")];
+        let body = client::post(&self.client, endpoint.url(), &self.settings, &self.clock, &form).await?;
+        serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable)
+    }
+
     async fn revoke(&self, token: &Secret) {
         let metadata = self.metadata.load_full();
         let Some(endpoint) = metadata.as_ref().and_then(|m| m.revocation_endpoint.as_ref()) else { return };
@@ -293,7 +310,7 @@ mod tests {
     fn provider(server: &Server) -> Arc<RemoteProvider> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let metrics = Metrics::default().provider("corp");
-        RemoteProvider::new(settings(&server.issuer), Arc::new(SystemClock), metrics).unwrap()
+        RemoteProvider::new(settings(&server.issuer), Arc::new(SystemClock), metrics, Arc::new(|_| {})).unwrap()
     }
 
     #[tokio::test]

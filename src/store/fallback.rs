@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 
 /// `store.redis.breaker` and `fallback` of the configuration.
@@ -60,6 +61,7 @@ const EPOCH_LIVES: Duration = Duration::from_secs(10 * 365 * 86_400);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What outlives an outage is what people are signed in by, and the marks of logins that ended; leases and results do not.
 const KEPT: [&str; 3] = ["session:", "tokens:", "used:"];
+const OF_SESSIONS: [&str; 2] = ["session:", "tokens:"];
 
 impl Fallback {
     /// `on_change`: told `true` when the store is up, journal and all, and `false` when it is away.
@@ -99,6 +101,26 @@ impl Fallback {
             self.note_failure();
             let pause = if self.away.load(SeqCst) { self.settings.cooldown } else { LOOK_AGAIN };
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Looks again at what others have changed: what they ended must not count here when the store is next away. Runs until
+    /// it is dropped.
+    pub async fn follow(self: Arc<Self>) {
+        let Some(mut heard) = self.inner.announcements() else { return };
+        loop {
+            match heard.recv().await {
+                Ok(Heard::Changed(place)) => {
+                    for key in OF_SESSIONS.map(|kind| format!("{kind}{place}")) {
+                        if self.memory.contains_key(&key) {
+                            // Where the store cannot be asked, what is known stays the best there is.
+                            drop(self.look(&key).await);
+                        }
+                    }
+                }
+                Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
         }
     }
 

@@ -1,17 +1,18 @@
-//! The store that replicas share: Redis or Valkey, alone, as a cluster, or behind sentinels. Each thread has a connection of
-//! its own, opened on the runtime that drives it; one that fails is dropped and made anew. No call takes longer than the
-//! command time-out. What to do while Redis is away is the business of `fallback`.
+//! The store that replicas share: Redis or Valkey, alone, as a cluster, or behind sentinels (`connect`). Each thread has a
+//! connection of its own, opened on the runtime that drives it; one that fails is dropped and made anew. No call takes longer
+//! than the command time-out. What to do while Redis is away is the business of `fallback`.
 
+mod connect;
+
+use crate::kit::flights::Flights;
 use crate::store::kv::{Away, Entry, Heard, Kv};
 use crate::watch::metrics::{Operation, StoreMetrics};
 use async_trait::async_trait;
+use connect::{Connection, Source};
 use futures_util::StreamExt;
 use parking_lot::Mutex;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
-use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, TlsCertificates, TlsMode, Value};
+use redis::aio::ConnectionLike;
+use redis::{Cmd, FromRedisValue, RedisError, Value};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,37 +42,28 @@ pub enum Mode {
 pub struct Redis {
     settings: Settings,
     metrics: StoreMetrics,
-    client: Source,
+    source: Arc<Source>,
     // A plain mutex: held to look and to set, never over an await.
-    connections: Mutex<HashMap<ThreadId, Connection>>,
+    connections: Arc<Mutex<HashMap<ThreadId, Connection>>>,
+    connecting: Flights<ThreadId, Result<Connection, String>>,
     /// What went wrong last, for the operator.
     problem: Mutex<Option<String>>,
     heard: broadcast::Sender<Heard>,
 }
 
-enum Source {
-    Standalone(Client),
-    Cluster(ClusterClient),
-    Sentinel(tokio::sync::Mutex<SentinelClient>),
-}
-
-#[derive(Clone)]
-enum Connection {
-    One(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
-
 /// An entry's value is `<generation>:<bytes>`; these scripts read the number before the colon.
-const LOOK: &str =
-    "local v=redis.call('GET',KEYS[1]) if not v then return false end return {v,redis.call('PTTL',KEYS[1])}";
-const REPLACE: &str = "local v=redis.call('GET',KEYS[1]) if not v then return 0 end \
-    if tonumber(string.match(v,'^%d+'))>=tonumber(ARGV[2]) then return 0 end \
+/// What stands there and is none was written by somebody else, and is absent, also where it is no string.
+const LOOK: &str = "local v=redis.pcall('GET',KEYS[1]) if type(v)~='string' then return false end \
+    return {v,redis.call('PTTL',KEYS[1])}";
+const REPLACE: &str = "local v=redis.pcall('GET',KEYS[1]) local g=type(v)=='string' and string.match(v,'^(%d+):') \
+    if not g or tonumber(g)>=tonumber(ARGV[2]) then return 0 end \
     redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3]) return 1";
-const RESTORE: &str = "if redis.call('EXISTS',KEYS[2])==1 then return 0 end local v=redis.call('GET',KEYS[1]) \
-    if v and tonumber(string.match(v,'^%d+'))>=tonumber(ARGV[2]) then return 0 end \
+const RESTORE: &str = "if redis.call('EXISTS',KEYS[2])==1 then return 0 end \
+    local v=redis.pcall('GET',KEYS[1]) local g=type(v)=='string' and string.match(v,'^(%d+):') \
+    if g and tonumber(g)>=tonumber(ARGV[2]) then return 0 end \
     redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3]) return 1";
 const DELETE: &str = "redis.call('SET',KEYS[2],'','PX',ARGV[1]) return redis.call('DEL',KEYS[1])";
-const EXTEND: &str = "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end \
+const EXTEND: &str = "if redis.pcall('GET',KEYS[1])~=ARGV[1] then return 0 end \
     if ARGV[2]=='0' then return redis.call('DEL',KEYS[1]) end return redis.call('PEXPIRE',KEYS[1],ARGV[2])";
 
 /// Announcements that may wait for a listener; one that lags is told that it missed some.
@@ -84,12 +76,13 @@ impl Redis {
     /// # Errors
     /// An address or the certificate authority cannot be read.
     pub fn new(settings: Settings, metrics: StoreMetrics) -> Result<Arc<Self>, String> {
-        let client = source(&settings).map_err(|e| format!("store.redis: {e}"))?;
+        let source = Source::new(&settings).map_err(|e| format!("store.redis: {e}"))?;
         Ok(Arc::new(Redis {
             settings,
             metrics,
-            client,
-            connections: Mutex::default(),
+            source: Arc::new(source),
+            connections: Arc::default(),
+            connecting: Flights::default(),
             problem: Mutex::default(),
             heard: broadcast::channel(HEARD).0,
         }))
@@ -111,13 +104,7 @@ impl Redis {
     }
 
     async fn listen_once(&self) -> Result<(), RedisError> {
-        let client = match &self.client {
-            Source::Standalone(client) => client.clone(),
-            // Announcements reach every node of a cluster.
-            Source::Cluster(_) => open(&self.settings, self.settings.urls.first().map_or("", String::as_str))?,
-            Source::Sentinel(sentinel) => sentinel.lock().await.async_get_client().await?,
-        };
-        let mut channel = client.get_async_pubsub().await?;
+        let mut channel = self.source.subscriber().await?;
         channel.subscribe(self.channel()).await?;
         // What was said before we listened, we missed.
         let _ = self.heard.send(Heard::Missed);
@@ -165,96 +152,62 @@ impl Redis {
                 }
                 Ok(value)
             }
-            Ok(Err(problem)) => Err(self.failed(problem.to_string())),
+            Ok(Err(problem)) => Err(self.failed(problem)),
             Err(_) => Err(self.failed(format!("no answer in {:?}", self.settings.command_timeout))),
         }
     }
 
-    async fn try_ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        let thread = std::thread::current().id();
-        let known = self.connections.lock().get(&thread).cloned();
-        let mut connection = match known {
-            Some(connection) => connection,
-            None => {
-                let made = self.connect().await?;
-                self.connections.lock().insert(thread, made.clone());
-                made
-            }
+    async fn try_ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
+        let known = self.connections.lock().get(&std::thread::current().id()).cloned();
+        let (mut connection, kept) = match known {
+            Some(connection) => (connection, true),
+            None => (self.connected().await?, false),
         };
-        let value = match &mut connection {
-            Connection::One(one) => one.req_packed_command(command).await?,
-            Connection::Cluster(cluster) => cluster.req_packed_command(command).await?,
-        };
-        Ok(redis::from_redis_value(value.extract_error()?)?)
+        let mut answer = connection.ask(command).await;
+        // A connection that was closed while nobody used it says nothing of the store: one more try, on a new one.
+        if kept && answer.as_ref().is_err_and(|e| e.is_connection_dropped() && !e.is_timeout()) {
+            self.forget_connections();
+            answer = self.connected().await?.ask(command).await;
+        }
+        let told = |e: RedisError| e.to_string();
+        redis::from_redis_value(answer.and_then(Value::extract_error).map_err(told)?).map_err(|e| e.to_string())
     }
 
-    /// A connection that failed once is not trusted again: after a failover it may lead to a replica.
+    /// Connects this thread, in a task of its own: to connect may take longer than a request waits, and then the next one
+    /// finds what the first began.
+    async fn connected(&self) -> Result<Connection, String> {
+        let thread = std::thread::current().id();
+        let (source, connections, settings) = (self.source.clone(), self.connections.clone(), self.settings.clone());
+        let work = move || async move {
+            let made = source.connect(&settings).await?;
+            connections.lock().insert(thread, made.clone());
+            Ok(made)
+        };
+        match self.connecting.join(thread, work).await {
+            Ok((made, _)) => made,
+            Err(_) => Err("connecting was broken off".into()),
+        }
+    }
+
+    /// A connection that failed once is not trusted again: after a failover it may lead to a replica. Neither are those of
+    /// the other threads, which would each have to find that out.
     fn failed(&self, problem: String) -> Away {
-        self.connections.lock().remove(&std::thread::current().id());
+        self.forget_connections();
         *self.problem.lock() = Some(problem);
         Away
     }
 
-    async fn connect(&self) -> Result<Connection, RedisError> {
-        let (connect, answer) = (self.settings.connect_timeout, self.settings.command_timeout);
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(connect)).set_response_timeout(Some(answer));
-        Ok(match &self.client {
-            Source::Standalone(client) => {
-                Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
-            }
-            Source::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
-            Source::Sentinel(sentinel) => {
-                let client = sentinel.lock().await.async_get_client().await?;
-                Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
-            }
-        })
+    fn forget_connections(&self) {
+        self.connections.lock().clear();
     }
 }
 
-fn authority(settings: &Settings) -> Result<Option<Vec<u8>>, String> {
-    let read = |file: &PathBuf| std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()));
-    settings.ca_file.as_ref().map(read).transpose()
-}
-
-fn source(settings: &Settings) -> Result<Source, String> {
-    let told = |e: RedisError| e.to_string();
-    Ok(match &settings.mode {
-        Mode::Standalone => {
-            Source::Standalone(open(settings, settings.urls.first().map_or("", String::as_str)).map_err(told)?)
+impl Connection {
+    async fn ask(&mut self, command: &Cmd) -> Result<Value, RedisError> {
+        match self {
+            Connection::One(one) => one.req_packed_command(command).await,
+            Connection::Cluster(cluster) => cluster.req_packed_command(command).await,
         }
-        Mode::Cluster => {
-            let mut builder = ClusterClientBuilder::new(settings.urls.clone())
-                .connection_timeout(settings.connect_timeout)
-                .response_timeout(settings.command_timeout)
-                .retries(1);
-            if let Some(root) = authority(settings)? {
-                builder = builder.certs(TlsCertificates { client_tls: None, root_cert: Some(root) });
-            }
-            Source::Cluster(builder.build().map_err(told)?)
-        }
-        Mode::Sentinel { master_name } => {
-            let secure = settings.urls.first().is_some_and(|url| url.starts_with("rediss:"));
-            let mut node = SentinelNodeConnectionInfo::default();
-            if secure {
-                node = node.set_tls_mode(TlsMode::Secure);
-            }
-            let client = SentinelClient::build(
-                settings.urls.clone(),
-                master_name.clone(),
-                Some(node),
-                SentinelServerType::Master,
-            );
-            Source::Sentinel(tokio::sync::Mutex::new(client.map_err(told)?))
-        }
-    })
-}
-
-fn open(settings: &Settings, url: &str) -> Result<Client, RedisError> {
-    match authority(settings) {
-        Ok(Some(root)) => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(root) }),
-        Ok(None) => Client::open(url),
-        Err(problem) => Err(RedisError::from(std::io::Error::other(problem))),
     }
 }
 

@@ -43,7 +43,10 @@ pub enum Credential {
 #[allow(non_camel_case_types)]
 pub enum Cache {
     verified_tokens,
+    introspection,
+    unknown_tokens,
     sessions,
+    api_keys,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -104,6 +107,7 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabel, Histogram>,
+    rate_limited: Family<RouteLabel, Counter>,
     auth_duration: Family<AuthLabels, Histogram>,
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheLabel, Gauge>,
@@ -143,6 +147,7 @@ pub struct RouteMetrics {
     requests: Family<RequestLabels, Counter>,
     forwarded: Counter,
     duration: Histogram,
+    rate_limited: Counter,
     auth: [Histogram; 4],
 }
 
@@ -236,6 +241,7 @@ impl Default for Metrics {
         let metrics = Metrics {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            rate_limited: Family::default(),
             auth_duration: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
             cache_requests: Family::default(),
             cache_entries: Family::default(),
@@ -256,6 +262,7 @@ impl Default for Metrics {
             "The time that judging a request took",
             metrics.auth_duration.clone(),
         );
+        registry.register("rate_limited", "Requests above the limit for unknown tokens", metrics.rate_limited.clone());
         registry.register("cache_requests", "Look-ups in a cache", metrics.cache_requests.clone());
         registry.register("cache_entries", "Entries that a cache holds", metrics.cache_entries.clone());
         registry.register(
@@ -296,6 +303,7 @@ impl Metrics {
             forwarded: self.requests.get_or_create_owned(&forwarded),
             requests: self.requests.clone(),
             duration: self.request_duration.get_or_create_owned(&label),
+            rate_limited: self.rate_limited.get_or_create_owned(&label),
             auth: [Credential::none, Credential::bearer, Credential::session, Credential::api_key].map(auth),
         }
     }
@@ -353,6 +361,9 @@ impl RouteMetrics {
             self.forwarded.inc();
         } else {
             self.requests.get_or_create(&RequestLabels { route: self.route.clone(), outcome }).inc();
+        }
+        if outcome == Outcome::rate_limited {
+            self.rate_limited.inc();
         }
         self.duration.observe(took.as_secs_f64());
     }

@@ -1,9 +1,11 @@
 //! The gate's table: for each request the answer and what was asked of the provider.
 
 use super::*;
+use crate::bearer::introspections::{self, Introspections};
 use crate::bearer::verified::{self, VerifiedTokens};
 use crate::bearer::verifier::{Issuer, Policy};
 use crate::client::forwarded::ForwardingHeader;
+use crate::client::limiter::{self, Limiter};
 use crate::gate::ask::Posted;
 use crate::gate::cors::{Cors, Origins};
 use crate::gate::inject::{Injection, Preset};
@@ -27,6 +29,9 @@ struct World {
     metrics: Arc<Metrics>,
 }
 
+const OFF: introspections::Settings =
+    introspections::Settings { enabled: false, max_entries: 0, ttl: Duration::from_secs(1) };
+
 const DEDUP: Dedup = Dedup {
     enabled: true,
     result_ttl: Duration::from_secs(5),
@@ -43,6 +48,8 @@ fn world() -> World {
             session: None,
             bearer: vec!["corp".into()],
             accepts_bearer,
+            accepts_api_key: false,
+            limit: limiter::Settings { enabled: false, requests: 1, per: Duration::from_secs(60), ipv6_prefix: 64 },
             on_unauthenticated,
             require,
         }))
@@ -82,9 +89,7 @@ fn world() -> World {
             strip_prefix: false,
             cookie: "doorward".into(),
         };
-        let policy = |_: &[Arc<str>]| {
-            Policy::new(vec![Issuer { provider: provider.clone(), metrics: metrics.provider("corp") }])
-        };
+        let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("corp"))]);
         Arc::new(Route::new(index, settings, policy, None, metrics.route(name)))
     };
     let routes = routes.into_iter().enumerate().map(build).collect();
@@ -93,7 +98,14 @@ fn world() -> World {
     let gate = Gate {
         clock: clock.clone(),
         entropy: Arc::new(Counted::default()),
-        verifier: Verifier::new(clock, Some((Arc::new(cache), metrics.cache(Cache::verified_tokens)))),
+        verifier: Verifier {
+            clock: clock.clone(),
+            verified: Some((Arc::new(cache), metrics.cache(Cache::verified_tokens))),
+            unknown: None,
+            introspections: Arc::new(Introspections::new(&OFF, clock, metrics.cache(Cache::introspection))),
+        },
+        keys: None,
+        limiter: Arc::new(Limiter::new()),
         table: Table::new(routes),
         client_ip: ClientIp {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],

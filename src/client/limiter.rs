@@ -1,0 +1,394 @@
+//! How often a client address may be refused: a token bucket per address (GCRA), kept in this replica's memory. It counts
+//! what it is told to count, and must not know of tokens, routes or replies.
+
+use moka::Expiry;
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant as MokaInstant};
+use tokio::time::Instant;
+
+/// `requests` in a burst, and as many again in every `per`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    pub enabled: bool,
+    pub requests: u32,
+    pub per: Duration,
+    /// IPv6 addresses that share so many leading bits are one client.
+    pub ipv6_prefix: u8,
+}
+
+/// One for all routes. Routes with the same settings share their counts, others count apart: a count means nothing under
+/// another limit.
+pub struct Limiter {
+    /// The moment, after `start`, at which all that was counted has drained. moka computes an entry under that key's own
+    /// lock, so that of many at once no count is lost, and clients do not wait for each other.
+    drained: Cache<Key, Duration, Hasher>,
+    start: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    Within,
+    /// Nothing was counted. `retry_after` are whole seconds, at least one, after which the next is within.
+    Above {
+        retry_after: Duration,
+    },
+}
+
+/// What one client may still be refused under one limit.
+#[derive(Clone, Copy)]
+pub struct Account<'a> {
+    pub limiter: &'a Limiter,
+    pub limit: &'a Settings,
+    pub client: IpAddr,
+}
+
+/// A charge taken in advance of remote work. Dropped, it stays a charge.
+#[derive(Debug)]
+pub struct Reservation(Option<Held>);
+
+#[derive(Debug)]
+struct Held {
+    key: Key,
+    /// When this charge will have drained.
+    drained: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    client: IpAddr,
+    settings: Settings,
+}
+
+/// Keyed by chance: clients choose their addresses.
+type Hasher = std::hash::RandomState;
+
+/// An entry that has drained is as good as absent. It has when `per` has passed since its last charge.
+struct Idle;
+
+/// Addresses that are counted at one time: some 20 MB. Where more are refused at once, moka keeps those that come most
+/// often, and these are the ones to be held back.
+const MOST: u64 = 100_000;
+
+/// moka tells time by a clock of its own, which must not forget what by ours still counts.
+const SPARE: Duration = Duration::from_secs(60);
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+impl Limiter {
+    #[allow(clippy::new_without_default)] // it takes the time at which it begins
+    pub fn new() -> Self {
+        let drained = Cache::builder().max_capacity(MOST).expire_after(Idle).build_with_hasher(Hasher::default());
+        Limiter { drained, start: Instant::now() }
+    }
+
+    /// Counts a refusal; above the limit it counts nothing.
+    pub fn charge(&self, settings: &Settings, client: IpAddr, now: Instant) -> Charge {
+        match self.reserve(settings, client, now) {
+            Ok(_) => Charge::Within,
+            Err(retry_after) => Charge::Above { retry_after },
+        }
+    }
+
+    /// What a charge would come to now.
+    pub fn look(&self, settings: &Settings, client: IpAddr, now: Instant) -> Charge {
+        let at = self.at(now);
+        let held = settings.enabled.then(|| self.drained.get(&Key::new(settings, client))).flatten();
+        match held.map_or(Ok(at), |drained| settings.charged(drained, at)) {
+            Ok(_) => Charge::Within,
+            Err(wait) => Charge::Above { retry_after: whole_seconds(wait) },
+        }
+    }
+
+    /// Counts before remote work is done, so that many at once cannot all do it; above the limit, when to come again.
+    pub fn reserve(&self, settings: &Settings, client: IpAddr, now: Instant) -> Result<Reservation, Duration> {
+        if !settings.enabled {
+            return Ok(Reservation(None));
+        }
+        let (key, at) = (Key::new(settings, client), self.at(now));
+        let mut charged = Ok(at);
+        self.drained.entry(key).and_compute_with(|held| {
+            charged = settings.charged(held.map_or(at, |held| held.into_value()), at);
+            charged.map_or(Op::Nop, Op::Put)
+        });
+        charged.map(|drained| Reservation(Some(Held { key, drained }))).map_err(whole_seconds)
+    }
+
+    /// The work showed a good token, or showed nothing: it costs nothing.
+    pub fn give_back(&self, reservation: Reservation, now: Instant) {
+        let Some(Held { key, drained }) = reservation.0 else { return };
+        // What has drained meanwhile is no longer there to be given back: it would forgive a later charge.
+        let left = drained.saturating_sub(self.at(now)).min(key.settings.interval());
+        if left.is_zero() {
+            return;
+        }
+        self.drained
+            .entry(key)
+            .and_compute_with(|held| held.map_or(Op::Nop, |held| Op::Put(held.into_value().saturating_sub(left))));
+    }
+
+    pub fn len(&self) -> u64 {
+        self.drained.run_pending_tasks(); // the count lags behind without it
+        self.drained.entry_count()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.start)
+    }
+}
+
+impl Account<'_> {
+    /// Counts a refusal.
+    ///
+    /// # Errors
+    /// Above the limit: when to come again.
+    pub fn charge(&self) -> Result<(), Duration> {
+        self.limiter.charge(self.limit, self.client, Instant::now()).within()
+    }
+
+    /// # Errors
+    /// As [`Account::charge`] would, which counts nothing here.
+    pub fn look(&self) -> Result<(), Duration> {
+        self.limiter.look(self.limit, self.client, Instant::now()).within()
+    }
+
+    /// # Errors
+    /// Above the limit: when to come again.
+    pub fn reserve(&self) -> Result<Reservation, Duration> {
+        self.limiter.reserve(self.limit, self.client, Instant::now())
+    }
+
+    pub fn give_back(&self, reservation: Option<Reservation>) {
+        if let Some(reservation) = reservation {
+            self.limiter.give_back(reservation, Instant::now());
+        }
+    }
+}
+
+impl Charge {
+    fn within(self) -> Result<(), Duration> {
+        match self {
+            Charge::Within => Ok(()),
+            Charge::Above { retry_after } => Err(retry_after),
+        }
+    }
+}
+
+impl Settings {
+    /// One more charge at `at`: when all will have drained, or else how long until it fits.
+    fn charged(&self, drained: Duration, at: Duration) -> Result<Duration, Duration> {
+        let after = drained.max(at).saturating_add(self.interval());
+        let above = after.saturating_sub(at).saturating_sub(self.burst());
+        if above.is_zero() { Ok(after) } else { Err(above) }
+    }
+
+    /// In which one charge drains.
+    fn interval(&self) -> Duration {
+        (self.per / self.requests.max(1)).max(Duration::from_nanos(1))
+    }
+
+    /// In which `requests` charges drain: `per`, but for what the division loses.
+    fn burst(&self) -> Duration {
+        self.interval().saturating_mul(self.requests)
+    }
+}
+
+impl Key {
+    fn new(settings: &Settings, client: IpAddr) -> Self {
+        let client = match client.to_canonical() {
+            IpAddr::V6(address) => {
+                let host_bits = 128_u32.saturating_sub(settings.ipv6_prefix.into());
+                let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
+                Ipv6Addr::from_bits(address.to_bits() & mask).into()
+            }
+            address => address,
+        };
+        Key { client, settings: *settings }
+    }
+}
+
+impl Expiry<Key, Duration> for Idle {
+    fn expire_after_create(&self, key: &Key, _: &Duration, _: MokaInstant) -> Option<Duration> {
+        Some(key.settings.per.saturating_add(SPARE))
+    }
+
+    fn expire_after_update(
+        &self,
+        key: &Key,
+        _: &Duration,
+        _: MokaInstant,
+        _until: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(key.settings.per.saturating_add(SPARE))
+    }
+}
+
+/// Rounded up: who comes back then is within.
+fn whole_seconds(wait: Duration) -> Duration {
+    let begun = u64::from(wait.subsec_nanos() > 0);
+    Duration::from_secs(wait.as_secs().saturating_add(begun)).max(SHORTEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    const TEN: Settings = Settings { enabled: true, requests: 10, per: Duration::from_secs(60), ipv6_prefix: 64 };
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn above(seconds: u64) -> Charge {
+        Charge::Above { retry_after: Duration::from_secs(seconds) }
+    }
+
+    /// How many charges are within now.
+    fn free(limiter: &Limiter, settings: &Settings, client: IpAddr, now: Instant) -> u32 {
+        (0..1000).take_while(|_| limiter.charge(settings, client, now) == Charge::Within).count() as u32
+    }
+
+    #[test]
+    fn a_burst_is_within_and_drains_evenly() {
+        let (limiter, now, a) = (Limiter::new(), Instant::now(), ip("192.0.2.1"));
+        assert_eq!(limiter.look(&TEN, a, now), Charge::Within);
+        for _ in 0..10 {
+            assert_eq!(limiter.charge(&TEN, a, now), Charge::Within);
+        }
+        for _ in 0..3 {
+            assert_eq!(limiter.look(&TEN, a, now), above(6));
+            assert_eq!(limiter.charge(&TEN, a, now), above(6), "what is above counts nothing");
+        }
+        assert_eq!(free(&limiter, &TEN, ip("192.0.2.2"), now), 10, "another address is another client");
+        let after = |millis| now + Duration::from_millis(millis);
+        assert_eq!(limiter.charge(&TEN, a, after(5_999)), above(1), "at least one second");
+        assert_eq!(limiter.charge(&TEN, a, after(2_500)), above(4), "rounded up");
+        assert_eq!(free(&limiter, &TEN, a, after(6_000)), 1);
+        assert_eq!(free(&limiter, &TEN, a, after(24_000)), 3);
+        assert_eq!(free(&limiter, &TEN, a, after(24_000 + 60_000)), 10);
+        assert_eq!(free(&limiter, &TEN, a, after(9_000_000)), 10, "a long rest saves nothing up");
+    }
+
+    #[test]
+    fn any_limit_lets_exactly_its_burst_pass() {
+        let now = Instant::now();
+        for (requests, per) in [(0, 60_000), (1, 60_000), (3, 1_000), (7, 60_000), (999, 1)] {
+            let settings = Settings { requests, per: Duration::from_millis(per), ..TEN };
+            let limiter = Limiter::new();
+            assert_eq!(free(&limiter, &settings, ip("192.0.2.1"), now), requests, "{requests} per {per} ms");
+        }
+        let forever = Settings { requests: 2, per: Duration::MAX, ..TEN };
+        let key = Key::new(&forever, ip("192.0.2.1"));
+        assert!(key.settings.charged(Duration::MAX, Duration::ZERO).is_err(), "nothing overflows");
+    }
+
+    #[test]
+    fn who_waits_as_told_is_within() {
+        let (limiter, mut now, a) = (Limiter::new(), Instant::now(), ip("192.0.2.1"));
+        let settings = Settings { requests: 7, per: Duration::from_secs(10), ..TEN };
+        assert_eq!(free(&limiter, &settings, a, now), 7);
+        for _ in 0..50 {
+            let Charge::Above { retry_after } = limiter.charge(&settings, a, now) else { panic!("it is full") };
+            now += retry_after;
+            assert!(free(&limiter, &settings, a, now) >= 1);
+        }
+    }
+
+    #[test]
+    fn addresses_are_told_apart_as_networks_give_them_out() {
+        let check = |prefix: u8, one: &str, other: &str, same: bool| {
+            let (limiter, now) = (Limiter::new(), Instant::now());
+            let settings = Settings { ipv6_prefix: prefix, ..TEN };
+            assert_eq!(free(&limiter, &settings, ip(one), now), 10);
+            let left = if same { 0 } else { 10 };
+            assert_eq!(free(&limiter, &settings, ip(other), now), left, "{one} and {other} by {prefix} bits");
+        };
+        check(64, "192.0.2.1", "::ffff:192.0.2.1", true);
+        check(64, "::ffff:192.0.2.1", "::ffff:192.0.2.2", false);
+        check(64, "2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true);
+        check(64, "2001:db8::1", "2001:db8:0:1::1", false);
+        check(56, "2001:db8::1", "2001:db8:0:ff::1", true);
+        check(128, "2001:db8::1", "2001:db8::2", false);
+        check(0, "2001:db8::1", "fe80::2", true);
+        check(255, "2001:db8::1", "2001:db8::2", false);
+    }
+
+    #[test]
+    fn other_settings_count_apart_and_none_count_nothing() {
+        let (limiter, now, a) = (Limiter::new(), Instant::now(), ip("192.0.2.1"));
+        let (two, off) = (Settings { requests: 2, ..TEN }, Settings { enabled: false, ..TEN });
+        assert_eq!((free(&limiter, &TEN, a, now), free(&limiter, &two, a, now)), (10, 2));
+        assert_eq!(free(&limiter, &off, a, now), 1000);
+        assert_eq!(limiter.look(&off, a, now), Charge::Within);
+        limiter.give_back(limiter.reserve(&off, a, now).unwrap(), now);
+        assert_eq!(limiter.len(), 2);
+    }
+
+    #[test]
+    fn what_is_given_back_was_never_charged() {
+        let (limiter, now, a) = (Limiter::new(), Instant::now(), ip("192.0.2.1"));
+        let held: Vec<_> = (0..10).map(|_| limiter.reserve(&TEN, a, now).unwrap()).collect();
+        assert_eq!(limiter.reserve(&TEN, a, now).unwrap_err(), Duration::from_secs(6));
+        assert_eq!(limiter.charge(&TEN, a, now), above(6), "a reservation counts");
+        for reservation in held.into_iter().step_by(2) {
+            limiter.give_back(reservation, now);
+        }
+        assert_eq!(free(&limiter, &TEN, a, now), 5, "what was dropped stays charged");
+    }
+
+    #[test]
+    fn what_has_drained_forgives_no_later_charge() {
+        let (limiter, now, a) = (Limiter::new(), Instant::now(), ip("192.0.2.1"));
+        let (early, half) = (limiter.reserve(&TEN, a, now).unwrap(), limiter.reserve(&TEN, a, now).unwrap());
+        let later = now + Duration::from_secs(9); // the first has drained, half of the second
+        assert_eq!(free(&limiter, &TEN, a, later), 9);
+        limiter.give_back(early, later);
+        assert_eq!(limiter.look(&TEN, a, later), above(3));
+        limiter.give_back(half, later);
+        assert_eq!(free(&limiter, &TEN, a, later), 1);
+    }
+
+    #[test]
+    fn of_many_at_once_as_many_are_within_as_may_be() {
+        let (limiter, now) = (Arc::new(Limiter::new()), Instant::now());
+        let settings = Settings { requests: 1000, ..TEN };
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let limiter = limiter.clone();
+                std::thread::spawn(move || {
+                    let within = |_: &u32| limiter.charge(&settings, ip("192.0.2.1"), now) == Charge::Within;
+                    (0..500).filter(within).count()
+                })
+            })
+            .collect();
+        assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 1000);
+    }
+
+    #[test]
+    fn addresses_without_number_take_no_memory_without_number() {
+        let (limiter, now) = (Limiter::new(), Instant::now());
+        let busy = ip("192.0.2.1");
+        assert_eq!(free(&limiter, &TEN, busy, now), 10);
+        for i in 0..u32::try_from(MOST).unwrap() + 50_000 {
+            limiter.charge(&TEN, IpAddr::from(i.to_be_bytes()), now);
+            if i % 1000 == 0 {
+                assert_ne!(limiter.charge(&TEN, busy, now), Charge::Within, "who comes often is not forgotten");
+            }
+        }
+        assert!(limiter.len() <= MOST);
+    }
+
+    #[test]
+    fn an_idle_entry_is_dropped_by_its_own_settings() {
+        let key = Key::new(&TEN, ip("192.0.2.1"));
+        let now = std::time::Instant::now();
+        let idle = Some(Duration::from_secs(60 + 60));
+        assert_eq!(Idle.expire_after_create(&key, &Duration::ZERO, now), idle);
+        assert_eq!(Idle.expire_after_update(&key, &Duration::ZERO, now, None), idle);
+    }
+}

@@ -1,0 +1,174 @@
+//! The admin API: API keys made, listed and ended. Behind the admin token alone.
+
+use crate::bearer::api_key::keys::{Keys, NewKey, NotCreated};
+use crate::bearer::api_key::{KeyId, Record};
+use crate::edge::admin::{JSON, Page, TEXT, not_found};
+use crate::store::kv::{Away, Kv};
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// What the API works on.
+pub struct Api {
+    /// None: there is no secret that keys could be sealed with.
+    pub keys: Option<Arc<Keys>>,
+    pub kv: Arc<dyn Kv>,
+    /// Where a change of a key is announced to other replicas.
+    pub place_of: fn(KeyId) -> String,
+}
+
+/// A field of a body, and what is wrong with it.
+type Wrong = (&'static str, &'static str);
+
+const KEYS: &str = "/api/v1/api-keys";
+const FIELDS: [&str; 7] = ["name", "user", "email", "groups", "scopes", "routes", "expires_in"];
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+impl Api {
+    /// `routes`: the names that there are.
+    pub(super) async fn page(&self, method: &Method, path: &str, body: &[u8], routes: &[String]) -> Page {
+        let Some(rest) = path.strip_prefix(KEYS) else { return not_found() };
+        let Some(keys) = &self.keys else {
+            return told(StatusCode::CONFLICT, "API keys need `store.secret` in the configuration");
+        };
+        match (method, rest) {
+            (&Method::GET, "") => list(keys).await,
+            (&Method::POST, "") => match read(body, routes) {
+                Ok(new) => self.create(keys, new).await,
+                Err((field, problem)) => {
+                    (StatusCode::BAD_REQUEST, JSON, json!({"field": field, "problem": problem}).to_string())
+                }
+            },
+            (&Method::DELETE, id) if id.starts_with('/') => self.end(keys, id.trim_start_matches('/')).await,
+            (_, "") => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or POST\n".into()),
+            _ if rest.starts_with('/') => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "DELETE\n".into()),
+            _ => not_found(),
+        }
+    }
+
+    async fn create(&self, keys: &Arc<Keys>, new: NewKey) -> Page {
+        match keys.create(new).await {
+            Ok(created) => {
+                // Another replica may hold that there is no such key.
+                self.kv.announce(&(self.place_of)(created.record.id)).await;
+                let mut shown = shown(&created.record);
+                shown.insert("key".into(), created.key.expose().into());
+                (StatusCode::CREATED, JSON, Value::Object(shown).to_string())
+            }
+            Err(NotCreated::Full) => told(StatusCode::CONFLICT, "there are as many keys as may be"),
+            Err(NotCreated::Away) => away(),
+        }
+    }
+
+    async fn end(&self, keys: &Arc<Keys>, id: &str) -> Page {
+        let Some(id) = KeyId::parse(id) else { return not_found() };
+        let ended = keys.revoke(id).await;
+        // Also where the store did not answer: it may have heard.
+        self.kv.announce(&(self.place_of)(id)).await;
+        match ended {
+            Ok(true) => (StatusCode::NO_CONTENT, JSON, String::new()),
+            Ok(false) => not_found(),
+            Err(Away) => away(),
+        }
+    }
+}
+
+async fn list(keys: &Keys) -> Page {
+    let Ok(stored) = keys.list().await else { return away() };
+    let all: Vec<Value> = stored.iter().chain(&keys.configured()).map(|record| Value::Object(shown(record))).collect();
+    (StatusCode::OK, JSON, Value::Array(all).to_string())
+}
+
+/// What may be seen of a key. One without `created` stands in the configuration.
+fn shown(record: &Record) -> Map<String, Value> {
+    let time = |seconds: Option<i64>| {
+        let since = Duration::from_secs(u64::try_from(seconds?).ok()?);
+        Some(humantime::format_rfc3339_seconds(UNIX_EPOCH.checked_add(since)?).to_string())
+    };
+    let all = json!({
+        "id": record.id, "name": record.name, "user": record.user, "email": record.email, "groups": record.groups,
+        "scopes": record.scopes, "routes": record.routes, "created": time(record.created),
+        "expires_at": time(record.expires_at), "last_used": time(record.last_used),
+    });
+    match all {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn read(body: &[u8], routes: &[String]) -> Result<NewKey, Wrong> {
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err(("", "the body is no JSON object")) };
+    if body.keys().any(|name| !FIELDS.contains(&name.as_str())) {
+        return Err(("", "there is an unknown field: known are name, user, email, groups, scopes, routes, expires_in"));
+    }
+    let text = |name: &'static str| match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
+        _ => Err((name, "must be a text that is not empty")),
+    };
+    let texts = |name: &'static str| match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(list)) => {
+            let texts = list.iter().map(|one| one.as_str().filter(|one| !one.is_empty()).map(str::to_owned));
+            texts.collect::<Option<Vec<String>>>().map(Some).ok_or((name, "must be a list of texts"))
+        }
+        _ => Err((name, "must be a list of texts")),
+    };
+    let allowed = texts("routes")?;
+    if allowed.iter().flatten().any(|route| !routes.contains(route)) {
+        return Err(("routes", "there is no route of that name"));
+    }
+    let expires_in = text("expires_in")?.map(|text| {
+        let span = humantime::parse_duration(&text).ok().filter(|span| !span.is_zero() && *span <= LONGEST);
+        span.ok_or(("expires_in", "must be a duration such as 90d, of at most 100 years"))
+    });
+    Ok(NewKey {
+        name: Some(text("name")?.ok_or(("name", "is required"))?),
+        user: text("user")?.ok_or(("user", "is required"))?,
+        email: text("email")?,
+        groups: texts("groups")?.unwrap_or_default(),
+        scopes: texts("scopes")?.unwrap_or_default(),
+        routes: allowed,
+        expires_in: expires_in.transpose()?,
+    })
+}
+
+fn told(status: StatusCode, problem: &str) -> Page {
+    (status, JSON, json!({ "problem": problem }).to_string())
+}
+
+fn away() -> Page {
+    told(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_body_is_told_by_its_field() {
+        let field =
+            |body: &str| read(body.as_bytes(), &["main".into()]).map(|_| "good").unwrap_or_else(|(field, _)| field);
+        let good = r#"{"name": "ci", "user": "robot", "groups": ["ops"], "routes": ["main"], "expires_in": "90d"}"#;
+        assert_eq!(field(good), "good");
+        assert_eq!(field(r#"{"name": "ci", "user": "robot", "email": null}"#), "good");
+        for (body, expected) in [
+            ("", ""),
+            ("[]", ""),
+            (r#"{"name": "ci", "user": "robot", "admin": true}"#, ""),
+            (r#"{"user": "robot"}"#, "name"),
+            (r#"{"name": "ci"}"#, "user"),
+            (r#"{"name": "ci", "user": " "}"#, "user"),
+            (r#"{"name": "ci", "user": 1}"#, "user"),
+            (r#"{"name": "ci", "user": "robot", "groups": "ops"}"#, "groups"),
+            (r#"{"name": "ci", "user": "robot", "scopes": [1]}"#, "scopes"),
+            (r#"{"name": "ci", "user": "robot", "routes": ["other"]}"#, "routes"),
+            (r#"{"name": "ci", "user": "robot", "expires_in": "soon"}"#, "expires_in"),
+            (r#"{"name": "ci", "user": "robot", "expires_in": "0s"}"#, "expires_in"),
+            (r#"{"name": "ci", "user": "robot", "expires_in": 5}"#, "expires_in"),
+        ] {
+            assert_eq!(field(body), expected, "{body}");
+        }
+    }
+}
