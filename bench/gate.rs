@@ -154,6 +154,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
             None,
         )),
         return_urls: ReturnUrls::default(),
+        warned: std::sync::atomic::AtomicBool::new(false),
         unrouted: Arc::new(metrics.route("-")),
     }
 }

@@ -222,6 +222,7 @@ pub(crate) fn build(
         pages: Pages::default(),
         sessions: foundation.sessions.clone(),
         return_urls: ReturnUrls { origins: settings.return_origins.clone(), auth_path: settings.auth_path.clone() },
+        warned: std::sync::atomic::AtomicBool::new(false),
         unrouted: Arc::new(metrics.route("-")),
     };
     let state = State {

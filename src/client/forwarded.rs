@@ -48,6 +48,11 @@ impl ClientIp {
         Caller { address, through_trusted: true, hops }
     }
 
+    /// Whether somebody who is not believed says who the client is: perhaps a proxy that the configuration forgot.
+    pub fn is_unheard(&self, caller: &Caller, headers: &HeaderMap) -> bool {
+        !caller.through_trusted && headers.contains_key(self.header.name())
+    }
+
     /// The client and the trusted proxies behind it, left to right; `None` where the header is absent or unreadable.
     fn forwarded(&self, headers: &HeaderMap) -> Option<Vec<IpAddr>> {
         let mut values = headers.get_all(self.header.name()).iter().peekable();

@@ -28,6 +28,7 @@ use crate::watch::reason::Reason;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// One whole configuration, ready to judge. A reload makes another; requests in flight keep theirs.
@@ -46,6 +47,8 @@ pub struct Gate {
     pub pages: Pages,
     pub sessions: Arc<Sessions>,
     pub return_urls: ReturnUrls,
+    /// Whether a forwarding header of somebody who is not trusted was warned of.
+    pub warned: AtomicBool,
     /// For requests that no route was found for.
     pub unrouted: Arc<RouteMetrics>,
 }
@@ -92,6 +95,9 @@ const LONGEST_REQUEST_ID: usize = 128;
 impl Gate {
     pub async fn judge(&self, ask: &Ask<'_>) -> Judged {
         let caller = self.client_ip.caller(ask.peer, ask.headers);
+        if self.client_ip.is_unheard(&caller, ask.headers) {
+            self.warn_of_unheard(&caller);
+        }
         let mut notes = self.notes(ask, &caller);
         let mut route = None;
         let answer = match self.decide(ask, &caller, &mut notes, &mut route).await {
@@ -99,6 +105,16 @@ impl Gate {
             Err(refusal) => Answer::Reply(Box::new(self.refuse(refusal, ask, &mut notes, route))),
         };
         Judged { answer, notes }
+    }
+
+    /// Once: behind a proxy that is not listed all clients share one address, and one budget of refusals.
+    fn warn_of_unheard(&self, caller: &Caller) {
+        if !self.warned.load(Ordering::Relaxed) && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer = %caller.address,
+                "says who its client is and is not in client_ip.trusted_proxies: it is taken for the client itself"
+            );
+        }
     }
 
     /// A refusal that comes after the judgement: the upstream could not be had.

@@ -123,6 +123,7 @@ fn world() -> World {
             None,
         )),
         return_urls: ReturnUrls::default(),
+        warned: AtomicBool::new(false),
         unrouted: Arc::new(metrics.route("-")),
     };
     World { gate, provider, metrics }
