@@ -103,10 +103,12 @@ impl StoreState {
     }
 
     pub(super) fn now(&self) -> StoreNow {
+        let up = self.up.load(Ordering::Relaxed);
         StoreNow {
             answered: self.answered.load(Ordering::Relaxed),
-            up: self.up.load(Ordering::Relaxed),
-            problem: self.redis.as_ref().and_then(|redis| redis.problem()),
+            up,
+            // Of a store that is up, the last problem is history.
+            problem: self.redis.as_ref().filter(|_| !up).and_then(|redis| redis.problem()),
         }
     }
 }
@@ -138,7 +140,7 @@ fn open_shared(
     let on_change = Box::new(move |up: bool| {
         if !up {
             let problem = told.redis.as_ref().and_then(|redis| redis.problem()).unwrap_or_default();
-            tracing::warn!(%problem, "the store does not answer");
+            tracing::warn!(%problem, "the store is away; this replica goes on with what it knows");
         }
         told.told(up);
         measured.store_up(up);

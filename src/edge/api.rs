@@ -19,7 +19,7 @@ pub struct Api {
 }
 
 /// A field of a body, and what is wrong with it.
-type Wrong = (&'static str, &'static str);
+type Wrong = (String, &'static str);
 
 const KEYS: &str = "/api/v1/api-keys";
 const FIELDS: [&str; 7] = ["name", "user", "email", "groups", "scopes", "routes", "expires_in"];
@@ -98,40 +98,45 @@ fn shown(record: &Record) -> Map<String, Value> {
 }
 
 fn read(body: &[u8], routes: &[String]) -> Result<NewKey, Wrong> {
-    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Err(("", "the body is no JSON object")) };
-    if body.keys().any(|name| !FIELDS.contains(&name.as_str())) {
-        return Err(("", "there is an unknown field: known are name, user, email, groups, scopes, routes, expires_in"));
+    let wrong = |field: &str, problem| Err((field.to_string(), problem));
+    let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return wrong("", "the body is no JSON object") };
+    if let Some(unknown) = body.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+        return wrong(unknown, "is unknown: known are name, user, email, groups, scopes, routes, expires_in");
     }
     let text = |name: &'static str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
-        _ => Err((name, "must be a text that is not empty")),
+        _ => Err((name.to_string(), "must be a text that is not empty")),
     };
     let texts = |name: &'static str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Array(list)) => {
             let texts = list.iter().map(|one| one.as_str().filter(|one| !one.is_empty()).map(str::to_owned));
-            texts.collect::<Option<Vec<String>>>().map(Some).ok_or((name, "must be a list of texts"))
+            texts.collect::<Option<Vec<String>>>().map(Some).ok_or((name.to_string(), "must be a list of texts"))
         }
-        _ => Err((name, "must be a list of texts")),
+        _ => Err((name.to_string(), "must be a list of texts")),
     };
     let allowed = texts("routes")?;
     if allowed.iter().flatten().any(|route| !routes.contains(route)) {
-        return Err(("routes", "there is no route of that name"));
+        return wrong("routes", "there is no route of that name");
     }
     let expires_in = text("expires_in")?.map(|text| {
         let span = humantime::parse_duration(&text).ok().filter(|span| !span.is_zero() && *span <= LONGEST);
-        span.ok_or(("expires_in", "must be a duration such as 90d, of at most 100 years"))
+        span.ok_or(("expires_in".to_string(), "must be a duration such as 90d, of at most 100 years"))
     });
     Ok(NewKey {
-        name: Some(text("name")?.ok_or(("name", "is required"))?),
-        user: text("user")?.ok_or(("user", "is required"))?,
+        name: Some(required("name", text("name")?)?),
+        user: required("user", text("user")?)?,
         email: text("email")?,
         groups: texts("groups")?.unwrap_or_default(),
         scopes: texts("scopes")?.unwrap_or_default(),
         routes: allowed,
         expires_in: expires_in.transpose()?,
     })
+}
+
+fn required(name: &str, text: Option<String>) -> Result<String, Wrong> {
+    text.ok_or_else(|| (name.to_string(), "is required"))
 }
 
 fn told(status: StatusCode, problem: &str) -> Page {
@@ -148,15 +153,16 @@ mod tests {
 
     #[test]
     fn a_wrong_body_is_told_by_its_field() {
-        let field =
-            |body: &str| read(body.as_bytes(), &["main".into()]).map(|_| "good").unwrap_or_else(|(field, _)| field);
+        let field = |body: &str| {
+            read(body.as_bytes(), &["main".into()]).map(|_| "good".into()).unwrap_or_else(|(field, _)| field)
+        };
         let good = r#"{"name": "ci", "user": "robot", "groups": ["ops"], "routes": ["main"], "expires_in": "90d"}"#;
         assert_eq!(field(good), "good");
         assert_eq!(field(r#"{"name": "ci", "user": "robot", "email": null}"#), "good");
         for (body, expected) in [
             ("", ""),
             ("[]", ""),
-            (r#"{"name": "ci", "user": "robot", "admin": true}"#, ""),
+            (r#"{"name": "ci", "user": "robot", "admin": true}"#, "admin"),
             (r#"{"user": "robot"}"#, "name"),
             (r#"{"name": "ci"}"#, "user"),
             (r#"{"name": "ci", "user": " "}"#, "user"),

@@ -11,7 +11,7 @@ use crate::gate::refusal::{Refusal, own_headers};
 use crate::gate::route::Access;
 use crate::gate::say::Say;
 use crate::login::callback::{self, Failed, Failure, callback};
-use crate::login::cookie::{SameSite, cookies};
+use crate::login::cookie::{SameSite, named};
 use crate::login::sign_out::{remembered, sign_out};
 use crate::login::site::Site;
 use crate::session::vault::{Found, Session};
@@ -102,10 +102,13 @@ impl Gate {
                 reply.headers.extend(done.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
                 Ok(reply)
             }
-            Err(Failed { target: Some(target), .. }) if self.any_session(sites, ask.headers).await.is_some() => {
-                Ok(self.redirect(&target, notes))
-            }
-            Err(Failed { failure, .. }) => Err(of_failure(failure)),
+            Err(Failed { target, failure }) => match (target, self.any_session(sites, ask.headers).await) {
+                (Some(target), Some(Ok((site, _)))) => {
+                    let target = self.return_urls.checked(&target, &self.origin(&site, notes));
+                    Ok(self.redirect(&target, notes))
+                }
+                _ => Err(of_failure(failure)),
+            },
         }
     }
 
@@ -184,7 +187,7 @@ impl Gate {
         headers: &HeaderMap,
     ) -> Option<Result<(Arc<Site>, Arc<Session>), Away>> {
         for site in sites {
-            for (_, value) in cookies(headers).filter(|(name, _)| *name == site.cookie.name) {
+            for value in named(headers, &site.cookie.name) {
                 match self.sessions.find(&site.realm, value).await {
                     Found::Live(session) if session.is_within(site.limits, self.sessions.now()) => {
                         return Some(Ok((site.clone(), session)));
@@ -311,9 +314,11 @@ fn is_unasked(headers: &HeaderMap) -> bool {
         || ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| has(name, b"prefetch"))
 }
 
-/// A form of our own: its origin is ours, or none is told and nothing says that it is another's.
+/// A form of our own: its origin is ours, or none is told and nothing says that it is another's. Our pages send no referrer,
+/// so that their forms have the origin `null`; a sandboxed page of another site has that, too, and is told apart by the browser.
 fn is_from(headers: &HeaderMap, origin: &str) -> bool {
     match headers.get(header::ORIGIN) {
+        Some(sent) if sent == "null" => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
         Some(sent) => sent.as_bytes() == origin.as_bytes(),
         None => headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none"),
     }

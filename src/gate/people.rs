@@ -5,7 +5,7 @@ use crate::gate::gate::{Entry, Gate, Proved, View};
 use crate::gate::navigation::is_navigation;
 use crate::gate::refusal::{REASON, Refusal, own_headers};
 use crate::gate::route::{OnUnauthenticated, Protected, Route};
-use crate::login::cookie::cookies;
+use crate::login::cookie::named;
 use crate::login::site::Site;
 use crate::login::start::{NotYet, start};
 use crate::session::refresh::{Outcome as Refreshed, Unavailable};
@@ -17,9 +17,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
 
-/// Cookies of one name that are looked at: browsers send at most a few, of parent domains.
-const MOST_COOKIES: usize = 4;
-
 impl Gate {
     /// The session of the first cookie that has one. Two cookies never mix.
     pub(super) async fn signed_in(
@@ -29,7 +26,7 @@ impl Gate {
         notes: &mut Notes,
     ) -> Result<Proved, Reason> {
         let mut reason = Reason::LoginRequired;
-        for (_, value) in cookies(headers).filter(|(name, _)| *name == site.cookie.name).take(MOST_COOKIES) {
+        for value in named(headers, &site.cookie.name) {
             match self.sessions.find(&site.realm, value).await {
                 Found::Live(session) => {
                     notes.credential = Credential::session;

@@ -2,7 +2,7 @@
 //! is judged whole before anything else is asked, and a new session begins under a new ticket.
 
 use crate::kit::digest::TokenDigest;
-use crate::login::cookie::cookies;
+use crate::login::cookie::named;
 use crate::login::flow::{Flow, LIFE, id_of};
 use crate::login::site::Site;
 use crate::provider::identity::Identity;
@@ -119,7 +119,7 @@ fn find<'s>(
     let id = id_of(state);
     sites.iter().find_map(|site| {
         let name = site.cookie.flow_name(&id);
-        let flow = cookies(headers).filter(|(n, _)| *n == name).find_map(|(_, value)| {
+        let flow = named(headers, &name).find_map(|value| {
             let flow = Flow::open(&site.realm.secrets, &site.cookie, value, sessions.now()).ok()?;
             let same =
                 aws_lc_rs::constant_time::verify_slices_are_equal(flow.state().as_bytes(), state.as_bytes()).is_ok();
@@ -222,7 +222,7 @@ fn login(identity: Identity, verified: &Verified, tokens: Tokens, now: crate::ki
 
 /// A session that this one follows is of no more use to anybody.
 async fn forget_old(site: &Site, headers: &HeaderMap, sessions: &Sessions) {
-    for (_, value) in cookies(headers).filter(|(name, _)| *name == site.cookie.name) {
+    for value in named(headers, &site.cookie.name) {
         let _ = sessions.end(&site.realm, value).await; // if it stays, it ends by itself
     }
 }

@@ -62,10 +62,18 @@ impl CookieSpec {
         let secure = if self.secure { "; Secure" } else { "" };
         let cookie = format!(
             "{name}={value}; Path=/{domain}; Max-Age={}; HttpOnly{secure}; SameSite={same_site}",
-            lives.as_secs()
+            lives.as_millis().div_ceil(1000)
         );
         HeaderValue::from_str(&cookie).ok()
     }
+}
+
+/// Cookies of one name that are looked at: browsers send at most a few, of parent domains.
+const MOST: usize = 4;
+
+/// The values of the cookies of this name.
+pub fn named<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
+    cookies(headers).filter(move |(known, _)| *known == name).map(|(_, value)| value).take(MOST)
 }
 
 /// Every cookie of a request, name and value, in the order in which they came.

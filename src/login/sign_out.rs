@@ -2,7 +2,7 @@
 
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
-use crate::login::cookie::cookies;
+use crate::login::cookie::named;
 use crate::login::site::Site;
 use crate::session::vault::Sessions;
 use crate::store::kv::Away;
@@ -28,7 +28,7 @@ pub async fn sign_out(
     let mut ended: Option<(&Arc<Site>, Option<String>)> = None;
     for site in sites {
         let mut had = false;
-        for (_, value) in cookies(headers).filter(|(name, _)| *name == site.cookie.name) {
+        for value in named(headers, &site.cookie.name) {
             had = true;
             let Some(cold) = sessions.end(&site.realm, value).await? else { continue };
             if let Some(token) = cold.refresh.map(Secret::from) {

@@ -33,7 +33,11 @@ pub fn start(
     let provider = &site.realm.provider;
     let metadata = provider.metadata().ok_or(NotYet)?;
     let mut url = metadata.authorization_endpoint.as_ref().ok_or(NotYet)?.url().clone();
-    let flow = Flow::new(entropy.as_ref(), site.provider(), target, site.callback(origin), sessions.now());
+    let callback = site.callback(origin);
+    // The login may end on another host: a path would mean a place there.
+    let elsewhere = !callback.starts_with(&format!("{origin}/")) && target.starts_with('/');
+    let target = if elsewhere { format!("{origin}{target}") } else { target };
+    let flow = Flow::new(entropy.as_ref(), site.provider(), target, callback, sessions.now());
     let settings = provider.settings();
     let known = metadata.scopes_supported.as_deref();
     let offered = |scope: &&String| {

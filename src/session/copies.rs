@@ -1,5 +1,5 @@
 //! This replica's copies of stored sessions, by their place and the digest of the whole ticket. What was ended here is never copied again,
-//! not even by a request that had read it a moment before.
+//! not even by a request that had read it a moment before; nor is what was said to have changed since it was read.
 
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::{DigestState, TokenDigest};
@@ -7,11 +7,17 @@ use crate::session::vault::Session;
 use crate::watch::metrics::CacheMetrics;
 use moka::sync::Cache;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 pub struct Copies {
     kept: Cache<TokenDigest, Copy, DigestState>,
     ended: Cache<TokenDigest, (), DigestState>,
+    /// Which piece of news it was that told of a change.
+    changed: Cache<TokenDigest, u64, DigestState>,
+    /// Which one told that anything may have changed.
+    all_changed: AtomicU64,
+    news: AtomicU64,
     ttl: Duration,
     metrics: CacheMetrics,
 }
@@ -24,18 +30,21 @@ struct Copy {
     good_until: Timestamp,
 }
 
-/// Longer than any look-up in a store takes.
+/// When a look into the store began: what is told after it may have happened after it.
+#[derive(Clone, Copy)]
+pub struct Begun(u64);
+
+/// Longer than any look-up in a store takes, and any refresh.
 const REMEMBER_ENDED: Duration = Duration::from_secs(60);
 
 impl Copies {
     pub fn new(max_entries: u64, ttl: Duration, metrics: CacheMetrics) -> Self {
-        let cache = |ttl| Cache::builder().max_capacity(max_entries).time_to_live(ttl);
         Copies {
-            kept: cache(ttl).build_with_hasher(DigestState::default()),
-            ended: Cache::builder()
-                .max_capacity(max_entries)
-                .time_to_live(REMEMBER_ENDED)
-                .build_with_hasher(DigestState::default()),
+            kept: cache(max_entries, ttl),
+            ended: cache(max_entries, REMEMBER_ENDED),
+            changed: cache(max_entries, REMEMBER_ENDED),
+            all_changed: AtomicU64::new(0),
+            news: AtomicU64::new(0),
             ttl,
             metrics,
         }
@@ -55,10 +64,16 @@ impl Copies {
         }
     }
 
-    pub fn keep(&self, place: TokenDigest, proof: TokenDigest, session: Arc<Session>, now: Timestamp) {
+    /// Before the store is asked for what is to be kept.
+    pub fn begin(&self) -> Begun {
+        Begun(self.news.load(SeqCst))
+    }
+
+    pub fn keep(&self, place: TokenDigest, proof: TokenDigest, session: Arc<Session>, begun: Begun, now: Timestamp) {
         self.kept.insert(place, Copy { proof, session, good_until: now.plus(self.ttl) });
-        // After the insertion: an end that came before it has removed nothing.
-        if self.ended.contains_key(&place) {
+        // After the insertion: an end or a change that came before it has removed nothing.
+        let changed = self.changed.get(&place).unwrap_or(0).max(self.all_changed.load(SeqCst));
+        if changed > begun.0 || self.ended.contains_key(&place) {
             self.kept.invalidate(&place);
         }
     }
@@ -71,11 +86,13 @@ impl Copies {
 
     /// It has changed elsewhere: the next request looks again.
     pub fn forget(&self, place: TokenDigest) {
+        self.changed.insert(place, self.news.fetch_add(1, SeqCst) + 1);
         self.kept.invalidate(&place);
     }
 
     /// Something may have changed that was not heard of.
     pub fn forget_all(&self) {
+        self.all_changed.store(self.news.fetch_add(1, SeqCst) + 1, SeqCst);
         self.kept.invalidate_all();
     }
 
@@ -87,4 +104,8 @@ impl Copies {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+fn cache<V: Clone + Send + Sync + 'static>(max_entries: u64, ttl: Duration) -> Cache<TokenDigest, V, DigestState> {
+    Cache::builder().max_capacity(max_entries).time_to_live(ttl).build_with_hasher(DigestState::default())
 }

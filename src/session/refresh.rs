@@ -87,12 +87,14 @@ impl Sessions {
     }
 
     async fn refresh_once(&self, realm: &Realm, session: &Session) -> Outcome {
+        let reading = self.begin_reading();
         let outcome = match self.spend(realm, session).await {
             Ok(outcome) => outcome,
+            Err(Away) if self.kv.is_shared() => self.without_store(session), // it went away meanwhile
             Err(Away) => Outcome::Unavailable(Unavailable::Store),
         };
         if let Outcome::Live(session) = &outcome {
-            self.keep_copy(realm, session.clone());
+            self.keep_copy(realm, session.clone(), &reading);
         }
         outcome
     }
@@ -108,6 +110,10 @@ impl Sessions {
                 Due::Grant(grant) => *grant,
                 Due::Nothing(outcome) => return Ok(outcome),
             };
+            // That look may have been the first to fail: what it found is then this replica's own memory.
+            if self.kv.is_away() {
+                return Ok(self.without_store(session));
+            }
             if !self.dedup.enabled || !self.kv.is_shared() {
                 return self.exchange(realm, grant, None).await;
             }
@@ -115,7 +121,7 @@ impl Sessions {
                 realm.metrics.refreshed(Refresh::reused);
                 return self.renew(realm, grant, tokens).await;
             }
-            if let Some(lease) = self.lease(&grant.place).await? {
+            if let Some(lease) = self.lease(&session.ticket.place()).await? {
                 let outcome = self.spend_under(realm, session, grant, &lease).await;
                 lease.let_go().await;
                 return outcome;
@@ -204,6 +210,7 @@ impl Sessions {
         }
     }
 
+    /// Of the session, not of its token: the new token is stored before it is in force, and nobody else may spend it then.
     async fn lease(&self, place: &str) -> Result<Option<Lease>, Away> {
         let mut value = vec![0; 16];
         self.entropy.fill(&mut value);
@@ -217,15 +224,21 @@ impl Sessions {
         let Grant { stored, cold, generation, .. } = grant;
         let renewed = renewed_cold(&cold, &tokens, self.clock.now().millis());
         if !self.replace_cold(realm, &stored.ticket, &stored.label, &renewed, generation + 1).await? {
-            if self.load_cold(realm, &stored.ticket).await?.is_some() {
-                // Somebody else has stored the same result.
-                return Ok(self.load(realm, &stored.ticket).await?.map_or(Outcome::Ended, Outcome::Live));
+            if self.load_cold(realm, &stored.ticket).await?.is_none() {
+                // Signed out meanwhile: the new refresh token is nobody's.
+                if let Some(token) = &tokens.refresh {
+                    realm.provider.revoke(token).await;
+                }
+                return Ok(Outcome::Ended);
             }
-            // Signed out meanwhile: the new refresh token is nobody's.
-            if let Some(token) = &tokens.refresh {
-                realm.provider.revoke(token).await;
+            // Somebody else has stored the same result, and may not yet have put it in force.
+            match self.load(realm, &stored.ticket).await? {
+                None => return Ok(Outcome::Ended),
+                Some(current) if !current.hot.is_due(realm.refresh.before_expiry, self.clock.now()) => {
+                    return Ok(Outcome::Live(current));
+                }
+                Some(_) => {}
             }
-            return Ok(Outcome::Ended);
         }
         let identity = match self.identity(realm, &stored.hot, &tokens).await {
             Ok(identity) => identity,
@@ -345,7 +358,7 @@ struct Grant {
     cold: Cold,
     generation: u64,
     token: Secret,
-    /// Of the token: under which its lease and its result stand.
+    /// Of the token: under which its result stands.
     place: String,
 }
 

@@ -7,7 +7,7 @@ use crate::kit::entropy::Entropy;
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
 use crate::provider::Provider;
-use crate::session::copies::Copies;
+use crate::session::copies::{Begun, Copies};
 use crate::session::record::{Cold, Hot, Label, Part, open, seal};
 use crate::session::refresh::{Dedup, Refreshes};
 use crate::session::ticket::Ticket;
@@ -57,6 +57,9 @@ pub struct Session {
     pub(crate) generation: u64,
     seen: AtomicI64,
 }
+
+/// A look into the store, and the copies that were in force when it began.
+pub(crate) struct Reading(Option<(Begun, Arc<Copies>)>);
 
 pub enum Found {
     Live(Arc<Session>),
@@ -178,6 +181,7 @@ impl Sessions {
 
     /// A new session under a new ticket; the cookie's value.
     pub async fn create(&self, realm: &Realm, login: Login) -> Result<Secret, Away> {
+        let reading = self.begin_reading();
         let ticket = Ticket::new(self.entropy.as_ref());
         let label = realm.label(&login.hot, login.cold.session_id.as_deref());
         let ttl = realm.ttl(login.hot.created, self.clock.now());
@@ -186,7 +190,7 @@ impl Sessions {
         let hot = realm.seal(&ticket, Part::Hot, &label, &login.hot)?;
         self.kv.put(&hot_place(&ticket), Entry { generation: 1, value: hot }, ttl).await?;
         let cookie = ticket.cookie();
-        self.keep_copy(realm, Arc::new(Session::new(login.hot, ticket, label, 1)));
+        self.keep_copy(realm, Arc::new(Session::new(login.hot, ticket, label, 1)), &reading);
         Ok(cookie)
     }
 
@@ -198,9 +202,10 @@ impl Sessions {
         {
             return Found::Live(session);
         }
+        let reading = self.begin_reading();
         match self.load(realm, &ticket).await {
             Ok(Some(session)) => {
-                self.keep_copy(realm, session.clone());
+                self.keep_copy(realm, session.clone(), &reading);
                 Found::Live(session)
             }
             Ok(None) => Found::Absent,
@@ -228,7 +233,13 @@ impl Sessions {
     /// Ends a session here and in the store; its tokens, for whoever revokes them.
     pub async fn end(&self, realm: &Realm, cookie: &str) -> Result<Option<Cold>, Away> {
         let Some(ticket) = Ticket::parse(cookie) else { return Ok(None) };
-        let cold = self.load_cold(realm, &ticket).await?.map(|(cold, _)| cold);
+        // A ticket that somebody made up leaves no mark in the store.
+        if self.load(realm, &ticket).await?.is_none() {
+            self.forget_copy(&ticket);
+            return Ok(None);
+        }
+        // It ends also where its tokens are not at hand: a store that is away may have been asked for its hot part alone.
+        let cold = self.load_cold(realm, &ticket).await.unwrap_or(None).map(|(cold, _)| cold);
         self.delete(realm, &ticket).await?;
         Ok(cold)
     }
@@ -263,9 +274,21 @@ impl Sessions {
         Ok(())
     }
 
-    pub(crate) fn keep_copy(&self, realm: &Realm, session: Arc<Session>) {
+    /// Before the store is asked for what is to be copied.
+    pub(crate) fn begin_reading(&self) -> Reading {
+        Reading(self.copies.load_full().map(|copies| (copies.begin(), copies)))
+    }
+
+    pub(crate) fn keep_copy(&self, realm: &Realm, session: Arc<Session>, reading: &Reading) {
+        if let Some((begun, copies)) = &reading.0 {
+            let (place, proof) = (place_of(&session.ticket), realm.copy_key(&session.ticket));
+            copies.keep(place, proof, session, *begun, self.clock.now());
+        }
+    }
+
+    fn forget_copy(&self, ticket: &Ticket) {
         if let Some(copies) = self.copies.load().as_ref() {
-            copies.keep(place_of(&session.ticket), realm.copy_key(&session.ticket), session, self.clock.now());
+            copies.forget(place_of(ticket));
         }
     }
 
@@ -297,13 +320,18 @@ impl Sessions {
     }
 
     async fn write_seen(&self, realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Away> {
+        let reading = self.begin_reading();
         let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(()) };
         let generation = stored.generation + 1;
         let Some(mut stored) = Arc::into_inner(stored) else { return Ok(()) };
         stored.hot.seen = now.millis();
         stored.label.seen = now.millis();
         if self.replace_hot(realm, &session.ticket, &stored.label, &stored.hot, generation).await? {
-            self.keep_copy(realm, Arc::new(Session::new(stored.hot, stored.ticket, stored.label, generation)));
+            self.keep_copy(
+                realm,
+                Arc::new(Session::new(stored.hot, stored.ticket, stored.label, generation)),
+                &reading,
+            );
         }
         Ok(())
     }

@@ -167,6 +167,10 @@ impl Fallback {
             Change::Made(entry, ends) => drop(self.inner.restore(key, entry.clone(), now.until(*ends)).await?),
             Change::Renewed(entry, ends) => drop(self.inner.replace(key, entry.clone(), now.until(*ends)).await?),
         }
+        // It was announced to nobody when it happened: others may hold copies.
+        if let Some(place) = key.strip_prefix("session:") {
+            self.inner.announce(place).await;
+        }
         Ok(())
     }
 
@@ -201,8 +205,7 @@ impl Fallback {
         self.suspect.store(true, SeqCst);
         let failures = self.failures.fetch_add(1, SeqCst).saturating_add(1);
         if failures >= self.settings.failures && !self.away.swap(true, SeqCst) {
-            tracing::warn!("the store is away; this replica goes on with what it knows");
-            (self.on_change)(false);
+            (self.on_change)(false); // who listens knows why, and says it
         }
         self.failed.notify_one();
     }
@@ -234,6 +237,23 @@ impl Fallback {
         }
     }
 
+    /// Asked where the store denies what this replica remembers: whether that is so because it has lost its data, unnoticed
+    /// so far. Then it counts as away until what is held here was written back.
+    async fn has_lost(&self, key: &str) -> bool {
+        if !self.memory.contains_key(key) {
+            return false;
+        }
+        let Some(before) = self.epoch.lock().clone() else { return false };
+        let lost = match self.inner.get(EPOCH).await {
+            Ok(found) => found.is_none_or(|now| now.value != before),
+            Err(Away) => true,
+        };
+        if lost {
+            self.note_failure();
+        }
+        lost
+    }
+
     fn is_deleted(&self, key: &str) -> bool {
         matches!(self.journal.lock().get(key), Some(Change::Deleted(_)))
     }
@@ -258,7 +278,11 @@ impl Fallback {
 #[async_trait]
 impl Kv for Fallback {
     async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
-        match self.ask(self.inner.look(key)).await {
+        let answer = match self.ask(self.inner.look(key)).await {
+            Ok(None) if self.has_lost(key).await => Err(Away),
+            answer => answer,
+        };
+        match answer {
             Ok(Some((entry, ttl))) => {
                 self.remember(key, entry.clone(), ttl);
                 Ok(Some((entry, ttl)))
@@ -304,7 +328,11 @@ impl Kv for Fallback {
     }
 
     async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
-        match self.ask(self.inner.replace(key, entry.clone(), ttl)).await {
+        let answer = match self.ask(self.inner.replace(key, entry.clone(), ttl)).await {
+            Ok(false) if self.has_lost(key).await => Err(Away),
+            answer => answer,
+        };
+        match answer {
             Ok(false) => {
                 self.memory.invalidate(key);
                 Ok(false)

@@ -46,7 +46,7 @@ pub struct Redis {
     // A plain mutex: held to look and to set, never over an await.
     connections: Arc<Mutex<HashMap<ThreadId, Connection>>>,
     connecting: Flights<ThreadId, Result<Connection, String>>,
-    /// What went wrong last, for the operator.
+    /// For the operator.
     problem: Mutex<Option<String>>,
     heard: broadcast::Sender<Heard>,
 }
@@ -88,6 +88,7 @@ impl Redis {
         }))
     }
 
+    /// What went wrong last. It stays when things go well again: answers that were under way before it come in after it.
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().clone()
     }
@@ -103,9 +104,11 @@ impl Redis {
         }
     }
 
-    async fn listen_once(&self) -> Result<(), RedisError> {
-        let mut channel = self.source.subscriber().await?;
-        channel.subscribe(self.channel()).await?;
+    async fn listen_once(&self) -> Result<(), String> {
+        let told = |e: RedisError| e.to_string();
+        let mut channel = self.source.subscriber(&self.settings).await?;
+        let subscribed = timeout(self.settings.connect_timeout, channel.subscribe(self.channel())).await;
+        subscribed.map_err(|_| "no answer".to_string())?.map_err(told)?;
         // What was said before we listened, we missed.
         let _ = self.heard.send(Heard::Missed);
         let mut said = channel.on_message();
@@ -145,13 +148,7 @@ impl Redis {
 
     async fn answer<T: FromRedisValue>(&self, command: Cmd) -> Result<T, Away> {
         match timeout(self.settings.command_timeout, self.try_ask(&command)).await {
-            Ok(Ok(value)) => {
-                let mut problem = self.problem.lock();
-                if problem.is_some() {
-                    *problem = None;
-                }
-                Ok(value)
-            }
+            Ok(Ok(value)) => Ok(value),
             Ok(Err(problem)) => Err(self.failed(problem)),
             Err(_) => Err(self.failed(format!("no answer in {:?}", self.settings.command_timeout))),
         }

@@ -200,12 +200,38 @@ async fn copies_spare_the_store_and_an_end_is_at_once() {
     w.clock.advance(Duration::from_secs(6));
     assert!(matches!(w.sessions.find(&w.realm, &cookie).await, Found::Away), "away is not absent");
     w.store.away.store(false, Ordering::SeqCst);
+    let reading = w.sessions.begin_reading();
     let read_before = w.live(&cookie).await;
     let cold = w.sessions.end(&w.realm, &cookie).await.unwrap().unwrap();
     assert_eq!(cold.refresh.as_deref(), Some("first"));
     assert!(w.is_absent(&w.realm, &cookie).await);
-    w.sessions.keep_copy(&w.realm, read_before); // by a request that had read it a moment before
+    w.sessions.keep_copy(&w.realm, read_before, &reading); // by a request that had read it a moment before
     assert!(w.is_absent(&w.realm, &cookie).await);
+}
+
+/// It ended elsewhere while a request here was reading it.
+#[tokio::test]
+async fn what_was_announced_since_it_was_read_is_not_copied() {
+    let w = world();
+    let cookie = w.sign_in().await;
+    let session = w.live(&cookie).await;
+    let place = TokenDigest::of(session.ticket.place().as_bytes());
+    let copies = Copies::new(100, Duration::from_secs(5), Metrics::default().cache(CacheName::sessions));
+    let keep = |begun| {
+        let proof = TokenDigest::of(b"proof");
+        copies.keep(place, proof, session.clone(), begun, w.clock.now());
+        copies.find(place, proof, w.clock.now()).is_some()
+    };
+    let before = copies.begin();
+    assert!(keep(before));
+    copies.forget(TokenDigest::of(b"another"));
+    assert!(keep(before), "that was of another");
+    copies.forget(place);
+    assert!(!keep(before));
+    assert!(keep(copies.begin()));
+    copies.forget_all();
+    assert!(!keep(before));
+    assert!(keep(copies.begin()));
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ const STEPS: u32 = 3;
 impl Source {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let told = |e: RedisError| e.to_string();
+        if settings.urls.is_empty() {
+            return Err("no address".into()); // what is asked of all at once wants one at least
+        }
         let authority = authority(settings)?;
         let open = |url: &String| open(url, authority.as_ref()).map_err(told);
         Ok(match &settings.mode {
@@ -82,7 +85,14 @@ impl Source {
     }
 
     /// A connection that can subscribe.
-    pub(super) async fn subscriber(&self) -> Result<PubSub, RedisError> {
+    pub(super) async fn subscriber(&self, settings: &Settings) -> Result<PubSub, String> {
+        match timeout(settings.connect_timeout * STEPS, self.try_subscriber()).await {
+            Ok(made) => made.map_err(|e| e.to_string()),
+            Err(_) => Err(format!("no connection in {:?}", settings.connect_timeout * STEPS)),
+        }
+    }
+
+    async fn try_subscriber(&self) -> Result<PubSub, RedisError> {
         match self {
             Source::Standalone(client) => client.get_async_pubsub().await,
             Source::Cluster(_, nodes) => {
@@ -103,8 +113,7 @@ async fn master(sentinels: &[Mutex<SentinelClient>]) -> Result<Client, RedisErro
 
 /// A node of a cluster answers for its own keys alone, and would look like a store that comes and goes.
 async fn is_alone(connection: &mut MultiplexedConnection) -> Result<(), String> {
-    let told: Result<HashMap<String, redis::Value>, RedisError> =
-        redis::cmd("HELLO").query_async(connection).await;
+    let told: Result<HashMap<String, redis::Value>, RedisError> = redis::cmd("HELLO").query_async(connection).await;
     // One that does not tell, of an older version, is taken as it is.
     match told.ok().and_then(|mut told| redis::from_redis_value::<String>(told.remove("mode")?).ok()).as_deref() {
         Some("cluster") => Err("it is a node of a cluster: store.redis.mode must be `cluster`".into()),

@@ -1,0 +1,40 @@
+//! The gateway as its users meet it: the real binary, real sockets, a real provider, an app that tells what it got.
+//! Everything is on loopback, on ports of its own, so that all tests run at once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends at what it did not expect"
+)]
+#![allow(unreachable_pub, reason = "in a binary of tests, pub means: for the other modules")]
+
+mod app;
+mod client;
+mod gateway;
+mod oidc;
+mod tls;
+mod wait;
+mod world;
+
+mod admin;
+mod bodies;
+mod certified;
+mod cors;
+mod deploy;
+mod forward_auth;
+mod http2;
+mod identity_headers;
+mod limits;
+mod paths;
+mod people;
+mod process;
+mod protocol;
+mod provider_faults;
+mod refusals;
+mod reload;
+mod secrets;
+mod tls_listener;
+mod tokens;
+mod upstreams;
+mod websocket;

@@ -1,0 +1,113 @@
+//! Two providers on one host share a cookie jar: each has a cookie of its own, and nothing of one counts at the other.
+
+use super::person::{Person, consent};
+use super::register;
+use crate::app::App;
+use crate::client::HOST;
+use crate::gateway::{Config, Gateway};
+use crate::wait::until_so;
+use crate::world::provider;
+use doorward::demo::{Endpoint, Provider};
+
+struct Two {
+    one: Provider,
+    two: Provider,
+    app: App,
+    gateway: Gateway,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let (one, two, app) = (provider().await, provider().await, App::start().await);
+        let mut config = Config::default();
+        for (name, provider) in [("one", &one), ("two", &two)] {
+            register(provider, &format!("http://{HOST}"));
+            let from = format!("http://app.test/{name}/");
+            let auth = format!("auth: {{provider: {name}}}");
+            config = config.provider(name, provider.issuer(), "").route(name, &from, &app.origin, &auth);
+        }
+        let gateway = Gateway::start(&config).await;
+        Two { one, two, app, gateway }
+    }
+
+    async fn signed_in(&self) -> Person {
+        let mut person = Person::at(&self.gateway);
+        person.sign_in_for(&self.one, "alice", "/one/x").await;
+        person.sign_in_for(&self.two, "bob", "/two/x").await;
+        person
+    }
+}
+
+#[tokio::test]
+async fn each_provider_has_its_own_cookie() {
+    let world = Two::start().await;
+    let mut person = world.signed_in().await;
+    let names: Vec<&str> = person.jar.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["doorward_one", "doorward_two"]);
+    for (target, user) in [("/one/x", "alice"), ("/two/x", "bob")] {
+        assert_eq!(person.fetch(target).await.outcome(), "200");
+        let told = world.app.last();
+        assert_eq!((told.header("x-forwarded-user"), told.header("cookie")), (Some(user), None));
+    }
+    let (one, two) =
+        (person.cookie("doorward_one").unwrap().to_owned(), person.cookie("doorward_two").unwrap().to_owned());
+    person.put("doorward_one", &two);
+    person.put("doorward_two", &one);
+    for target in ["/one/x", "/two/x"] {
+        assert_eq!(person.fetch(target).await.outcome(), "401 login_required", "another realm's ticket at {target}");
+    }
+    person.jar = vec![("doorward".to_owned(), one)];
+    assert_eq!(person.fetch("/one/x").await.outcome(), "401 login_required", "without the provider's name");
+}
+
+#[tokio::test]
+async fn own_pages_are_told_which_provider_is_meant() {
+    let world = Two::start().await;
+    let mut person = Person::at(&world.gateway);
+    for (name, provider) in [("one", &world.one), ("two", &world.two)] {
+        let url = person.begin(&format!("/oauth2/start?provider={name}&rd=/{name}/after")).await;
+        assert!(url.as_str().starts_with(provider.issuer()), "{name}: {url}");
+        let reply = person.go_back(&consent(provider, &url, if name == "one" { "alice" } else { "bob" }).await).await;
+        assert_eq!(reply.header("location"), Some(format!("/{name}/after").as_str()));
+    }
+    assert_eq!(person.visit("/oauth2/start?provider=three").await.outcome(), "400 bad_request");
+    for (query, user) in [("?provider=one", "alice"), ("?provider=two", "bob"), ("", "alice")] {
+        assert_eq!(person.fetch(&format!("/oauth2/userinfo{query}")).await.json()["user"], user, "{query}");
+    }
+    person.put("doorward_one", "");
+    assert_eq!(person.fetch("/oauth2/userinfo?provider=one").await.outcome(), "401 login_required");
+    assert_eq!(person.fetch("/oauth2/userinfo").await.json()["user"], "bob");
+    assert_eq!(person.fetch("/oauth2/userinfo?provider=three").await.outcome(), "401 login_required");
+}
+
+/// An answer of one provider never ends a login that was begun at the other (mix-up; RFC 9207).
+#[tokio::test]
+async fn the_answer_of_one_provider_ends_no_login_at_the_other() {
+    let world = Two::start().await;
+    let mut person = Person::at(&world.gateway);
+    let at_one = person.begin("/one/x").await;
+    let at_two = person.begin("/two/x").await;
+    let of_one = consent(&world.one, &at_one, "alice").await;
+    let of_two = consent(&world.two, &at_two, "bob").await;
+    let mixed = of_two.with("state", &of_one.param("state").unwrap());
+    assert_eq!(person.go_back(&mixed).await.outcome(), "400 login_failed");
+    assert_eq!(world.one.calls().count(Endpoint::Token) + world.two.calls().count(Endpoint::Token), 0);
+    assert_eq!(person.cookie("doorward_one"), None);
+    assert_eq!(person.go_back(&of_two).await.outcome(), "302", "the other login is untouched");
+}
+
+#[tokio::test]
+async fn a_sign_out_ends_the_sessions_of_all_providers() {
+    let world = Two::start().await;
+    let mut person = world.signed_in().await;
+    let mut old = person.clone();
+    let reply = person.visit("/oauth2/sign_out").await;
+    assert_eq!(reply.all("set-cookie").len(), 2);
+    assert!(person.jar.is_empty(), "{:?}", person.jar);
+    for target in ["/one/x", "/two/x"] {
+        assert_eq!(old.fetch(target).await.outcome(), "401 login_required", "{target}");
+    }
+    for (name, provider) in [("one", &world.one), ("two", &world.two)] {
+        until_so(name, async || provider.calls().count(Endpoint::Revoke) == 1).await;
+    }
+}

@@ -1,0 +1,50 @@
+//! The search for secrets in logs, which every gateway of these tests undergoes at its end, finds what it looks for;
+//! and what is logged of a request tells no secret of it.
+
+use crate::client::{Secrets, get};
+use crate::gateway::leaks;
+use crate::world::World;
+use doorward::demo::IssueOptions;
+
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9YWJjZGVmZ2hpamts.c2lnbmF0dXJlLW9mLWl0";
+
+#[test]
+fn the_search_finds_what_it_looks_for() {
+    let check = |line: &str, found: bool| {
+        let secrets = Secrets::default();
+        secrets.lock().unwrap().extend([TOKEN.to_owned(), "an-opaque-token-of-some-length".to_owned()]);
+        assert_eq!(!leaks(&format!("a line\n{line}\nanother"), &secrets).is_empty(), found, "{line}");
+    };
+    check("path=/ status=200", false);
+    check("token e1ab44ad refused", false);
+    check(&format!("authorization: Bearer {TOKEN}"), true);
+    check("signature c2lnbmF0dXJlLW9mLWl0", true);
+    check("a JWT that nobody noted: eyJhbGciOiJFUzI1NiIsImtpZCI6IjEifQ.e30.x", true);
+    check("token an-opaque-token-of-some-length", true);
+    check("client doorward-secret", true);
+}
+
+#[tokio::test]
+async fn requests_are_logged_without_what_is_secret_in_them() {
+    let world = World::start().await;
+    let options = IssueOptions::default();
+    let opaque = world.provider.issue_opaque_token("alice", &options);
+    let id_token = world.provider.issue_id_token("alice", &options);
+    world
+        .gateway
+        .secrets
+        .lock()
+        .unwrap()
+        .extend(["a-cookie-of-the-app-1234".to_owned(), "a-code-in-a-query-1234".to_owned()]);
+    for token in [world.token(), opaque, id_token, format!("{}x", world.token())] {
+        let request =
+            get("/private?code=a-code-in-a-query-1234").bearer(&token).with("Cookie", "app=a-cookie-of-the-app-1234");
+        world.ask(&request).await;
+        world.ask(&request.set("Host", "other.test")).await;
+    }
+    world.ask(&get("/oauth2/callback?code=a-code-in-a-query-1234&state=a-code-in-a-query-1234")).await;
+    let lines = || world.gateway.log().lines().filter(|line| line.contains("\"request_id\"")).count();
+    crate::wait::until_so("nine lines in the log", async || lines() == 9).await;
+    let log = world.gateway.log();
+    assert!(log.contains("\"path\":\"/private\"") && log.contains("\"user\":\"alice\""), "{log}");
+}
