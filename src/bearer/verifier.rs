@@ -200,13 +200,13 @@ impl Verifier {
 
     /// Asks each provider that may be asked, until one vouches for the token.
     async fn introspect(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Judged {
+        // All that is known comes before the first question: a good token of one provider is no reason to ask another.
+        if let Some(kept) = policy.introspecting().find_map(|issuer| self.introspections.find(issuer, digest)) {
+            return Judged::Valid(kept.identity);
+        }
         let mut paid: Option<Reservation> = None;
         let (mut first, mut is_away) = (None, false);
         for issuer in policy.introspecting() {
-            if let Some(kept) = self.introspections.find(issuer, digest) {
-                account.give_back(paid);
-                return Judged::Valid(kept.identity);
-            }
             let reserve = || {
                 if paid.is_none() {
                     paid = Some(account.reserve()?);

@@ -105,6 +105,10 @@ impl Admin {
         if status != StatusCode::NO_CONTENT {
             headers.insert(header::CONTENT_LENGTH, length.into());
         }
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 9110, 15.5.2: a 401 says what would do.
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\""));
+        }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
@@ -176,7 +180,11 @@ impl Admin {
         if !store.up {
             degraded.insert(0, "store".into());
         }
-        (StatusCode::OK, JSON, json!({ "degraded": degraded, "store_problem": store.problem }).to_string())
+        let told = match store.problem.filter(|_| !store.up) {
+            Some(problem) => json!({ "degraded": degraded, "store_problem": problem }),
+            None => json!({ "degraded": degraded }),
+        };
+        (StatusCode::OK, JSON, told.to_string())
     }
 
     fn measured(&self) -> Page {

@@ -4,5 +4,7 @@
 pub mod copies;
 pub mod record;
 pub mod refresh;
+#[cfg(test)]
+mod simulation;
 pub mod ticket;
 pub mod vault;

@@ -99,7 +99,6 @@ impl Redis {
             if let Err(problem) = self.listen_once().await {
                 tracing::debug!(%problem, "announcements are not heard");
             }
-            let _ = self.heard.send(Heard::Missed);
             tokio::time::sleep(LISTEN_AGAIN).await;
         }
     }
@@ -161,13 +160,13 @@ impl Redis {
             None => (self.connected().await?, false),
         };
         let mut answer = connection.ask(command).await;
-        // A connection that was closed while nobody used it says nothing of the store: one more try, on a new one.
-        if kept && answer.as_ref().is_err_and(|e| e.is_connection_dropped() && !e.is_timeout()) {
+        // A connection that was closed while nobody used it, or leads to a node that is master no more, says nothing of the
+        // store: one more try, on a new one.
+        if kept && answer.as_ref().is_err_and(|e| !e.is_timeout()) {
             self.forget_connections();
             answer = self.connected().await?.ask(command).await;
         }
-        let told = |e: RedisError| e.to_string();
-        redis::from_redis_value(answer.and_then(Value::extract_error).map_err(told)?).map_err(|e| e.to_string())
+        redis::from_redis_value(answer.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
     }
 
     /// Connects this thread, in a task of its own: to connect may take longer than a request waits, and then the next one
@@ -201,10 +200,11 @@ impl Redis {
 
 impl Connection {
     async fn ask(&mut self, command: &Cmd) -> Result<Value, RedisError> {
-        match self {
+        let answer = match self {
             Connection::One(one) => one.req_packed_command(command).await,
             Connection::Cluster(cluster) => cluster.req_packed_command(command).await,
-        }
+        };
+        answer?.extract_error()
     }
 }
 

@@ -13,9 +13,9 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 pub(super) enum Source {
-    Standalone(Client),
+    Standalone(Box<Client>),
     /// Beside it the nodes by themselves: announcements reach each of them.
-    Cluster(ClusterClient, Vec<Client>),
+    Cluster(Box<ClusterClient>, Vec<Client>),
     /// Each by itself, so that one that does not answer holds up none of the others.
     Sentinels(Vec<Mutex<SentinelClient>>),
 }
@@ -38,7 +38,7 @@ impl Source {
         let authority = authority(settings)?;
         let open = |url: &String| open(url, authority.as_ref()).map_err(told);
         Ok(match &settings.mode {
-            Mode::Standalone => Source::Standalone(open(settings.urls.first().ok_or("no address")?)?),
+            Mode::Standalone => Source::Standalone(Box::new(open(settings.urls.first().ok_or("no address")?)?)),
             Mode::Cluster => {
                 let mut builder = ClusterClientBuilder::new(settings.urls.clone())
                     .connection_timeout(settings.connect_timeout)
@@ -48,7 +48,7 @@ impl Source {
                     builder = builder.certs(certificates.clone());
                 }
                 let nodes = settings.urls.iter().map(open).collect::<Result<_, _>>()?;
-                Source::Cluster(builder.build().map_err(told)?, nodes)
+                Source::Cluster(Box::new(builder.build().map_err(told)?), nodes)
             }
             Mode::Sentinel { master_name } => {
                 let client = |url: &String| sentinel(url, master_name, authority.as_ref()).map(Mutex::new);
