@@ -122,9 +122,11 @@ impl Sessions {
                 return self.renew(realm, grant, tokens).await;
             }
             if let Some(lease) = self.lease(&session.ticket.place()).await? {
-                let outcome = self.spend_under(realm, session, grant, &lease).await;
+                let outcome = self.spend_under(realm, session, &grant, &lease).await;
                 lease.let_go().await;
-                return outcome;
+                if let Some(outcome) = outcome? {
+                    return Ok(outcome);
+                }
             }
             if Instant::now() >= ends {
                 return Ok(self.unavailable(realm, grant.stored));
@@ -139,18 +141,22 @@ impl Sessions {
         &self,
         realm: &Realm,
         session: &Session,
-        before: Grant,
+        before: &Grant,
         lease: &Lease,
-    ) -> Result<Outcome, Away> {
+    ) -> Result<Option<Outcome>, Away> {
         let grant = match self.due(realm, session).await? {
             Due::Grant(grant) => *grant,
-            Due::Nothing(outcome) => return Ok(outcome),
+            Due::Nothing(outcome) => return Ok(Some(outcome)),
         };
-        if let Some(tokens) = self.shared_result(&before).await? {
-            realm.metrics.refreshed(Refresh::reused);
-            return self.renew(realm, grant, tokens).await;
+        // Rotated meanwhile: what was published for the token of before must not replace what came after it.
+        if grant.place != before.place {
+            return Ok(None);
         }
-        self.exchange(realm, grant, Some(lease)).await
+        if let Some(tokens) = self.shared_result(&grant).await? {
+            realm.metrics.refreshed(Refresh::reused);
+            return self.renew(realm, grant, tokens).await.map(Some);
+        }
+        self.exchange(realm, grant, Some(lease)).await.map(Some)
     }
 
     /// Whether there is a token to be spent now.

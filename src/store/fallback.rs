@@ -33,6 +33,8 @@ pub struct Fallback {
     settings: Settings,
     /// Entries that this replica has seen, with their ends.
     memory: Cache<String, (Entry, Timestamp)>,
+    /// Deleted here: an answer that was under way does not bring it back into memory.
+    deleted: Cache<String, ()>,
     journal: Mutex<HashMap<String, Change>>,
     /// A call has failed, and nothing has succeeded since: requests do not wait for the store.
     suspect: AtomicBool,
@@ -77,6 +79,7 @@ impl Fallback {
             clock,
             settings,
             memory: Cache::builder().max_capacity(settings.max_entries).build(),
+            deleted: Cache::builder().max_capacity(settings.max_entries).time_to_live(Duration::from_secs(60)).build(),
             journal: Mutex::default(),
             suspect: AtomicBool::new(false),
             away: AtomicBool::new(false),
@@ -234,6 +237,9 @@ impl Fallback {
     fn remember(&self, key: &str, entry: Entry, ttl: Duration) {
         if self.may_stand_in(key).is_ok() {
             self.memory.insert(key.to_string(), (entry, self.clock.now().plus(ttl)));
+            if self.deleted.contains_key(key) {
+                self.memory.invalidate(key); // after the insertion: a deletion that came before it has removed nothing
+            }
         }
     }
 
@@ -359,6 +365,7 @@ impl Kv for Fallback {
 
     async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
         let known = self.remembered(key).is_some();
+        self.deleted.insert(key.to_string(), ());
         self.memory.invalidate(key);
         match self.ask(self.inner.delete(key, remember)).await {
             Ok(was) => Ok(was),
