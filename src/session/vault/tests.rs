@@ -382,3 +382,22 @@ async fn a_store_that_is_away_spends_nothing() {
     assert!(matches!(refreshed, Outcome::Unavailable(Unavailable::Store)));
     assert!(w.asked().is_empty());
 }
+
+/// A request reads the hot part alone, and that stays small whatever tokens a provider makes.
+#[tokio::test]
+async fn large_tokens_make_the_cold_part_large_and_no_other() {
+    let w = world();
+    let cookie = w.sign_in().await;
+    let session = w.live(&cookie).await;
+    let sizes = async || {
+        let size = async |key: String| w.store.memory.get(&key).await.unwrap().unwrap().value.len();
+        (size(hot_place(&session.ticket)).await, size(cold_place(&session.ticket)).await)
+    };
+    let (hot, _) = sizes().await;
+    let large = || "t".repeat(6 * 1024);
+    let cold = Cold { access: large(), id: Some(large()), refresh: Some(large()), refreshed: 0, session_id: None };
+    assert_eq!(w.sessions.replace_cold(&w.realm, &session.ticket, &session.label, &cold, 2).await, Ok(true));
+    let (hot_after, cold_after) = sizes().await;
+    assert_eq!(hot_after, hot);
+    assert!(hot < 2048 && cold_after < 3 * 6 * 1024 + 2048, "hot {hot}, cold {cold_after}");
+}
