@@ -20,7 +20,7 @@ use doorward::gate::route::{
 use doorward::gate::rules::Rules;
 use doorward::kit::clock::{Clock, SystemClock};
 use doorward::kit::digest::TokenDigest;
-use doorward::kit::entropy::SystemEntropy;
+use doorward::kit::entropy::{Ids, SystemEntropy};
 use doorward::login::return_url::ReturnUrls;
 use doorward::provider::claims::ClaimPath;
 use doorward::provider::remote::RemoteProvider;
@@ -137,6 +137,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
     Gate {
         clock: clock.clone(),
         entropy: Arc::new(SystemEntropy::default()),
+        request_ids: Ids::new(Arc::new(SystemEntropy::default())),
         verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
         keys: None,
         limiter: Arc::new(Limiter::new()),

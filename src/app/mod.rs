@@ -27,7 +27,7 @@ use crate::gate::inject::Stripping;
 use crate::gate::refusal::Pages;
 use crate::gate::route::{self, Table};
 use crate::kit::clock::Clock;
-use crate::kit::entropy::Entropy;
+use crate::kit::entropy::{Entropy, Ids};
 use crate::kit::secret::Secret;
 use crate::login::return_url::ReturnUrls;
 use crate::provider::Provider;
@@ -203,6 +203,7 @@ pub(crate) fn build(
     let gate = Gate {
         clock: foundation.clock.clone(),
         entropy: foundation.entropy.clone(),
+        request_ids: Ids::new(foundation.entropy.clone()),
         verifier: Verifier {
             clock: foundation.clock.clone(),
             verified: caches.verified.clone().map(|cache| (cache, metrics.cache(Cache::verified_tokens))),

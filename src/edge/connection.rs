@@ -1,39 +1,37 @@
 //! What Pingora leaves open on a connection: a deadline for each whole request head, a time-out between requests, an
-//! end from outside, and the words of the answer to a head that it cannot read. Every accepted stream is wrapped; the
-//! wrapper sees the first byte of a head arrive, the proxy's phases tell when a head is whole and an answer has ended.
+//! end from outside, and the words of the answer to a head that it cannot read. Every accepted stream is wrapped
+//! ([`stream`]); the wrapper sees the first byte of a head arrive, the proxy's phases tell when a head is whole and an
+//! answer has ended, and a sweep that looks at all connections at once ends what has waited too long. So a request
+//! sets no timer and reads no clock for it.
 
-use async_trait::async_trait;
-use pingora_core::protocols::tls::{SslDigest, TlsRef};
-use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
-    UniqueID, UniqueIDType, raw_connect::ProxyDigest,
-};
-use std::pin::Pin;
+pub mod stream;
+
+use futures_util::task::AtomicWaker;
+use memchr::{memchr, memchr_iter};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The state of one connection, shared by its wrapper, its watch and the proxy.
 #[derive(Debug)]
 pub struct Connection {
-    begun: Instant,
     limits: Limits,
-    /// Milliseconds after `begun` at which the connection ends unless something happens; 0 while a request is served.
-    deadline: AtomicU64,
-    /// The deadline is that of a pause between requests: the next byte begins a head.
-    pausing: AtomicBool,
-    /// A head is being read, and no phase of the proxy has seen it yet.
-    reading_head: AtomicBool,
-    /// Bytes and lines of that head.
+    /// A [`Phase`] in the lowest two bits; above it a count, so that the same phase again is another number. Only the
+    /// connection's own task writes it.
+    phase: AtomicU32,
+    /// Bytes and lines of the head that is being read.
     received: AtomicUsize,
     lines: AtomicUsize,
     /// The request line holds a byte that the parser would rewrite or drop: a control, `#`, or what is no ASCII.
     odd_line: AtomicBool,
-    cut: Notify,
+    is_cut: AtomicBool,
+    task: AtomicWaker,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +40,31 @@ pub struct Limits {
     pub head: Duration,
     /// Between requests.
     pub idle: Duration,
+}
+
+/// What a connection is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A head is being read, and no phase of the proxy has seen it yet; or HTTP/2's preface.
+    Head = 0,
+    /// A request is served: no deadline of ours.
+    Serving = 1,
+    /// Between requests: the next byte begins a head.
+    Pause = 2,
+}
+
+/// What the sweep remembers of a connection.
+pub struct Watch {
+    connection: Arc<Connection>,
+    phase: u32,
+    since: Instant,
+}
+
+/// A request head that ended before it could be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Unreadable {
+    pub bytes: usize,
+    pub lines: usize,
 }
 
 tokio::task_local! {
@@ -54,10 +77,7 @@ const HTTP2_PREFACE: usize = 24 + 9;
 
 /// The head of a request has been read: no deadline while it is served.
 pub fn head_is_read() {
-    let _ = CURRENT.try_with(|connection| {
-        connection.reading_head.store(false, Relaxed);
-        connection.deadline.store(0, Relaxed);
-    });
+    let _ = CURRENT.try_with(|connection| connection.enter(Phase::Serving));
 }
 
 /// Whether the request line held bytes that the parser has rewritten or dropped.
@@ -67,292 +87,126 @@ pub fn line_was_odd() -> bool {
 
 /// An answer has ended: the pause before the next request begins.
 pub fn answer_has_ended() {
-    let _ = CURRENT.try_with(|connection| {
-        connection.pausing.store(true, Relaxed);
-        connection.end_after(connection.limits.idle);
-    });
+    let _ = CURRENT.try_with(|connection| connection.enter(Phase::Pause));
+}
+
+impl Limits {
+    /// How often to sweep, so that what waits too long ends within an eighth of the shorter limit.
+    pub fn step(self) -> Duration {
+        (self.head.min(self.idle) / 16).max(Duration::from_millis(25))
+    }
 }
 
 impl Connection {
     /// A connection that must bring its first head in time.
     pub fn accepted(limits: Limits) -> Arc<Self> {
-        let connection = Connection {
-            begun: Instant::now(),
+        Arc::new(Connection {
             limits,
-            deadline: AtomicU64::new(0),
-            pausing: AtomicBool::new(false),
-            reading_head: AtomicBool::new(true),
+            phase: AtomicU32::new(Phase::Head as u32),
             received: AtomicUsize::new(0),
             lines: AtomicUsize::new(0),
             odd_line: AtomicBool::new(false),
-            cut: Notify::new(),
-        };
-        connection.end_after(limits.head);
-        Arc::new(connection)
+            is_cut: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+        })
     }
 
-    /// Runs `work` for this connection until it ends or a deadline has passed; `None` for the latter.
+    /// Runs `work` for this connection until it ends or is cut; `None` for the latter.
     pub async fn serve<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            done = CURRENT.scope(self.clone(), work) => Some(done),
-            () = self.expired() => None,
-            () = self.cut.notified() => None,
-        }
-    }
-
-    /// From here on bytes are HTTP/2: frames have no heads that drip, and h2 has its own time-out for idle connections.
-    /// What is awaited is the preface.
-    fn speaks_http2(&self) {
-        self.reading_head.store(false, Relaxed);
-        self.received.store(0, Relaxed);
-        self.end_after(self.limits.head);
+        let mut work = pin!(CURRENT.scope(self.clone(), work));
+        poll_fn(|cx| {
+            self.task.register(cx.waker());
+            if self.is_cut.load(Acquire) { None.into() } else { work.as_mut().poll(cx).map(Some) }
+        })
+        .await
     }
 
     /// Ends the connection, whatever runs on it: a tunnel, too, which no filter of the proxy can reach.
     pub fn cut(&self) {
-        self.cut.notify_one();
+        self.is_cut.store(true, Release);
+        self.task.wake();
     }
 
-    async fn expired(&self) {
-        // A deadline may move nearer while this sleeps; it is noticed within an eighth of the shorter limit.
-        let step = (self.limits.head.min(self.limits.idle) / 8).max(Duration::from_millis(50));
-        loop {
-            let (now, deadline) = (self.elapsed(), self.deadline.load(Relaxed));
-            if deadline != 0 && now >= deadline {
-                return;
+    fn enter(&self, phase: Phase) {
+        let count = (self.phase.load(Relaxed) >> 2).wrapping_add(1);
+        self.phase.store(count << 2 | phase as u32, Relaxed);
+    }
+
+    fn is_in(&self, phase: Phase) -> bool {
+        phase.is_of(self.phase.load(Relaxed))
+    }
+
+    /// Frames have no heads that drip, and h2 has its own time-out for idle connections: only the preface is awaited.
+    fn received_http2(&self, bytes: usize) {
+        if self.is_in(Phase::Head) {
+            let received = self.received.load(Relaxed) + bytes;
+            self.received.store(received, Relaxed);
+            if received >= HTTP2_PREFACE {
+                self.enter(Phase::Serving);
             }
-            let left = if deadline == 0 { step } else { Duration::from_millis(deadline - now + 1).min(step) };
-            tokio::time::sleep(left).await;
         }
     }
 
-    fn received(&self, bytes: &[u8], is_http2: bool) {
-        if is_http2 {
-            if self.received.fetch_add(bytes.len(), Relaxed) + bytes.len() >= HTTP2_PREFACE {
-                self.deadline.store(0, Relaxed);
-            }
-            return;
-        }
-        if self.pausing.swap(false, Relaxed) {
-            self.reading_head.store(true, Relaxed);
+    fn received(&self, bytes: &[u8]) {
+        if self.is_in(Phase::Pause) {
             self.received.store(0, Relaxed);
             self.lines.store(0, Relaxed);
             self.odd_line.store(false, Relaxed);
-            self.end_after(self.limits.head);
+            self.enter(Phase::Head);
         }
-        if self.reading_head.load(Relaxed) {
-            if self.lines.load(Relaxed) == 0 {
-                let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+        if self.is_in(Phase::Head) {
+            let lines = self.lines.load(Relaxed);
+            if lines == 0 {
                 let odd = |b: &u8| !matches!(b, b' '..=b'~' | b'\r') || *b == b'#';
+                let line = bytes.get(..memchr(b'\n', bytes).unwrap_or(bytes.len())).unwrap_or_default();
                 if line.iter().any(odd) {
                     self.odd_line.store(true, Relaxed);
                 }
             }
-            self.received.fetch_add(bytes.len(), Relaxed);
-            self.lines.fetch_add(bytes.iter().filter(|b| **b == b'\n').count(), Relaxed);
+            self.received.store(self.received.load(Relaxed) + bytes.len(), Relaxed);
+            self.lines.store(lines + memchr_iter(b'\n', bytes).count(), Relaxed);
         }
     }
 
     /// What was read of a head that the proxy gave up on; `None` once a head is whole.
     fn unreadable_head(&self) -> Option<Unreadable> {
         let (bytes, lines) = (self.received.load(Relaxed), self.lines.load(Relaxed));
-        self.reading_head.load(Relaxed).then_some(Unreadable { bytes, lines })
-    }
-
-    fn end_after(&self, limit: Duration) {
-        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        self.deadline.store(self.elapsed().saturating_add(limit).max(1), Relaxed);
-    }
-
-    fn elapsed(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.is_in(Phase::Head).then_some(Unreadable { bytes, lines })
     }
 }
 
-/// A request head that ended before it could be judged.
-#[derive(Clone, Copy, Debug)]
-pub struct Unreadable {
-    pub bytes: usize,
-    pub lines: usize,
-}
-
-/// The gateway's own answer to an unreadable head, as it goes onto the wire.
-pub type AnswerUnreadable = Arc<dyn Fn(Unreadable) -> Vec<u8> + Send + Sync>;
-
-/// The stream of a connection.
-pub struct Watched {
-    inner: Stream,
-    connection: Arc<Connection>,
-    is_http2: bool,
-    answer: AnswerUnreadable,
-    /// Our answer in place of Pingora's, and how much of it is written.
-    instead: Option<(Vec<u8>, usize)>,
-}
-
-impl Watched {
-    pub fn new(inner: Stream, connection: Arc<Connection>, answer: AnswerUnreadable) -> Self {
-        let is_http2 = matches!(inner.selected_alpn_proto(), Some(ALPN::H2));
-        if is_http2 {
-            connection.speaks_http2();
-        }
-        Watched { inner, connection, is_http2, answer, instead: None }
-    }
-
-    /// Writes our own answer; then what Pingora would have written counts as written.
-    fn poll_instead(
-        &mut self,
-        cx: &mut Context<'_>,
-        unreadable: Unreadable,
-        swallowed: usize,
-    ) -> Poll<std::io::Result<usize>> {
-        let answer = &self.answer;
-        let (bytes, written) = self.instead.get_or_insert_with(|| (answer(unreadable), 0));
-        while let Some(rest) = bytes.get(*written..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut self.inner).poll_write(cx, rest) {
-                Poll::Ready(Ok(n)) => *written += n,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        Poll::Ready(Ok(swallowed))
+impl Phase {
+    fn is_of(self, numbered: u32) -> bool {
+        numbered & 3 == self as u32
     }
 }
 
-impl std::fmt::Debug for Watched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.inner.fmt(f)
+impl Watch {
+    pub fn over(connection: Arc<Connection>) -> Self {
+        Watch { phase: connection.phase.load(Relaxed), connection, since: Instant::now() }
+    }
+
+    pub fn cut(&self) {
+        self.connection.cut();
+    }
+
+    /// Cuts the connection if it has been in one phase, as far as the sweeps saw, for longer than it may.
+    pub fn sweep(&mut self, now: Instant) {
+        let (phase, limits) = (self.connection.phase.load(Relaxed), self.connection.limits);
+        if phase != self.phase {
+            (self.phase, self.since) = (phase, now);
+        }
+        let waited = now.saturating_duration_since(self.since);
+        let head_is_late = Phase::Head.is_of(phase) && waited >= limits.head;
+        if head_is_late || (Phase::Pause.is_of(phase) && waited >= limits.idle) {
+            self.cut();
+        }
     }
 }
-
-/// A boxed stream as a type of its own, which the TLS handshake needs.
-#[derive(Debug)]
-pub struct Boxed(pub Stream);
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
-            self.connection.received(read, self.is_http2);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        match self.connection.unreadable_head() {
-            Some(unreadable) => self.poll_instead(cx, unreadable, buf.len()),
-            None => Pin::new(&mut self.inner).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        match self.connection.unreadable_head() {
-            Some(unreadable) => self.poll_instead(cx, unreadable, bufs.iter().map(|b| b.len()).sum()),
-            None => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-}
-
-impl AsyncRead for Boxed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Boxed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-/// What a stream tells of itself is what the one inside tells.
-macro_rules! tells_as_inside {
-    ($wrapper:ty, $inside:tt) => {
-        #[async_trait]
-        impl Shutdown for $wrapper {
-            async fn shutdown(&mut self) {
-                self.$inside.shutdown().await;
-            }
-        }
-
-        impl UniqueID for $wrapper {
-            fn id(&self) -> UniqueIDType {
-                self.$inside.id()
-            }
-        }
-
-        impl Ssl for $wrapper {
-            fn get_ssl(&self) -> Option<&TlsRef> {
-                self.$inside.get_ssl()
-            }
-
-            fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-                self.$inside.get_ssl_digest()
-            }
-
-            fn selected_alpn_proto(&self) -> Option<ALPN> {
-                self.$inside.selected_alpn_proto()
-            }
-        }
-
-        impl GetTimingDigest for $wrapper {
-            fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-                self.$inside.get_timing_digest()
-            }
-        }
-
-        impl GetProxyDigest for $wrapper {
-            fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-                self.$inside.get_proxy_digest()
-            }
-        }
-
-        impl GetSocketDigest for $wrapper {
-            fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-                self.$inside.get_socket_digest()
-            }
-        }
-
-        #[async_trait]
-        impl Peek for $wrapper {
-            async fn try_peek(&mut self, buf: &mut [u8]) -> std::io::Result<bool> {
-                self.$inside.try_peek(buf).await
-            }
-        }
-    };
-}
-
-tells_as_inside!(Watched, inner);
-tells_as_inside!(Boxed, 0);
 
 #[cfg(test)]
 mod tests {
+    use super::stream::Watched;
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
@@ -382,6 +236,21 @@ mod tests {
 
     const LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
 
+    /// Serves a connection that is swept meanwhile.
+    async fn swept<T>(connection: &Arc<Connection>, work: impl Future<Output = T>) -> Option<T> {
+        let mut watch = Watch::over(connection.clone());
+        let sweeping = async {
+            loop {
+                tokio::time::sleep(LIMITS.step()).await;
+                watch.sweep(Instant::now());
+            }
+        };
+        tokio::select! {
+            ended = connection.serve(work) => ended,
+            () = sweeping => unreachable!("sweeping never ends"),
+        }
+    }
+
     /// Serves a connection whose client sends these pieces, each after so many seconds; says when it was cut.
     async fn cut_after(pieces: &'static [(u64, &'static [u8])], whole_heads: bool) -> Duration {
         let (mut client, server) = duplex(1024);
@@ -405,7 +274,7 @@ mod tests {
                 }
             }
         };
-        let ended: Option<()> = connection.serve(work).await;
+        let ended: Option<()> = swept(&connection, work).await;
         assert!(ended.is_none());
         begun.elapsed()
     }
@@ -452,7 +321,7 @@ mod tests {
             let _ = stream.read(&mut buf).await;
             std::future::pending::<()>().await;
         };
-        assert!(connection.serve(work).await.is_none());
+        assert!(swept(&connection, work).await.is_none());
         assert!((160..162).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     }
 }

@@ -2,7 +2,8 @@
 //! so that a connection and all that it needs stay on one thread; and the door in front of the proxy, which counts,
 //! limits and times connections and does the TLS handshake.
 
-use crate::edge::connection::{AnswerUnreadable, Boxed, Connection, Limits, Unreadable, Watched};
+use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
+use crate::edge::connection::{Connection, Limits, Unreadable, Watch};
 use crate::edge::proxy::Proxy;
 use crate::edge::tls::{CertificateFiles, Certificates};
 use crate::edge::{LiveConfig, reply};
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// One listener, as the configuration has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub struct Traffic {
     pub draining: AtomicBool,
     /// What requests in flight are given when the process is told to stop, in milliseconds; a reload changes it.
     pub grace: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<Connection>>>,
+    open: Mutex<HashMap<u64, Watch>>,
     next: AtomicU64,
 }
 
@@ -86,7 +87,16 @@ impl Traffic {
 
     /// Cuts every connection that is open.
     pub fn cut_all(&self) {
-        self.open.lock().values().for_each(|connection| connection.cut());
+        self.open.lock().values().for_each(Watch::cut);
+    }
+
+    /// Cuts what waits for longer than its limits allow; runs until it is dropped.
+    pub async fn keep_swept(self: Arc<Self>, step: Duration) {
+        loop {
+            tokio::time::sleep(step).await;
+            let now = Instant::now();
+            self.open.lock().values_mut().for_each(|watch| watch.sweep(now));
+        }
     }
 
     pub fn connections(&self) -> usize {
@@ -189,7 +199,7 @@ impl ServerApp for Door {
         let connection = Connection::accepted(self.limits);
         let id = self.traffic.next.fetch_add(1, Ordering::Relaxed);
         let _occupied = Occupied { door: self, id };
-        self.traffic.open.lock().insert(id, connection.clone());
+        self.traffic.open.lock().insert(id, Watch::over(connection.clone()));
         let stream: Stream = match &self.acceptor {
             None => stream,
             Some(acceptor) => {

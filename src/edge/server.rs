@@ -101,7 +101,12 @@ pub fn run(parts: Parts) -> Result<(), String> {
         }
     }
     server.add_service(AdminService { address: parts.admin_address, admin: parts.admin });
-    let mut background = background_service("background", Background(Mutex::new(Some(parts.background))));
+    let steps = parts.listeners.iter().map(|(settings, _)| settings.limits.step());
+    let sweep = parts.traffic.clone().keep_swept(steps.min().unwrap_or(Duration::MAX));
+    let work: Work = Box::pin(async {
+        tokio::join!(parts.background, sweep);
+    });
+    let mut background = background_service("background", Background(Mutex::new(Some(work))));
     background.threads = Some(1);
     server.add_service(background);
     let (phases, traffic, at_exit) = (server.watch_execution_phase(), parts.traffic.clone(), parts.at_exit);

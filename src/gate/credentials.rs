@@ -18,13 +18,14 @@ use std::sync::Arc;
 /// What stands in `Authorization`.
 enum Presented<'a> {
     Nothing,
-    Token(&'a str),
-    /// Two fields, an empty token, or bytes that no token has.
+    /// Not looked into yet: what is remembered is found by its bytes.
+    Token(&'a [u8]),
+    /// Two fields.
     Unusable,
 }
 
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const OF_KEYS: &str = "dwk_";
+const OF_KEYS: &[u8] = b"dwk_";
 
 impl Gate {
     pub(super) async fn authenticate(
@@ -48,10 +49,11 @@ impl Gate {
         };
         notes.credential = Credential::bearer;
         let token = token.ok_or(Refusal::of(Reason::InvalidToken))?;
-        let digest = TokenDigest::of(token.as_bytes());
+        let digest = TokenDigest::of(token);
         if let Some(identity) = self.verifier.recall(&protected.policy, digest) {
             return Ok(Proved::Token(identity));
         }
+        let token = token68(token).ok_or(Refusal::of(Reason::InvalidToken))?;
         // Boxed: the way of a hit does not carry the room that a verification needs.
         let account = self.account(protected, notes);
         match Box::pin(self.verifier.verify(&protected.policy, token, digest, &account)).await {
@@ -115,7 +117,7 @@ fn presented_key<'a>(protected: &Protected, headers: &'a HeaderMap, bearer: &Pre
     match (values.next(), values.next(), bearer) {
         // Bytes that no key has are refused like any other that is not known.
         (Some(only), None, _) => Some(only.to_str().unwrap_or_default()),
-        (_, _, Presented::Token(token)) if token.starts_with(OF_KEYS) => Some(token),
+        (_, _, Presented::Token(token)) if token.starts_with(OF_KEYS) => Some(token68(token).unwrap_or_default()),
         _ => None,
     }
 }
@@ -151,14 +153,13 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
     if !scheme.eq_ignore_ascii_case(b"Bearer") {
         return Presented::Nothing;
     }
-    match std::str::from_utf8(rest.trim_ascii()) {
-        Ok(token) if is_token68(token) => Presented::Token(token),
-        _ => Presented::Unusable,
-    }
+    Presented::Token(rest.trim_ascii())
 }
 
 /// RFC 9110, 11.2: what every token of RFC 6750 is made of.
-fn is_token68(token: &str) -> bool {
+fn token68(token: &[u8]) -> Option<&str> {
+    let token = std::str::from_utf8(token).ok()?;
     let body = token.trim_end_matches('=');
-    !body.is_empty() && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b);
+    (!body.is_empty() && body.bytes().all(good)).then_some(token)
 }

@@ -19,7 +19,7 @@ use crate::gate::protocol::{self, Fault};
 use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
 use crate::gate::route::{Access, Route, Table};
 use crate::kit::clock::Clock;
-use crate::kit::entropy::Entropy;
+use crate::kit::entropy::{Entropy, Ids};
 use crate::login::return_url::ReturnUrls;
 use crate::provider::identity::Identity;
 use crate::session::vault::{Session, Sessions};
@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 pub struct Gate {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
+    pub request_ids: Ids,
     pub verifier: Verifier,
     /// None: there is no secret that keys could be sealed with.
     pub keys: Option<Arc<Keys>>,
@@ -86,7 +87,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// RFC 8555, 8.3: a certificate authority asks here over plain HTTP.
 const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -267,9 +267,6 @@ impl Gate {
         if ask.headers.contains_key(header::UPGRADE) && !protocol::is_websocket(ask) {
             remove.push(header::UPGRADE);
         }
-        if ask.headers.contains_key(&HTTP2_SETTINGS) {
-            remove.push(HTTP2_SETTINGS);
-        }
         let mut set = Vec::with_capacity(12);
         match self.cookies.kept(ask.headers) {
             Kept::AsSent => {}
@@ -277,7 +274,7 @@ impl Gate {
             Kept::Nothing => remove.push(header::COOKIE),
         }
         let text = |value: &str| HeaderValue::from_str(value).ok();
-        set.extend(text(&caller.chain()).map(|value| (FORWARDED_FOR, value)));
+        set.extend(HeaderValue::try_from(caller.chain()).ok().map(|value| (FORWARDED_FOR, value)));
         set.push((FORWARDED_PROTO, route.scheme.clone()));
         set.extend(notes.host.as_ref().and_then(|host| text(host.as_str())).map(|value| (FORWARDED_HOST, value)));
         set.extend(text(&notes.request_id).map(|value| (REQUEST_ID, value)));
@@ -325,15 +322,14 @@ impl Gate {
 
     /// A trusted peer's own, or a new one of 128 random bits.
     fn request_id(&self, headers: &HeaderMap, caller: &Caller) -> String {
-        let given = headers.get(&REQUEST_ID).filter(|_| caller.through_trusted).and_then(|id| id.to_str().ok());
+        let heard = caller.through_trusted.then(|| headers.get(&REQUEST_ID)).flatten();
+        let given = heard.and_then(|id| id.to_str().ok());
         let is_token = |id: &str| (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.bytes().all(is_token_byte);
         given.filter(|id| is_token(id)).map_or_else(|| self.new_request_id(), str::to_owned)
     }
 
     fn new_request_id(&self) -> String {
-        let mut bytes = [0; 16];
-        self.entropy.fill(&mut bytes);
-        data_encoding::HEXLOWER.encode(&bytes)
+        data_encoding::HEXLOWER.encode(&self.request_ids.next())
     }
 }
 

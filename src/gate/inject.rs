@@ -5,7 +5,6 @@ use crate::gate::template::Template;
 use crate::kit::digest::Fingerprint;
 use crate::provider::identity::{Identity, Rendered};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use std::collections::HashSet;
 use std::fmt::Write;
 
 /// Which set of identity headers an app understands.
@@ -28,11 +27,12 @@ pub struct Injection {
 /// The names that no client may send, on any route.
 #[derive(Clone, Debug)]
 pub struct Stripping {
-    folded: HashSet<Box<str>>,
+    /// Sorted.
+    folded: Vec<Box<str>>,
 }
 
 const FAMILIES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-auth-request-"];
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "forwarded",
     "x-real-ip",
     "x-client-ip",
@@ -47,6 +47,7 @@ const NAMES: [&str; 14] = [
     "remote-email",
     "remote-name",
     "remote-groups",
+    "http2-settings",
 ];
 
 impl Preset {
@@ -123,7 +124,9 @@ impl Stripping {
     /// `set`: every name in any route's `headers.set`; `Authorization` is the business of the route that sets it.
     pub fn new<'a>(set: impl Iterator<Item = &'a HeaderName>) -> Self {
         let set = set.filter(|name| **name != header::AUTHORIZATION).map(|name| fold(name.as_str()));
-        Stripping { folded: NAMES.iter().map(|name| Box::from(*name)).chain(set.map(Into::into)).collect() }
+        let mut folded: Vec<Box<str>> = NAMES.iter().map(|name| Box::from(*name)).chain(set.map(Into::into)).collect();
+        folded.sort();
+        Stripping { folded }
     }
 
     /// The fields of a request that are to be removed, each name once.
@@ -139,7 +142,8 @@ impl Stripping {
     }
 
     fn covers_folded(&self, name: &str) -> bool {
-        FAMILIES.iter().any(|family| name.starts_with(family)) || self.folded.contains(name)
+        FAMILIES.iter().any(|family| name.starts_with(family))
+            || self.folded.binary_search_by(|known| (**known).cmp(name)).is_ok()
     }
 }
 

@@ -25,9 +25,9 @@ use url::form_urlencoded;
 
 impl Gate {
     /// Whether the body of this request is to be read and handed to the gate.
-    pub fn reads_body(&self, ask: &Ask<'_>) -> bool {
-        *ask.method == Method::POST
-            && CanonicalPath::of(ask.target)
+    pub fn reads_body(&self, method: &Method, target: &[u8]) -> bool {
+        *method == Method::POST
+            && CanonicalPath::of(target)
                 .is_ok_and(|path| OwnPage::at(path.as_str().as_bytes(), &self.auth_path).is_some())
     }
 

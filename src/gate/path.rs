@@ -27,8 +27,10 @@ impl<'a> CanonicalPath<'a> {
         if !path.starts_with('/') || !path.bytes().all(good_in_path) || !query.bytes().all(good_in_query) {
             return Err(Ambiguous);
         }
-        check_escapes(path.as_bytes(), Invalid::Refused)?;
-        check_escapes(&decode(path.as_bytes()), Invalid::Literal)?;
+        if path.contains('%') {
+            check_escapes(path.as_bytes(), Invalid::Refused)?;
+            check_escapes(&decode(path.as_bytes()), Invalid::Literal)?;
+        }
         Ok(CanonicalPath { path, query, authority })
     }
 

@@ -72,10 +72,12 @@ pub fn is_websocket(ask: &Ask<'_>) -> bool {
 
 /// Silence is in the nature of what is asked for: a WebSocket, an event stream, gRPC.
 pub fn is_stream(ask: &Ask<'_>) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    const EVENTS: &[u8] = b"text/event-stream";
     let value = |name| ask.headers.get(name).map_or(&b""[..], |v: &http::HeaderValue| v.as_bytes());
     is_websocket(ask)
-        || value(header::CONTENT_TYPE).to_ascii_lowercase().starts_with(b"application/grpc")
-        || value(header::ACCEPT).to_ascii_lowercase().windows(17).any(|w| w == b"text/event-stream")
+        || value(header::CONTENT_TYPE).get(..GRPC.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
+        || value(header::ACCEPT).windows(EVENTS.len()).any(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }
 
 #[cfg(test)]

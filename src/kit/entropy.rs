@@ -1,6 +1,8 @@
 //! Random bytes from the system, behind a seam so that tests can predict ids.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// Fills a buffer with bytes that nobody can guess.
 pub trait Entropy: Send + Sync {
@@ -15,6 +17,31 @@ impl Entropy for SystemEntropy {
     #[allow(clippy::expect_used)] // without entropy nothing here is safe; aws-lc itself aborts where it has none
     fn fill(&self, bytes: &mut [u8]) {
         self.0.fill(bytes).expect("the system gives random bytes");
+    }
+}
+
+/// Ids of 128 random bits, drawn many at a time: each request needs one, and the system's generator is thorough. Not for
+/// secrets: what is drawn ahead lies in memory.
+pub struct Ids {
+    entropy: Arc<dyn Entropy>,
+    ahead: Mutex<Vec<[u8; 16]>>,
+}
+
+const DRAWN: usize = 256;
+
+impl Ids {
+    pub fn new(entropy: Arc<dyn Entropy>) -> Self {
+        Ids { entropy, ahead: Mutex::default() }
+    }
+
+    pub fn next(&self) -> [u8; 16] {
+        let mut ahead = self.ahead.lock();
+        if ahead.is_empty() {
+            let mut bytes = [0; 16 * DRAWN];
+            self.entropy.fill(&mut bytes);
+            ahead.extend_from_slice(bytes.as_chunks().0);
+        }
+        ahead.pop().unwrap_or_default() // there is one now
     }
 }
 

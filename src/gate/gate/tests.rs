@@ -13,6 +13,7 @@ use crate::gate::route::OnUnauthenticated;
 use crate::gate::route::{AccessSettings, Hosts, Place as RoutePlace, ProtectedSettings, Settings};
 use crate::gate::rules::Rules;
 use crate::kit::clock::test::SetClock;
+use crate::kit::entropy::Ids;
 use crate::kit::entropy::test::Counted;
 use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
@@ -98,6 +99,7 @@ fn world() -> World {
     let gate = Gate {
         clock: clock.clone(),
         entropy: Arc::new(Counted::default()),
+        request_ids: Ids::new(Arc::new(Counted::default())),
         verifier: Verifier {
             clock: clock.clone(),
             verified: Some((Arc::new(cache), metrics.cache(Cache::verified_tokens))),
@@ -303,7 +305,7 @@ async fn the_app_is_told_who_it_is_and_nothing_that_a_client_made_up() {
     )
     .await;
     assert!(set(&forward, "x-forwarded-user").is_none() && !forward.remove.contains(&header::AUTHORIZATION));
-    for gone in [header::UPGRADE, HTTP2_SETTINGS, header::COOKIE] {
+    for gone in [header::UPGRADE, HeaderName::from_static("http2-settings"), header::COOKIE] {
         assert!(forward.remove.contains(&gone), "{gone}");
     }
 }

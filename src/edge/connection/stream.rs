@@ -1,0 +1,191 @@
+//! The stream of a connection, wrapped: it tells the connection what arrives, and puts our own answer in the place of
+//! Pingora's where a head could not be read.
+
+use crate::edge::connection::{Connection, Unreadable};
+use async_trait::async_trait;
+use pingora_core::protocols::tls::{SslDigest, TlsRef};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
+    UniqueID, UniqueIDType, raw_connect::ProxyDigest,
+};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The gateway's own answer to an unreadable head, as it goes onto the wire.
+pub type AnswerUnreadable = Arc<dyn Fn(Unreadable) -> Vec<u8> + Send + Sync>;
+
+/// The stream of a connection.
+pub struct Watched {
+    inner: Stream,
+    connection: Arc<Connection>,
+    is_http2: bool,
+    answer: AnswerUnreadable,
+    /// Our answer in place of Pingora's, and how much of it is written.
+    instead: Option<(Vec<u8>, usize)>,
+}
+
+impl Watched {
+    pub fn new(inner: Stream, connection: Arc<Connection>, answer: AnswerUnreadable) -> Self {
+        let is_http2 = matches!(inner.selected_alpn_proto(), Some(ALPN::H2));
+        Watched { inner, connection, is_http2, answer, instead: None }
+    }
+
+    /// HTTP/2 has no heads that Pingora answers before the proxy sees them.
+    fn unreadable_head(&self) -> Option<Unreadable> {
+        if self.is_http2 { None } else { self.connection.unreadable_head() }
+    }
+
+    /// Writes our own answer; then what Pingora would have written counts as written.
+    fn poll_instead(
+        &mut self,
+        cx: &mut Context<'_>,
+        unreadable: Unreadable,
+        swallowed: usize,
+    ) -> Poll<std::io::Result<usize>> {
+        let answer = &self.answer;
+        let (bytes, written) = self.instead.get_or_insert_with(|| (answer(unreadable), 0));
+        while let Some(rest) = bytes.get(*written..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.inner).poll_write(cx, rest) {
+                Poll::Ready(Ok(n)) => *written += n,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(swallowed))
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+/// A boxed stream as a type of its own, which the TLS handshake needs.
+#[derive(Debug)]
+pub struct Boxed(pub Stream);
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
+            if self.is_http2 { self.connection.received_http2(read.len()) } else { self.connection.received(read) }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self.unreadable_head() {
+            Some(unreadable) => self.poll_instead(cx, unreadable, buf.len()),
+            None => Pin::new(&mut self.inner).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        match self.unreadable_head() {
+            Some(unreadable) => self.poll_instead(cx, unreadable, bufs.iter().map(|b| b.len()).sum()),
+            None => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+impl AsyncRead for Boxed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Boxed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// What a stream tells of itself is what the one inside tells.
+macro_rules! tells_as_inside {
+    ($wrapper:ty, $inside:tt) => {
+        #[async_trait]
+        impl Shutdown for $wrapper {
+            async fn shutdown(&mut self) {
+                self.$inside.shutdown().await;
+            }
+        }
+
+        impl UniqueID for $wrapper {
+            fn id(&self) -> UniqueIDType {
+                self.$inside.id()
+            }
+        }
+
+        impl Ssl for $wrapper {
+            fn get_ssl(&self) -> Option<&TlsRef> {
+                self.$inside.get_ssl()
+            }
+
+            fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+                self.$inside.get_ssl_digest()
+            }
+
+            fn selected_alpn_proto(&self) -> Option<ALPN> {
+                self.$inside.selected_alpn_proto()
+            }
+        }
+
+        impl GetTimingDigest for $wrapper {
+            fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+                self.$inside.get_timing_digest()
+            }
+        }
+
+        impl GetProxyDigest for $wrapper {
+            fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+                self.$inside.get_proxy_digest()
+            }
+        }
+
+        impl GetSocketDigest for $wrapper {
+            fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+                self.$inside.get_socket_digest()
+            }
+        }
+
+        #[async_trait]
+        impl Peek for $wrapper {
+            async fn try_peek(&mut self, buf: &mut [u8]) -> std::io::Result<bool> {
+                self.$inside.try_peek(buf).await
+            }
+        }
+    };
+}
+
+tells_as_inside!(Watched, inner);
+tells_as_inside!(Boxed, 0);
