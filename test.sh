@@ -3,7 +3,7 @@
 #
 #   ./test.sh [arguments of cargo test]
 #
-# The integration tests run real parts: redis-server, a certified OpenID provider on Node, Chromium.
+# The integration tests run real parts: redis-server, valkey-server, a certified OpenID provider on Node, Chromium.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -13,6 +13,7 @@ node_fetched=22.23.3 # where Debian's own is older
 main() {
     export PATH=$PATH:$HOME/.cargo/bin
     install_packages
+    use_valkey
     local lock
     for lock in tests/*/package-lock.json; do
         install_modules "$(dirname "$lock")"
@@ -37,6 +38,7 @@ install_packages() {
     need chromedriver chromium-driver
     need node nodejs
     need npm npm
+    grep -q bookworm /etc/os-release || need valkey-server valkey-server
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
     ((${#missing[@]})) || return 0
 
@@ -47,6 +49,25 @@ install_packages() {
     fi
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# Debian 12 has it among its backports alone: unpacked into the target folder, so that the system's sources stay as they are.
+use_valkey() {
+    ! command -v valkey-server >/dev/null || return 0
+    local at=$PWD/target/valkey options
+    if [[ ! -x $at/usr/bin/valkey-server ]]; then
+        mkdir -p "$at/lists/partial"
+        echo "deb http://deb.debian.org/debian bookworm-backports main" >"$at/sources.list"
+        options=(-o "Dir::Etc::sourcelist=$at/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$at/lists"
+            -o APT::Sandbox::User=root)
+        apt-get "${options[@]}" update -qq
+        (cd "$at" && apt-get "${options[@]}" download -qq valkey-server valkey-tools)
+        local package
+        for package in "$at"/*.deb; do
+            dpkg-deb -x "$package" "$at"
+        done
+    fi
+    export PATH=$PATH:$at/usr/bin
 }
 
 # Node as a registry package, kept in the target folder; no scripts are run to get it. It comes last, since

@@ -203,6 +203,9 @@ impl Sessions {
         let Some(entry) = self.kv.get(&format!("refresh:{}", grant.place)).await? else { return Ok(None) };
         let opened = grant.seal().open(b"", &[b"refresh result"], grant.place.as_bytes(), &entry.value);
         let told: Option<Shared> = opened.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
+        if told.is_none() {
+            self.kv.count_unreadable();
+        }
         Ok(told.map(Shared::into_tokens))
     }
 

@@ -253,6 +253,7 @@ impl Sessions {
         let Some(entry) = self.kv.get(&hot_place(ticket)).await? else { return Ok(None) };
         // What does not open was made by somebody else, for another realm, or by another version: it is absent.
         let Ok((label, hot)) = open(&realm.secrets, ticket, &realm.id, Part::Hot, &entry.value) else {
+            self.kv.count_unreadable();
             return Ok(None);
         };
         Ok(Some(Arc::new(Session::new(hot, ticket.clone(), label, entry.generation))))
@@ -260,8 +261,11 @@ impl Sessions {
 
     pub(crate) async fn load_cold(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<(Cold, u64)>, Away> {
         let Some(entry) = self.kv.get(&cold_place(ticket)).await? else { return Ok(None) };
-        let opened = open::<Cold>(&realm.secrets, ticket, &realm.id, Part::Cold, &entry.value);
-        Ok(opened.ok().map(|(_, cold)| (cold, entry.generation)))
+        let Ok((_, cold)) = open::<Cold>(&realm.secrets, ticket, &realm.id, Part::Cold, &entry.value) else {
+            self.kv.count_unreadable();
+            return Ok(None);
+        };
+        Ok(Some((cold, entry.generation)))
     }
 
     pub(crate) async fn delete(&self, realm: &Realm, ticket: &Ticket) -> Result<(), Away> {
@@ -280,7 +284,10 @@ impl Sessions {
     }
 
     pub(crate) fn keep_copy(&self, realm: &Realm, session: Arc<Session>, reading: &Reading) {
-        if let Some((begun, copies)) = &reading.0 {
+        // What stands in for a store that is away knows nothing of what others have ended since.
+        if let Some((begun, copies)) = &reading.0
+            && !self.kv.is_away()
+        {
             let (place, proof) = (place_of(&session.ticket), realm.copy_key(&session.ticket));
             copies.keep(place, proof, session, *begun, self.clock.now());
         }

@@ -260,8 +260,9 @@ impl Fallback {
         lost
     }
 
+    /// Also between the replay of a deletion, which takes it out of the journal, and the moment when the store is asked again.
     fn is_deleted(&self, key: &str) -> bool {
-        matches!(self.journal.lock().get(key), Some(Change::Deleted(_)))
+        self.deleted.contains_key(key) || matches!(self.journal.lock().get(key), Some(Change::Deleted(_)))
     }
 
     /// Notes a change for the time when the store is back.
@@ -389,6 +390,10 @@ impl Kv for Fallback {
         if !self.suspect.load(SeqCst) {
             self.inner.announce(place).await;
         }
+    }
+
+    fn count_unreadable(&self) {
+        self.inner.count_unreadable();
     }
 
     fn is_shared(&self) -> bool {

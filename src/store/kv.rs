@@ -62,6 +62,9 @@ pub trait Kv: Send + Sync {
         None
     }
 
+    /// Counts a value that its reader could not make out: truncated, foreign, or of another version.
+    fn count_unreadable(&self) {}
+
     /// Other replicas may have it, too.
     fn is_shared(&self) -> bool {
         false

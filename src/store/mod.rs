@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod conformance;
 pub mod fallback;
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod file;
 pub mod kv;
 pub mod memory;

@@ -53,8 +53,8 @@ pub struct Redis {
 
 /// An entry's value is `<generation>:<bytes>`; these scripts read the number before the colon.
 /// What stands there and is none was written by somebody else, and is absent, also where it is no string.
-const LOOK: &str = "local v=redis.pcall('GET',KEYS[1]) if type(v)~='string' then return false end \
-    return {v,redis.call('PTTL',KEYS[1])}";
+const LOOK: &str = "local v=redis.pcall('GET',KEYS[1]) if not v then return false end \
+    if type(v)~='string' then v='' end return {v,redis.call('PTTL',KEYS[1])}";
 const REPLACE: &str = "local v=redis.pcall('GET',KEYS[1]) local g=type(v)=='string' and string.match(v,'^(%d+):') \
     if not g or tonumber(g)>=tonumber(ARGV[2]) then return 0 end \
     redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3]) return 1";
@@ -69,6 +69,8 @@ const EXTEND: &str = "if redis.pcall('GET',KEYS[1])~=ARGV[1] then return 0 end \
 /// Announcements that may wait for a listener; one that lags is told that it missed some.
 const HEARD: usize = 4096;
 const LISTEN_AGAIN: Duration = Duration::from_millis(500);
+/// After so long without an announcement the connection is tried.
+const QUIET: Duration = Duration::from_secs(5);
 
 impl Redis {
     /// Contacts nothing yet.
@@ -104,19 +106,29 @@ impl Redis {
     }
 
     async fn listen_once(&self) -> Result<(), String> {
-        let told = |e: RedisError| e.to_string();
-        let mut channel = self.source.subscriber(&self.settings).await?;
-        let subscribed = timeout(self.settings.connect_timeout, channel.subscribe(self.channel())).await;
-        subscribed.map_err(|_| "no answer".to_string())?.map_err(told)?;
+        let (mut channel, mut said) = self.source.subscriber(&self.settings).await?.split();
+        self.in_time(channel.subscribe(self.channel())).await?;
         // What was said before we listened, we missed.
         let _ = self.heard.send(Heard::Missed);
-        let mut said = channel.on_message();
-        while let Some(message) = said.next().await {
-            if let Ok(place) = message.get_payload::<String>() {
-                let _ = self.heard.send(Heard::Changed(place));
+        loop {
+            match timeout(QUIET, said.next()).await {
+                Ok(Some(message)) => {
+                    if let Ok(place) = message.get_payload::<String>() {
+                        let _ = self.heard.send(Heard::Changed(place));
+                    }
+                }
+                Ok(None) => return Ok(()),
+                // A connection that died without a word is as silent as one on which nothing happens.
+                Err(_) => drop(self.in_time(channel.ping::<Value>()).await?),
             }
         }
-        Ok(())
+    }
+
+    async fn in_time<T>(&self, step: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
+        match timeout(self.settings.connect_timeout, step).await {
+            Ok(done) => done.map_err(|e| e.to_string()),
+            Err(_) => Err("no answer".into()),
+        }
     }
 
     fn channel(&self) -> String {
@@ -227,9 +239,12 @@ fn millis(ttl: Duration) -> u64 {
 impl Kv for Redis {
     async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
         let found: Option<(Vec<u8>, i64)> = self.ask(Operation::get, self.script(LOOK, &[self.key(key)])).await?;
-        Ok(found.and_then(|(bytes, left)| {
-            Some((decoded(&bytes)?, Duration::from_millis(u64::try_from(left).unwrap_or(0))))
-        }))
+        let Some((bytes, left)) = found else { return Ok(None) };
+        let entry = decoded(&bytes);
+        if entry.is_none() {
+            self.count_unreadable();
+        }
+        Ok(entry.map(|entry| (entry, Duration::from_millis(u64::try_from(left).unwrap_or(0)))))
     }
 
     async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
@@ -272,6 +287,10 @@ impl Kv for Redis {
         let mut command = redis::cmd("PUBLISH");
         command.arg(self.channel()).arg(place);
         let _ = self.ask::<Value>(Operation::announce, command).await;
+    }
+
+    fn count_unreadable(&self) {
+        self.metrics.unreadable();
     }
 
     fn is_shared(&self) -> bool {

@@ -119,11 +119,15 @@ pub struct Metrics {
     config_reloads: Family<ReloadLabel, Counter>,
     store_up: Gauge,
     store_operations: Family<OperationLabel, Histogram>,
+    store_unreadable: Counter,
 }
 
-/// The handle of the store: how long its verbs take.
+/// The handles of the store: how long its verbs take, and what nobody can read.
 #[derive(Clone)]
-pub struct StoreMetrics(Family<OperationLabel, Histogram>);
+pub struct StoreMetrics {
+    operations: Family<OperationLabel, Histogram>,
+    unreadable: Counter,
+}
 
 /// The store's verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -253,6 +257,7 @@ impl Default for Metrics {
             config_reloads: Family::default(),
             store_up: Gauge::default(),
             store_operations: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
+            store_unreadable: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
         registry.register("requests", "Requests by what became of them", metrics.requests.clone());
@@ -284,6 +289,11 @@ impl Default for Metrics {
             metrics.store_up.clone(),
         );
         registry.register("store_operation_seconds", "Calls to the store", metrics.store_operations.clone());
+        registry.register(
+            "store_unreadable",
+            "Values that could not be made out: truncated, foreign, or of another version",
+            metrics.store_unreadable.clone(),
+        );
         registry.register("build_info", "The version that runs", build);
         *metrics.registry.lock() = registry;
         metrics
@@ -326,7 +336,7 @@ impl Metrics {
     }
 
     pub fn store(&self) -> StoreMetrics {
-        StoreMetrics(self.store_operations.clone())
+        StoreMetrics { operations: self.store_operations.clone(), unreadable: self.store_unreadable.clone() }
     }
 
     pub fn store_up(&self, up: bool) {
@@ -392,7 +402,11 @@ impl CacheMetrics {
 
 impl StoreMetrics {
     pub fn took(&self, operation: Operation, took: Duration) {
-        self.0.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
+        self.operations.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
+    }
+
+    pub fn unreadable(&self) {
+        self.unreadable.inc();
     }
 }
 

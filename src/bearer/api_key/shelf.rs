@@ -49,7 +49,11 @@ impl Shelf {
         let Some(entry) = self.kv.get(&place(id)).await? else { return Ok(None) };
         let plain = self.secrets.open(b"", &[RECORD_PURPOSE], id.as_str().as_bytes(), &entry.value);
         let record = plain.ok().and_then(|plain| serde_json::from_slice::<Record>(&plain).ok());
-        Ok(record.filter(|record| record.id == id).map(|record| (record, entry.generation)))
+        let record = record.filter(|record| record.id == id);
+        if record.is_none() {
+            self.kv.count_unreadable();
+        }
+        Ok(record.map(|record| (record, entry.generation)))
     }
 
     /// False where the id is taken.
@@ -130,8 +134,11 @@ impl Shelf {
     async fn index(&self) -> Result<(Vec<Line>, Option<u64>), Away> {
         let Some(entry) = self.kv.get(INDEX).await? else { return Ok((Vec::new(), None)) };
         let plain = self.secrets.open(b"", &[INDEX_PURPOSE], INDEX.as_bytes(), &entry.value);
-        let lines = plain.ok().and_then(|plain| serde_json::from_slice(&plain).ok()).unwrap_or_default();
-        Ok((lines, Some(entry.generation)))
+        let lines = plain.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
+        if lines.is_none() {
+            self.kv.count_unreadable();
+        }
+        Ok((lines.unwrap_or_default(), Some(entry.generation)))
     }
 
     fn sealed(&self, record: &Record, generation: u64) -> Result<Entry, Away> {

@@ -1,62 +1,10 @@
 use super::*;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::test::Counted;
-use crate::store::memory::Memory;
-
-/// A shared store that can be away, and lose its data.
-struct Shared {
-    memory: Mutex<Arc<Memory>>,
-    clock: Arc<SetClock>,
-    away: AtomicBool,
-    tombstones: Mutex<Vec<String>>,
-    asked: AtomicU32,
-}
-
-impl Shared {
-    fn there(&self) -> Result<Arc<Memory>, Away> {
-        self.asked.fetch_add(1, SeqCst);
-        if self.away.load(SeqCst) { Err(Away) } else { Ok(self.memory.lock().clone()) }
-    }
-
-    fn lose_everything(&self) {
-        *self.memory.lock() = Arc::new(Memory::new(self.clock.clone()));
-        self.tombstones.lock().clear();
-    }
-}
-
-#[async_trait]
-impl Kv for Shared {
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
-        self.there()?.look(key).await
-    }
-    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
-        self.there()?.put(key, entry, ttl).await
-    }
-    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
-        self.there()?.put_new(key, entry, ttl).await
-    }
-    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
-        self.there()?.replace(key, entry, ttl).await
-    }
-    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
-        let memory = self.there()?;
-        self.tombstones.lock().push(key.to_string());
-        memory.delete(key, remember).await
-    }
-    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
-        let memory = self.there()?;
-        if self.tombstones.lock().iter().any(|deleted| deleted == key) {
-            return Ok(false);
-        }
-        memory.restore(key, entry, ttl).await
-    }
-    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
-        self.there()?.extend(key, value, ttl).await
-    }
-}
+use crate::store::faulty::Faulty;
 
 struct World {
-    shared: Arc<Shared>,
+    shared: Arc<Faulty>,
     ups: Arc<Mutex<Vec<bool>>>,
     one: Arc<Fallback>,
     two: Arc<Fallback>,
@@ -66,14 +14,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 async fn world() -> World {
     let clock = Arc::new(SetClock::at(1000));
-    let memory = Mutex::new(Arc::new(Memory::new(clock.clone())));
-    let shared = Arc::new(Shared {
-        memory,
-        clock: clock.clone(),
-        away: false.into(),
-        tombstones: Mutex::default(),
-        asked: AtomicU32::new(0),
-    });
+    let shared = Faulty::new(&clock);
     let settings = Settings { failures: 3, cooldown: Duration::from_secs(5), enabled: true, max_entries: 100 };
     let ups: Arc<Mutex<Vec<bool>>> = Arc::default();
     let entropy = Arc::new(Counted::default());

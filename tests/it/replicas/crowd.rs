@@ -16,7 +16,7 @@ async fn one_grant_for(size: usize, connections: usize) {
         // Long enough that all connections wait for the same answer.
         replicas.provider_does(|faults| slow_token(faults, Duration::from_millis(500)));
         let begun = Instant::now();
-        let mut met = crowd(&replicas, &person, size, connections).await;
+        let met = crowd(&replicas, &person, size, connections).await;
         let took = begun.elapsed();
         println!(
             "FIGURE {size} requests, {} connections, round {round}: {took:?} in all, median {:?}, p99 {:?}, slowest {:?}",

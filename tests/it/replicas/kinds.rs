@@ -72,6 +72,24 @@ async fn a_cluster() {
     shares(&replicas).await;
 }
 
+#[tokio::test]
+async fn valkey() {
+    let mut valkey = RedisServer::valkey().await;
+    let info: String = redis::from_redis_value(valkey.ask(&["INFO", "server"]).await).unwrap();
+    assert!(info.contains("valkey_version"), "{info}");
+    let replicas = two(Setting::on(&valkey)).start().await;
+    shares(&replicas).await;
+    let known = replicas.signed_in(0, "alice").await;
+    replicas.everywhere(&known, "200").await;
+    valkey.kill();
+    for _ in 0..20 {
+        replicas.everywhere(&known, "200").await;
+    }
+    valkey.begin().await;
+    replicas.all_see(true).await;
+    shares(&replicas).await;
+}
+
 /// The first of the addresses is down: the others serve, and announcements are heard all the same.
 #[tokio::test]
 async fn a_cluster_whose_first_address_is_wrong() {

@@ -1,4 +1,4 @@
-//! Requests without a pause, on kept connections, while something happens to the store; and what they met.
+//! Requests at a steady rate, on kept connections, while something happens to the store; and what they met.
 
 use super::Replicas;
 use crate::client::{Connection, get};
@@ -12,16 +12,21 @@ use tokio::task::JoinHandle;
 
 /// Ends with `stop`, or by itself after a while.
 pub struct Load {
+    begun: Instant,
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<Met>>,
     done: Arc<AtomicUsize>,
 }
+
+/// Requests a second, over all replicas.
+const RATE: f64 = 500.0;
 
 #[derive(Debug, Default)]
 pub struct Met {
     /// How often each answer came.
     pub outcomes: BTreeMap<String, usize>,
     pub slowest: Duration,
+    pub lasted: Duration,
     times: Vec<Duration>,
 }
 
@@ -45,9 +50,10 @@ impl Met {
     }
 
     /// So many of a thousand were quicker.
-    pub fn permille(&mut self, share: usize) -> Duration {
-        self.times.sort_unstable();
-        self.times.get(self.times.len() * share / 1000).copied().unwrap_or_default()
+    pub fn permille(&self, share: usize) -> Duration {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        times.get(times.len() * share / 1000).copied().unwrap_or_default()
     }
 
     #[track_caller]
@@ -60,6 +66,7 @@ impl Load {
     /// `connections` to each replica, with one or another of these sessions.
     pub async fn begin(replicas: &Replicas, people: &[&Person], connections: usize) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let pause = Duration::from_secs_f64((replicas.gateways.len() * connections) as f64 / RATE);
         let mut tasks = Vec::new();
         for gateway in &replicas.gateways {
             for n in 0..connections {
@@ -68,7 +75,10 @@ impl Load {
                 let (stop, done) = (stop.clone(), done.clone());
                 tasks.push(tokio::spawn(async move {
                     let (mut met, ends) = (Met::default(), Instant::now() + LONG * 2);
+                    // What was held up is made up for: the rate holds over a second or two.
+                    let mut turns = tokio::time::interval(pause);
                     while !stop.load(Ordering::Relaxed) && Instant::now() < ends {
+                        turns.tick().await;
                         let begun = Instant::now();
                         let outcome = connection.ask(&request).await.outcome();
                         met.note(outcome, begun.elapsed());
@@ -78,7 +88,7 @@ impl Load {
                 }));
             }
         }
-        Load { stop, tasks, done }
+        Load { begun: Instant::now(), stop, tasks, done }
     }
 
     /// So many more requests were answered.
@@ -89,7 +99,7 @@ impl Load {
 
     pub async fn stop(self) -> Met {
         self.stop.store(true, Ordering::Relaxed);
-        let mut met = Met::default();
+        let mut met = Met { lasted: self.begun.elapsed(), ..Met::default() };
         for task in self.tasks {
             met.add(task.await.unwrap());
         }

@@ -9,10 +9,12 @@ mod holder;
 mod kinds;
 mod load;
 mod outage;
+mod relay;
 mod server;
 mod strangers;
 mod together;
 mod troubled;
+mod wire;
 
 use crate::app::App;
 use crate::client::{HOST, Reply, Request, get};

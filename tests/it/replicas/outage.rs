@@ -59,7 +59,7 @@ async fn nobody_notices(trouble: Trouble) -> Duration {
 
     let normal = Load::begin(&replicas, &[&alice, &bob], 8).await;
     normal.goes_on_for(500).await;
-    let mut normal = normal.stop().await;
+    let normal = normal.stop().await;
     normal.are_all("200");
 
     let load = Load::begin(&replicas, &[&alice, &bob], 8).await;
@@ -75,15 +75,16 @@ async fn nobody_notices(trouble: Trouble) -> Duration {
     replicas.all_see(true).await;
     let (recovery, since_start) = (answered.elapsed(), back.elapsed());
     load.goes_on_for(100).await;
-    let mut met = load.stop().await;
+    let met = load.stop().await;
     met.are_all("200");
     println!(
-        "FIGURE {trouble:?}: normally {} requests, p99 {:?}, slowest {:?}; during it {} requests, p99 {:?}, slowest {:?}; \
+        "FIGURE {trouble:?}: normally {} requests, p99 {:?}, slowest {:?}; during it {} requests in {:?}, p99 {:?}, slowest {:?}; \
          recovery after {recovery:?} ({since_start:?} since the start)",
         normal.count(),
         normal.permille(990),
         normal.slowest,
         met.count(),
+        met.lasted,
         met.permille(990),
         met.slowest
     );

@@ -7,6 +7,7 @@ use crate::wait::{free_port, until_so};
 use std::process::{Child, Command, Stdio};
 
 pub struct RedisServer {
+    program: &'static str,
     pub port: u16,
     folder: Folder,
     arguments: Vec<String>,
@@ -27,6 +28,7 @@ pub struct Watched {
     pub sentinels: Vec<RedisServer>,
 }
 
+const REDIS: &str = "redis-server";
 const NODES: usize = 3;
 const NO_SNAPSHOTS: [&str; 2] = ["--save", ""];
 const KEEPS: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "no"];
@@ -57,18 +59,28 @@ impl RedisServer {
         let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", &pem, "--tls-key-file", &key].map(str::to_owned);
         let rest = ["--tls-ca-cert-file", &pem, "--tls-auth-clients", "no", "--port", "0"].map(str::to_owned);
         let arguments = [&tls[..], &rest[..]].concat();
-        let child = spawn(&folder, &arguments);
-        let server = RedisServer { port, folder, arguments, child, url: String::new() };
+        let child = spawn(REDIS, &folder, &arguments);
+        let server = RedisServer { program: REDIS, port, folder, arguments, child, url: String::new() };
         server.listens().await;
         server
     }
 
+    /// Valkey, which is Redis of another house.
+    pub async fn valkey() -> Self {
+        let port = free_port();
+        Self::run_program("valkey-server", port, format!("redis://127.0.0.1:{port}/0"), &KEEPS).await
+    }
+
     async fn run(port: u16, url: String, arguments: &[&str]) -> Self {
+        Self::run_program(REDIS, port, url, arguments).await
+    }
+
+    async fn run_program(program: &'static str, port: u16, url: String, arguments: &[&str]) -> Self {
         let folder = Folder::new();
         let own = ["--port".to_owned(), port.to_string()];
         let arguments: Vec<String> = own.into_iter().chain(arguments.iter().map(|text| (*text).to_owned())).collect();
-        let child = spawn(&folder, &arguments);
-        let server = RedisServer { port, folder, arguments, child, url };
+        let child = spawn(program, &folder, &arguments);
+        let server = RedisServer { program, port, folder, arguments, child, url };
         server.answers().await;
         server
     }
@@ -83,9 +95,9 @@ impl RedisServer {
             "sentinel failover-timeout main 4000".into(),
         ];
         let file = folder.write("sentinel.conf", &lines.join("\n"));
-        let child = command(&folder).args([file.as_str(), "--sentinel"]).spawn().unwrap();
-        let server =
-            RedisServer { port, folder, arguments: Vec::new(), child, url: format!("redis://127.0.0.1:{port}") };
+        let child = command_of(REDIS, &folder).args([file.as_str(), "--sentinel"]).spawn().unwrap();
+        let url = format!("redis://127.0.0.1:{port}");
+        let server = RedisServer { program: REDIS, port, folder, arguments: Vec::new(), child, url };
         server.answers().await;
         server
     }
@@ -140,7 +152,7 @@ impl RedisServer {
 
     /// Begins anew on its port.
     pub async fn begin(&mut self) {
-        self.child = spawn(&self.folder, &self.arguments);
+        self.child = spawn(self.program, &self.folder, &self.arguments);
         self.answers().await;
     }
 
@@ -250,12 +262,9 @@ fn command_of(program: &str, folder: &Folder) -> Command {
     command
 }
 
-fn command(folder: &Folder) -> Command {
-    command_of("redis-server", folder)
-}
-
-fn spawn(folder: &Folder, arguments: &[String]) -> Child {
+fn spawn(program: &str, folder: &Folder, arguments: &[String]) -> Child {
     let dir = folder.path("").display().to_string();
     let usual = ["--bind", "127.0.0.1", "--dir", &dir];
-    command(folder).args(usual).args(NO_SNAPSHOTS).args(arguments).spawn().expect("redis-server is installed")
+    let started = command_of(program, folder).args(usual).args(NO_SNAPSHOTS).args(arguments).spawn();
+    started.unwrap_or_else(|e| panic!("{program} is not installed: {e}"))
 }

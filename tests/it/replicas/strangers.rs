@@ -8,6 +8,7 @@ use crate::people::Person;
 use crate::wait::until_so;
 use std::time::Duration;
 
+const UNREADABLE: &str = "doorward_store_unreadable_total";
 const NO_COPIES: &str = "sessions: {enabled: false}";
 
 /// All keys and values.
@@ -66,11 +67,12 @@ struct Stranger<'a> {
 impl Stranger<'_> {
     /// With this in the place of what stands there, nobody is signed in; with the old, they are again.
     async fn writes(&self, key: &str, value: &[u8], person: &Person, what: &str) {
-        let old = self.redis.bytes(key).await;
+        let (old, counted) = (self.redis.bytes(key).await, self.replicas.metric(UNREADABLE).await);
         self.redis.set(key, value).await;
         for outcome in self.replicas.outcomes(person).await {
             assert!(outcome.starts_with("401 "), "{what}: {outcome}");
         }
+        assert_eq!(self.replicas.metric(UNREADABLE).await - counted, 3.0, "{what}: each replica counts it");
         self.redis.set(key, &old).await;
     }
 
@@ -134,9 +136,11 @@ async fn records_by_a_stranger_sign_nobody_in() {
     // A record of another kind.
     redis.ask(&["RENAME", &own, "aside"]).await;
     redis.ask(&["LPUSH", &own, "x"]).await;
+    let counted = replicas.metric(UNREADABLE).await;
     for outcome in replicas.outcomes(&alice).await {
         assert!(outcome.starts_with("401 "), "a list: {outcome}");
     }
+    assert_eq!(replicas.metric(UNREADABLE).await - counted, 3.0);
     redis.ask(&["DEL", &own]).await;
     redis.ask(&["RENAME", "aside", &own]).await;
     replicas.everywhere(&alice, "200").await;

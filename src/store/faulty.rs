@@ -1,0 +1,78 @@
+//! A shared store for tests: it can be away, stand in with what it remembers, and lose its data.
+
+use crate::kit::clock::test::SetClock;
+use crate::store::kv::{Away, Entry, Kv};
+use crate::store::memory::Memory;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+pub(crate) struct Faulty {
+    memory: Mutex<Arc<Memory>>,
+    pub(crate) clock: Arc<SetClock>,
+    tombstones: Mutex<Vec<String>>,
+    /// Nothing is answered.
+    pub(crate) away: AtomicBool,
+    /// What is answered is not the store's word: it is away, and something stands in for it.
+    pub(crate) stands_in: AtomicBool,
+    pub(crate) asked: AtomicUsize,
+}
+
+impl Faulty {
+    pub(crate) fn new(clock: &Arc<SetClock>) -> Arc<Self> {
+        Arc::new(Faulty {
+            memory: Mutex::new(Arc::new(Memory::new(clock.clone()))),
+            clock: clock.clone(),
+            tombstones: Mutex::default(),
+            away: AtomicBool::default(),
+            stands_in: AtomicBool::default(),
+            asked: AtomicUsize::default(),
+        })
+    }
+
+    pub(crate) fn lose_everything(&self) {
+        *self.memory.lock() = Arc::new(Memory::new(self.clock.clone()));
+        self.tombstones.lock().clear();
+    }
+
+    fn there(&self) -> Result<Arc<Memory>, Away> {
+        self.asked.fetch_add(1, SeqCst);
+        if self.away.load(SeqCst) { Err(Away) } else { Ok(self.memory.lock().clone()) }
+    }
+}
+
+#[async_trait]
+impl Kv for Faulty {
+    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+        self.there()?.look(key).await
+    }
+    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+        self.there()?.put(key, entry, ttl).await
+    }
+    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.there()?.put_new(key, entry, ttl).await
+    }
+    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        self.there()?.replace(key, entry, ttl).await
+    }
+    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+        let memory = self.there()?;
+        self.tombstones.lock().push(key.to_string());
+        memory.delete(key, remember).await
+    }
+    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+        let memory = self.there()?;
+        if self.tombstones.lock().iter().any(|deleted| deleted == key) {
+            return Ok(false);
+        }
+        memory.restore(key, entry, ttl).await
+    }
+    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+        self.there()?.extend(key, value, ttl).await
+    }
+    fn is_away(&self) -> bool {
+        self.stands_in.load(SeqCst)
+    }
+}
