@@ -2,8 +2,8 @@
 
 use crate::config::raw::{Accept, Auth, Backend, ClientAuth, Config, OnUnauthenticated, Protected, Route, SameSite};
 use crate::config::report::Problems;
+use crate::config::resolve::route::{From, from, provider_of, providers_of};
 use crate::config::resolve::{http_url, positive};
-use crate::config::resolve_route::{From, from, provider_of, providers_of};
 use crate::gate::route::Hosts;
 use std::collections::BTreeMap;
 

@@ -8,8 +8,6 @@ mod overrides;
 pub mod raw;
 pub mod report;
 mod resolve;
-mod resolve_route;
-mod resolve_session;
 pub mod schema;
 pub mod settings;
 mod tree;

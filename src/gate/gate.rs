@@ -130,7 +130,10 @@ impl Gate {
             Refusal::of(Reason::BadRequest)
         };
         self.unrouted.ended(refusal.outcome(), Duration::ZERO);
-        refusal.reply(&self.pages, &Addressee { request_id: &self.new_request_id(), wants_page: false, realm: None })
+        refusal.reply(
+            &self.pages,
+            &Addressee { request_id: &self.new_request_id(), wants_page: false, realm: None, link: None },
+        )
     }
 
     async fn decide<'g>(
@@ -300,7 +303,9 @@ impl Gate {
         notes.reason = Some(refusal.reason);
         let realm = Some(&**notes.route.name()).filter(|name| *name != "-");
         let wants_page = is_navigation(ask.headers);
-        let mut reply = refusal.reply(&self.pages, &Addressee { request_id: &notes.request_id, wants_page, realm });
+        let link = wants_page.then(|| self.way_on(&refusal, notes)).flatten();
+        let to = Addressee { request_id: &notes.request_id, wants_page, realm, link };
+        let mut reply = refusal.reply(&self.pages, &to);
         if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
             reply.headers.extend(cors.marks(ask.headers));
         }

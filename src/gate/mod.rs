@@ -22,3 +22,4 @@ pub mod route;
 pub mod rules;
 pub mod say;
 pub mod template;
+mod words;

@@ -7,7 +7,7 @@ use crate::gate::forward_auth::{self, Subject};
 use crate::gate::gate::{Entry, Gate, METHODS, Place, View};
 use crate::gate::own::{MAX_BODY, OwnPage};
 use crate::gate::path::CanonicalPath;
-use crate::gate::refusal::{Refusal, own_headers};
+use crate::gate::refusal::{Refusal, SIGN_IN, own_headers};
 use crate::gate::route::Access;
 use crate::gate::say::Say;
 use crate::login::callback::{self, Failed, Failure, callback};
@@ -16,7 +16,7 @@ use crate::login::sign_out::{remembered, sign_out};
 use crate::login::site::Site;
 use crate::session::vault::{Found, Session};
 use crate::store::kv::Away;
-use crate::watch::metrics::Outcome;
+use crate::watch::metrics::{Credential, Outcome};
 use crate::watch::reason::Reason;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
@@ -151,7 +151,28 @@ impl Gate {
                 let target = self.return_urls.checked(&target, &self.origin(site, notes));
                 self.redirect(&target, notes)
             }
-            _ => self.pages.say(&Say::SignedOut, &notes.request_id),
+            _ => {
+                let sign_in = self.start(sites);
+                self.pages.say(&Say::SignedOut { sign_in: sign_in.as_deref() }, &notes.request_id)
+            }
+        }
+    }
+
+    /// Where a person signs in, if there is one place for it.
+    fn start(&self, sites: &[Arc<Site>]) -> Option<String> {
+        (sites.len() == 1).then(|| format!("{}/start", self.auth_path))
+    }
+
+    /// What a person who was refused can click on.
+    pub(super) fn way_on(&self, refusal: &Refusal, notes: &Notes) -> Option<(&'static str, String)> {
+        match refusal.reason {
+            Reason::LoginFailed | Reason::StateMismatch => {
+                Some((SIGN_IN, self.start(&self.table.sites(notes.host.as_ref()))?))
+            }
+            Reason::Forbidden if notes.credential == Credential::session => {
+                Some(("Sign out", format!("{}/sign_out", self.auth_path)))
+            }
+            _ => None,
         }
     }
 

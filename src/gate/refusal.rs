@@ -1,7 +1,7 @@
-//! The one table from reasons to replies: status, challenge, and the words for people and programs (RFC 9457,
-//! RFC 6750). Nothing of the request is repeated in them but the request's id.
+//! The one table from reasons to replies: status, challenge, and a body for people or programs (RFC 9457, RFC 6750). Nothing of the request is repeated in them but the request's id.
 
 use crate::gate::answer::Reply;
+use crate::gate::words::words;
 use crate::watch::metrics::Outcome;
 use crate::watch::reason::Reason;
 use askama::Template;
@@ -28,6 +28,8 @@ pub struct Addressee<'a> {
     pub wants_page: bool,
     /// The route's name, where there is a route.
     pub realm: Option<&'a str>,
+    /// For a person: a text and where it leads.
+    pub link: Option<(&'static str, String)>,
 }
 
 /// The pages' look, and the policy that lets a browser use nothing else.
@@ -39,6 +41,7 @@ pub const REASON: HeaderName = HeaderName::from_static("x-doorward-reason");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(super) const CSS: &str = include_str!("../../templates/page.css");
+pub(super) const SIGN_IN: &str = "Sign in again";
 /// How long a client should wait for a provider that is away.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 
@@ -50,6 +53,7 @@ struct Page<'a> {
     title: &'a str,
     detail: &'a str,
     next: &'a str,
+    link: Option<&'a (&'static str, String)>,
     reason: &'a str,
     request_id: &'a str,
 }
@@ -64,27 +68,31 @@ struct Problem<'a> {
     request_id: &'a str,
 }
 
-/// A title, what happened, and what a person can do next.
-type Words = (&'static str, &'static str, &'static str);
+/// What a client is told, and what the metrics say.
+const fn meaning(reason: Reason) -> (StatusCode, Outcome) {
+    match reason {
+        Reason::LoginRequired
+        | Reason::SessionEnded
+        | Reason::InvalidToken
+        | Reason::UnknownToken
+        | Reason::TokenExpired
+        | Reason::WrongAudience => (StatusCode::UNAUTHORIZED, Outcome::unauthorized),
+        Reason::InsufficientScope | Reason::Forbidden => (StatusCode::FORBIDDEN, Outcome::forbidden),
+        Reason::RateLimited => (StatusCode::TOO_MANY_REQUESTS, Outcome::rate_limited),
+        Reason::ProviderUnavailable | Reason::StoreUnavailable => {
+            (StatusCode::SERVICE_UNAVAILABLE, Outcome::unavailable)
+        }
+        Reason::BadRequest | Reason::StateMismatch => (StatusCode::BAD_REQUEST, Outcome::bad_request),
+        Reason::LoginFailed => (StatusCode::BAD_REQUEST, Outcome::unauthorized),
+        Reason::UpstreamUnreachable => (StatusCode::BAD_GATEWAY, Outcome::upstream_error),
+        Reason::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, Outcome::upstream_error),
+        Reason::NoRoute => (StatusCode::NOT_FOUND, Outcome::no_route),
+    }
+}
 
 impl Refusal {
     pub const fn of(reason: Reason) -> Refusal {
-        let status = match reason {
-            Reason::LoginRequired
-            | Reason::InvalidToken
-            | Reason::UnknownToken
-            | Reason::TokenExpired
-            | Reason::WrongAudience => StatusCode::UNAUTHORIZED,
-            Reason::InsufficientScope | Reason::Forbidden => StatusCode::FORBIDDEN,
-            Reason::SessionEnded => StatusCode::UNAUTHORIZED,
-            Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Reason::ProviderUnavailable | Reason::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Reason::BadRequest | Reason::StateMismatch | Reason::LoginFailed => StatusCode::BAD_REQUEST,
-            Reason::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
-            Reason::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Reason::NoRoute => StatusCode::NOT_FOUND,
-        };
-        Refusal { status, reason, allow: None, retry_after: None }
+        Refusal { status: meaning(reason).0, reason, allow: None, retry_after: None }
     }
 
     /// Too many credentials of this client were refused.
@@ -102,21 +110,7 @@ impl Refusal {
     }
 
     pub fn outcome(&self) -> Outcome {
-        match self.reason {
-            Reason::LoginRequired
-            | Reason::InvalidToken
-            | Reason::UnknownToken
-            | Reason::TokenExpired
-            | Reason::WrongAudience => Outcome::unauthorized,
-            Reason::InsufficientScope | Reason::Forbidden => Outcome::forbidden,
-            Reason::SessionEnded => Outcome::unauthorized,
-            Reason::RateLimited => Outcome::rate_limited,
-            Reason::ProviderUnavailable | Reason::StoreUnavailable => Outcome::unavailable,
-            Reason::BadRequest | Reason::StateMismatch => Outcome::bad_request,
-            Reason::LoginFailed => Outcome::unauthorized,
-            Reason::UpstreamUnreachable | Reason::UpstreamTimeout => Outcome::upstream_error,
-            Reason::NoRoute => Outcome::no_route,
-        }
+        meaning(self.reason).1
     }
 
     pub fn reply(&self, pages: &Pages, to: &Addressee<'_>) -> Reply {
@@ -144,17 +138,17 @@ impl Refusal {
     }
 
     fn page(&self, pages: &Pages, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
-        let (title, detail, next) = self.words();
+        let (title, detail, next) = words(self);
         pages.dress(headers);
         let status = self.status.as_u16();
-        let page =
-            Page { css: CSS, status, title, detail, next, reason: self.reason.word(), request_id: to.request_id };
+        let (link, reason, request_id) = (to.link.as_ref(), self.reason.word(), to.request_id);
+        let page = Page { css: CSS, status, title, detail, next, link, reason, request_id };
         // Rendering these fields cannot fail; an empty page would still have the right status.
         page.render().unwrap_or_default().into_bytes()
     }
 
     fn problem(&self, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
-        let (title, detail, _) = self.words();
+        let (title, detail, _) = words(self);
         headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
         let problem = Problem {
             r#type: "about:blank",
@@ -165,122 +159,6 @@ impl Refusal {
             request_id: to.request_id,
         };
         serde_json::to_vec(&problem).unwrap_or_default()
-    }
-
-    fn words(&self) -> Words {
-        match self.status {
-            StatusCode::METHOD_NOT_ALLOWED => {
-                return ("Method not allowed", "This address does not know the method of the request.", "");
-            }
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                return ("Request too large", "The body of the request is larger than this address reads.", "");
-            }
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                return (
-                    "Request head too large",
-                    "The head of the request is larger than is read here.",
-                    "Clearing the cookies of this site may help.",
-                );
-            }
-            _ => {}
-        }
-        match self.reason {
-            Reason::LoginRequired => (
-                "Sign-in required",
-                "This address needs a credential, and the request had none that counts here.",
-                "Sign in, or send a bearer token.",
-            ),
-            Reason::InvalidToken => (
-                "Token not accepted",
-                "The bearer token is not valid here.",
-                "Get a new token from your identity provider.",
-            ),
-            Reason::UnknownToken => (
-                "Token not known",
-                "Nobody vouches for this bearer token.",
-                "Get a new token from your identity provider.",
-            ),
-            Reason::RateLimited => (
-                "Too many refused credentials",
-                "Too many credentials from this network address were refused.",
-                "Wait a moment, then try again with a good one.",
-            ),
-            Reason::TokenExpired => (
-                "Token expired",
-                "The bearer token was good once; its time is over.",
-                "Get a new token from your identity provider.",
-            ),
-            Reason::WrongAudience => (
-                "Token for another service",
-                "The bearer token was made for another audience.",
-                "Ask your identity provider for a token for this service.",
-            ),
-            Reason::InsufficientScope => (
-                "Scope missing",
-                "The token is good, but lacks a scope that this address needs.",
-                "Ask for a token with more scopes.",
-            ),
-            Reason::Forbidden => (
-                "No access",
-                "You are known here, but this address is not open to you.",
-                "If you need access, ask the people who run this service and name the request below.",
-            ),
-            Reason::ProviderUnavailable => (
-                "Identity provider unavailable",
-                "Your credential cannot be checked right now, because the identity provider does not answer.",
-                "Nothing is wrong with it. Try again in a moment.",
-            ),
-            Reason::StoreUnavailable => (
-                "Sessions unavailable",
-                "Your session cannot be looked up right now, because the session store does not answer.",
-                "You are still signed in. Try again in a moment.",
-            ),
-            Reason::SessionEnded => (
-                "Session ended",
-                "You were signed in here; that session is over.",
-                "Sign in again, or send a bearer token.",
-            ),
-            Reason::LoginFailed => self.login_words(),
-            Reason::BadRequest => {
-                ("Bad request", "The request can be read in more than one way, or not at all.", "Check the address.")
-            }
-            Reason::StateMismatch => (
-                "Sign-in not recognised",
-                "This answer to a sign-in does not belong to one that was begun in this browser, or it was used before.",
-                "Go back to the page that you wanted and try again.",
-            ),
-            Reason::UpstreamUnreachable => {
-                ("Service not reachable", "The service behind this address does not answer.", "Try again in a moment.")
-            }
-            Reason::UpstreamTimeout => (
-                "Service too slow",
-                "The service behind this address did not answer in time.",
-                "Try again in a moment.",
-            ),
-            Reason::NoRoute => ("Nothing here", "No service is known under this address.", "Check the address."),
-        }
-    }
-}
-
-impl Refusal {
-    fn login_words(&self) -> Words {
-        match self.status {
-            StatusCode::FORBIDDEN => (
-                "Sign-in declined",
-                "The identity provider did not let you in, or the sign-in was cancelled.",
-                "Go back and try again, or ask the people who run this service.",
-            ),
-            StatusCode::BAD_REQUEST => (
-                "Sign-in failed",
-                "The identity provider did not accept the answer to this sign-in; it may have taken too long.",
-                "Go back to the page that you wanted and try again.",
-            ),
-            _ => (
-                "Sign-in failed",
-                "The identity provider answered in a way that cannot be trusted.",
-                "Try again; if it stays so, tell the people who run this service and name the request below.",
-            ),
-        }
     }
 }
 
@@ -307,7 +185,7 @@ mod tests {
     use super::*;
 
     fn reply(reason: Reason, wants_page: bool) -> (Reply, String) {
-        let to = Addressee { request_id: "r-1", wants_page, realm: Some("main") };
+        let to = Addressee { request_id: "r-1", wants_page, realm: Some("main"), link: None };
         let reply = Refusal::of(reason).reply(&Pages::default(), &to);
         let body = String::from_utf8(reply.body.to_vec()).unwrap();
         (reply, body)

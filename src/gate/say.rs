@@ -1,12 +1,14 @@
 //! What the gateway has to say that is no refusal, as pages of the same look.
 
 use crate::gate::answer::Reply;
-use crate::gate::refusal::{CSS, Pages, own_headers};
+use crate::gate::refusal::{CSS, Pages, SIGN_IN, own_headers};
 use askama::Template;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 pub enum Say<'a> {
-    SignedOut,
+    SignedOut {
+        sign_in: Option<&'a str>,
+    },
     /// Another site, or a browser that reads ahead, opened the sign-out: the person decides.
     ReallySignOut {
         action: &'a str,
@@ -26,19 +28,24 @@ struct SayPage<'a> {
     detail: &'a str,
     request_id: &'a str,
     goes_to: Option<&'a str>,
+    /// A text and where it leads.
+    link: Option<(&'a str, &'a str)>,
     form: Option<(&'a str, &'a str)>,
 }
 
 impl Pages {
     pub fn say(&self, what: &Say<'_>, request_id: &str) -> Reply {
-        let (title, detail, goes_to, form) = match what {
-            Say::SignedOut => ("Signed out", "You are signed out of this service.", None, None),
-            Say::ReallySignOut { action, target } => {
-                ("Sign out?", "Another page has asked to sign you out of this service.", None, Some((*action, *target)))
-            }
-            Say::GoingOn { target } => ("Signed in", "You are signed in and on your way.", Some(*target), None),
+        let (title, detail) = match what {
+            Say::SignedOut { .. } => ("Signed out", "You are signed out of this service."),
+            Say::ReallySignOut { .. } => ("Sign out?", "Another page has asked to sign you out of this service."),
+            Say::GoingOn { .. } => ("Signed in", "You are signed in and on your way."),
         };
-        let page = SayPage { css: CSS, title, detail, request_id, goes_to, form };
+        let mut page = SayPage { css: CSS, title, detail, request_id, goes_to: None, link: None, form: None };
+        match *what {
+            Say::SignedOut { sign_in } => page.link = sign_in.map(|target| (SIGN_IN, target)),
+            Say::ReallySignOut { action, target } => page.form = Some((action, target)),
+            Say::GoingOn { target } => (page.goes_to, page.link) = (Some(target), Some(("Go on", target))),
+        }
         let mut headers = own_headers(request_id);
         self.dress(&mut headers);
         Reply { status: StatusCode::OK, headers, body: page.render().unwrap_or_default().into() }

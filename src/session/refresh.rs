@@ -3,10 +3,12 @@
 //! on; and "no" is told from "could not tell". Across replicas a lease decides who spends the token, and a sealed result
 //! tells the others what it brought.
 
+mod lease;
+mod shared;
+
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
 use crate::kit::flights::{Flights, Lost, Part};
-use crate::kit::seal::{Secrets, derive};
 use crate::kit::secret::Secret;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
@@ -14,13 +16,12 @@ use crate::provider::keys::KeySet;
 use crate::provider::{GrantError, NotVerified, Tokens, verify_with};
 use crate::session::record::{Cold, Hot};
 use crate::session::vault::{Realm, Session, Sessions};
-use crate::store::kv::{Away, Entry, Kv};
+use crate::store::kv::Away;
 use crate::watch::metrics::Refresh;
-use serde::{Deserialize, Serialize};
+use lease::Lease;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// The refreshes under way in this process, by the digest of the session's place.
@@ -117,11 +118,12 @@ impl Sessions {
             if !self.dedup.enabled || !self.kv.is_shared() {
                 return self.exchange(realm, grant, None).await;
             }
-            if let Some(tokens) = self.shared_result(&grant).await? {
+            if let Some(tokens) = shared::find(self.kv.as_ref(), &grant.token).await? {
                 realm.metrics.refreshed(Refresh::reused);
                 return self.renew(realm, grant, tokens).await;
             }
-            if let Some(lease) = self.lease(&session.ticket.place()).await? {
+            let place = session.ticket.place();
+            if let Some(lease) = Lease::take(&self.kv, self.entropy.as_ref(), &place, self.dedup.lease).await? {
                 let outcome = self.spend_under(realm, session, &grant, &lease).await;
                 lease.let_go().await;
                 if let Some(outcome) = outcome? {
@@ -149,10 +151,10 @@ impl Sessions {
             Due::Nothing(outcome) => return Ok(Some(outcome)),
         };
         // Rotated meanwhile: what was published for the token of before must not replace what came after it.
-        if grant.place != before.place {
+        if grant.token.expose() != before.token.expose() {
             return Ok(None);
         }
-        if let Some(tokens) = self.shared_result(&grant).await? {
+        if let Some(tokens) = shared::find(self.kv.as_ref(), &grant.token).await? {
             realm.metrics.refreshed(Refresh::reused);
             return self.renew(realm, grant, tokens).await.map(Some);
         }
@@ -180,8 +182,7 @@ impl Sessions {
             self.delete(realm, &session.ticket).await?;
             return Ok(Due::Nothing(Outcome::Ended));
         }
-        let place = data_encoding::HEXLOWER.encode(&derive(token.expose().as_bytes(), b"refresh", &[]));
-        Ok(Due::Grant(Box::new(Grant { stored, cold, generation, token, place })))
+        Ok(Due::Grant(Box::new(Grant { stored, cold, generation, token })))
     }
 
     async fn exchange(&self, realm: &Realm, grant: Grant, lease: Option<&Lease>) -> Result<Outcome, Away> {
@@ -189,43 +190,13 @@ impl Sessions {
             Ok(tokens) => {
                 realm.metrics.refreshed(Refresh::exchanged);
                 if lease.is_some() {
-                    self.publish(&grant, &tokens).await;
+                    shared::publish(self.kv.as_ref(), &grant.token, &tokens, self.dedup.result_ttl).await;
                 }
                 self.renew(realm, grant, tokens).await
             }
             Err(GrantError::Denied) => self.denied(realm, grant).await,
             Err(GrantError::Refused | GrantError::Unavailable) => Ok(self.unavailable(realm, grant.stored)),
         }
-    }
-
-    /// What another replica brought for the same token, within the last seconds.
-    async fn shared_result(&self, grant: &Grant) -> Result<Option<Tokens>, Away> {
-        let Some(entry) = self.kv.get(&format!("refresh:{}", grant.place)).await? else { return Ok(None) };
-        let opened = grant.seal().open(b"", &[b"refresh result"], grant.place.as_bytes(), &entry.value);
-        let told: Option<Shared> = opened.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
-        if told.is_none() {
-            self.kv.count_unreadable();
-        }
-        Ok(told.map(Shared::into_tokens))
-    }
-
-    /// For those who wait on other replicas; sealed so that only who holds the spent token can read it.
-    async fn publish(&self, grant: &Grant, tokens: &Tokens) {
-        let plain = zeroize::Zeroizing::new(serde_json::to_vec(&Shared::of(tokens)).unwrap_or_default());
-        if let Ok(value) = grant.seal().seal(b"", &[b"refresh result"], grant.place.as_bytes(), &plain) {
-            // If it does not arrive, the session's record still will.
-            let entry = Entry { generation: 0, value };
-            let _ = self.kv.put(&format!("refresh:{}", grant.place), entry, self.dedup.result_ttl).await;
-        }
-    }
-
-    /// Of the session, not of its token: the new token is stored before it is in force, and nobody else may spend it then.
-    async fn lease(&self, place: &str) -> Result<Option<Lease>, Away> {
-        let mut value = vec![0; 16];
-        self.entropy.fill(&mut value);
-        let key = format!("lease:{place}");
-        let taken = self.kv.put_new(&key, Entry { generation: 0, value: value.clone() }, self.dedup.lease).await?;
-        Ok(taken.then(|| Lease::keep(self.kv.clone(), key, value, self.dedup.lease)))
     }
 
     /// Stores what the provider rotated before anybody goes on with it.
@@ -299,7 +270,7 @@ impl Sessions {
     /// The provider denies the token. Unless somebody else has rotated it, the session is over.
     async fn denied(&self, realm: &Realm, grant: Grant) -> Result<Outcome, Away> {
         if self.kv.is_shared()
-            && let Some(tokens) = self.shared_result(&grant).await?
+            && let Some(tokens) = shared::find(self.kv.as_ref(), &grant.token).await?
         {
             realm.metrics.refreshed(Refresh::reused);
             return self.renew(realm, grant, tokens).await;
@@ -367,84 +338,11 @@ struct Grant {
     cold: Cold,
     generation: u64,
     token: Secret,
-    /// Of the token: under which its result stands.
-    place: String,
 }
 
 enum Due {
     Grant(Box<Grant>),
     Nothing(Outcome),
-}
-
-impl Grant {
-    /// Only who holds the token that was spent can open what it brought.
-    fn seal(&self) -> Secrets {
-        Secrets::new([self.token.expose().clone().into_bytes()])
-    }
-}
-
-/// What one replica tells the others.
-#[derive(Serialize, Deserialize)]
-struct Shared {
-    access: String,
-    id: Option<String>,
-    refresh: Option<String>,
-    lives: Option<u64>,
-}
-
-impl Shared {
-    fn of(tokens: &Tokens) -> Self {
-        let text = |secret: &Secret| secret.expose().clone();
-        Shared {
-            access: text(&tokens.access),
-            id: tokens.id.as_ref().map(text),
-            refresh: tokens.refresh.as_ref().map(text),
-            lives: tokens.lives.map(|lives| lives.as_secs()),
-        }
-    }
-
-    fn into_tokens(self) -> Tokens {
-        Tokens {
-            access: self.access.into(),
-            id: self.id.map(Secret::from),
-            refresh: self.refresh.map(Secret::from),
-            lives: self.lives.map(Duration::from_secs),
-        }
-    }
-}
-
-/// The right to spend a token, renewed while it is held; it runs out by itself where its holder dies.
-struct Lease {
-    kv: Arc<dyn Kv>,
-    key: String,
-    value: Vec<u8>,
-    renewal: JoinHandle<()>,
-}
-
-impl Lease {
-    fn keep(kv: Arc<dyn Kv>, key: String, value: Vec<u8>, lives: Duration) -> Self {
-        let (own, name, mine) = (kv.clone(), key.clone(), value.clone());
-        let renewal = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(lives / 3).await;
-                if own.extend(&name, &mine, lives).await != Ok(true) {
-                    return;
-                }
-            }
-        });
-        Lease { kv, key, value, renewal }
-    }
-
-    async fn let_go(&self) {
-        self.renewal.abort();
-        let _ = self.kv.extend(&self.key, &self.value, Duration::ZERO).await; // else it runs out
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.renewal.abort();
-    }
 }
 
 /// Why a refreshed identity is not taken.

@@ -2,13 +2,15 @@
 //! away, reads come from that memory, writes go there and into a journal, deletes leave a mark; when it is back the journal
 //! is replayed, deletes first. "Away" is told from "absent": what neither store nor memory can show is not known to be gone.
 
+mod journal;
+
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::entropy::Entropy;
 use crate::store::kv::{Away, Entry, Heard, Kv};
 use async_trait::async_trait;
+use journal::{Change, Journal};
 use moka::sync::Cache;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
@@ -35,7 +37,7 @@ pub struct Fallback {
     memory: Cache<String, (Entry, Timestamp)>,
     /// Deleted here: an answer that was under way does not bring it back into memory.
     deleted: Cache<String, ()>,
-    journal: Mutex<HashMap<String, Change>>,
+    journal: Mutex<Journal>,
     /// A call has failed, and nothing has succeeded since: requests do not wait for the store.
     suspect: AtomicBool,
     away: AtomicBool,
@@ -45,16 +47,6 @@ pub struct Fallback {
     epoch: Mutex<Option<Vec<u8>>>,
     entropy: Arc<dyn Entropy>,
     on_change: Box<dyn Fn(bool) + Send + Sync>,
-}
-
-/// What happened to a key while the store was away: the newest alone.
-#[derive(Clone)]
-enum Change {
-    Deleted(Timestamp),
-    /// It was made here; the store has never seen it.
-    Made(Entry, Timestamp),
-    /// The store has, or had, an older one.
-    Renewed(Entry, Timestamp),
 }
 
 const EPOCH: &str = "epoch";
@@ -80,7 +72,7 @@ impl Fallback {
             settings,
             memory: Cache::builder().max_capacity(settings.max_entries).build(),
             deleted: Cache::builder().max_capacity(settings.max_entries).time_to_live(Duration::from_secs(60)).build(),
-            journal: Mutex::default(),
+            journal: Mutex::new(Journal::of(settings.max_entries)),
             suspect: AtomicBool::new(false),
             away: AtomicBool::new(false),
             failures: AtomicU32::new(0),
@@ -141,13 +133,10 @@ impl Fallback {
         }
         *self.epoch.lock() = found;
         loop {
-            let changes: Vec<(String, Change)> =
-                self.journal.lock().iter().map(|(key, change)| (key.clone(), change.clone())).collect();
-            let (deleted, written): (Vec<_>, Vec<_>) =
-                changes.into_iter().partition(|(_, change)| matches!(change, Change::Deleted(_)));
-            for (key, change) in deleted.iter().chain(&written) {
-                self.replay(key, change).await?;
-                self.settle(key, change);
+            let changes = self.journal.lock().changes();
+            for (key, change) in changes {
+                self.replay(&key, &change).await?;
+                self.journal.lock().settle(&key, &change);
             }
             // Under the journal's lock, so that no change slips in between the last look and the switch.
             let journal = self.journal.lock();
@@ -175,22 +164,6 @@ impl Fallback {
             self.inner.announce(place).await;
         }
         Ok(())
-    }
-
-    /// Takes a replayed change out of the journal, unless a newer one has come.
-    fn settle(&self, key: &str, replayed: &Change) {
-        let mut journal = self.journal.lock();
-        let same = match (journal.get(key), replayed) {
-            (Some(Change::Deleted(_)), Change::Deleted(_)) => true,
-            (
-                Some(Change::Made(now, _) | Change::Renewed(now, _)),
-                Change::Made(then, _) | Change::Renewed(then, _),
-            ) => now.generation == then.generation,
-            _ => false,
-        };
-        if same {
-            journal.remove(key);
-        }
     }
 
     /// Everything that this replica holds and has not seen deleted.
@@ -262,23 +235,7 @@ impl Fallback {
 
     /// Also between the replay of a deletion, which takes it out of the journal, and the moment when the store is asked again.
     fn is_deleted(&self, key: &str) -> bool {
-        self.deleted.contains_key(key) || matches!(self.journal.lock().get(key), Some(Change::Deleted(_)))
-    }
-
-    /// Notes a change for the time when the store is back.
-    fn note(&self, key: &str, change: Change) -> Result<(), Away> {
-        let mut journal = self.journal.lock();
-        let full = u64::try_from(journal.len()).unwrap_or(u64::MAX) >= self.settings.max_entries;
-        if full && !journal.contains_key(key) {
-            return Err(Away); // better told than lost
-        }
-        let made_before = matches!(journal.get(key), Some(Change::Made(..)));
-        let change = match change {
-            Change::Renewed(entry, ends) if made_before => Change::Made(entry, ends),
-            other => other,
-        };
-        journal.insert(key.to_string(), change);
-        Ok(())
+        self.deleted.contains_key(key) || self.journal.lock().has_deleted(key)
     }
 }
 
@@ -312,7 +269,7 @@ impl Kv for Fallback {
     async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
         if self.ask(self.inner.put(key, entry.clone(), ttl)).await.is_err() {
             self.may_stand_in(key)?;
-            self.note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
+            self.journal.lock().note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
         }
         self.remember(key, entry, ttl);
         Ok(())
@@ -327,7 +284,7 @@ impl Kv for Fallback {
                 if self.remembered(key).is_some() {
                     return Ok(false);
                 }
-                self.note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
+                self.journal.lock().note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
                 self.remember(key, entry, ttl);
                 Ok(true)
             }
@@ -357,7 +314,7 @@ impl Kv for Fallback {
                 if there.generation >= entry.generation {
                     return Ok(false);
                 }
-                self.note(key, Change::Renewed(entry.clone(), self.clock.now().plus(ttl)))?;
+                self.journal.lock().note(key, Change::Renewed(entry.clone(), self.clock.now().plus(ttl)))?;
                 self.remember(key, entry, ttl);
                 Ok(true)
             }
@@ -372,7 +329,7 @@ impl Kv for Fallback {
             Ok(was) => Ok(was),
             Err(Away) => {
                 self.may_stand_in(key)?;
-                self.note(key, Change::Deleted(self.clock.now().plus(remember)))?;
+                self.journal.lock().note(key, Change::Deleted(self.clock.now().plus(remember)))?;
                 Ok(known)
             }
         }

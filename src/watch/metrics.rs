@@ -1,9 +1,15 @@
-//! Metric families and their handles. A label's values are an enum or a name from the configuration, so that
-//! no client can make a series. Handles are looked up once, when the gate is built, not per request.
+//! Metric families and their handles. Handles are looked up once, when the gate is built, not per request.
 
+mod labels;
+
+pub use labels::{Cache, Credential, Lookup, Operation, Outcome, Refresh, Reload};
+
+use labels::{
+    AuthLabels, BuildLabels, CacheLabel, CacheLabels, OperationLabel, ProviderLabel, ProviderResult, RefreshLabels,
+    ReloadLabel, RequestLabels, RouteLabel,
+};
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,96 +17,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types)] // the label values are the contract's words
-pub enum Outcome {
-    forwarded,
-    login,
-    unauthorized,
-    forbidden,
-    rate_limited,
-    unavailable,
-    bad_request,
-    no_route,
-    own_page,
-    upstream_error,
-}
-
-/// What a request was judged by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types)]
-pub enum Credential {
-    none,
-    bearer,
-    session,
-    api_key,
-}
-
-/// The caches, by their keys in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types)]
-pub enum Cache {
-    verified_tokens,
-    introspection,
-    unknown_tokens,
-    sessions,
-    api_keys,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types)]
-pub enum Lookup {
-    hit,
-    miss,
-}
-
-/// What became of a refresh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types)]
-pub enum Refresh {
-    exchanged,
-    joined,
-    reused,
-    denied,
-    unavailable,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types)]
-pub enum Reload {
-    ok,
-    refused,
-}
-
-impl Outcome {
-    pub fn word(self) -> &'static str {
-        match self {
-            Outcome::forwarded => "forwarded",
-            Outcome::login => "login",
-            Outcome::unauthorized => "unauthorized",
-            Outcome::forbidden => "forbidden",
-            Outcome::rate_limited => "rate_limited",
-            Outcome::unavailable => "unavailable",
-            Outcome::bad_request => "bad_request",
-            Outcome::no_route => "no_route",
-            Outcome::own_page => "own_page",
-            Outcome::upstream_error => "upstream_error",
-        }
-    }
-}
-
-impl Credential {
-    pub fn word(self) -> &'static str {
-        match self {
-            Credential::none => "none",
-            Credential::bearer => "bearer",
-            Credential::session => "session",
-            Credential::api_key => "api_key",
-        }
-    }
-}
 
 /// Everything that is measured.
 pub struct Metrics {
@@ -127,20 +43,6 @@ pub struct Metrics {
 pub struct StoreMetrics {
     operations: Family<OperationLabel, Histogram>,
     unreadable: Counter,
-}
-
-/// The store's verbs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types)]
-pub enum Operation {
-    get,
-    put,
-    put_new,
-    replace,
-    delete,
-    restore,
-    extend,
-    announce,
 }
 
 /// The handles of one route.
@@ -171,66 +73,6 @@ pub struct ProviderMetrics {
     logins: Family<ProviderResult, Counter>,
     refreshes: Family<RefreshLabels, Counter>,
     up: Gauge,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: String,
-    outcome: Outcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabel {
-    route: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AuthLabels {
-    route: String,
-    credential: Credential,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CacheLabels {
-    cache: Cache,
-    result: Lookup,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CacheLabel {
-    cache: Cache,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ProviderLabel {
-    provider: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ProviderResult {
-    provider: String,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OperationLabel {
-    operation: Operation,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefreshLabels {
-    provider: String,
-    result: Refresh,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabel {
-    result: Reload,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BuildLabels {
-    version: &'static str,
 }
 
 /// A request's whole time: from half a millisecond to the longest upstream.

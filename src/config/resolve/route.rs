@@ -4,8 +4,8 @@ use crate::client::limiter;
 use crate::config::Folder;
 use crate::config::raw::{self, Accept, Auth, Config};
 use crate::config::report::Problems;
-use crate::config::resolve::{authorization_params, http_url, positive};
-use crate::config::resolve_session;
+use crate::config::resolve::provider::authorization_params;
+use crate::config::resolve::{http_url, positive, session};
 use crate::config::settings;
 use crate::edge::upstream::{self, Location, Origin, Protocol};
 use crate::gate::cors::{Cors, Origins};
@@ -219,7 +219,7 @@ fn access(
             raw::OnUnauthenticated::Pass => OnUnauthenticated::Pass,
         },
         require: rules(&route.require),
-        session: auth.accept.contains(&Accept::Session).then(|| resolve_session::session(raw, route, place, &provider)),
+        session: auth.accept.contains(&Accept::Session).then(|| session::session(raw, route, place, &provider)),
     })))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::Folder;
 use crate::config::raw::{self, Accept, Auth, Config};
-use crate::config::resolve_route::{From, from, provider_of};
+use crate::config::resolve::route::{From, from, provider_of};
 use crate::config::settings::{Backend, Copies, SharedStore, Store};
 use crate::gate::route::{Hosts, SessionSettings};
 use crate::login::cookie::{CookieSpec, SameSite};

@@ -1,0 +1,127 @@
+//! `providers` as it is written.
+
+use crate::config::values::Span;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// An OpenID provider.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    pub issuer: String,
+    pub client_id: String,
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    #[serde(default)]
+    pub client_auth: ClientAuth,
+    /// PEM text, for private_key_jwt.
+    #[serde(default)]
+    pub private_key: Option<String>,
+    /// One callback for many hosts; `session.cookie.domain` must cover it.
+    #[serde(default)]
+    pub redirect_uri: Option<String>,
+    /// Sent as written; only offline_access is left out where the provider lists its scopes without it.
+    #[serde(default = "default_scopes")]
+    pub scopes: Vec<String>,
+    /// The accepted `aud` of bearer tokens; empty = the client_id; `*` alone = not checked.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+    /// ID tokens of the provider count as bearer tokens.
+    #[serde(default)]
+    pub bearer_id_tokens: bool,
+    #[serde(default = "default_algorithms")]
+    pub algorithms: Vec<Algorithm>,
+    #[serde(default = "default_clock_skew")]
+    pub clock_skew: Span,
+    /// Each call to the provider.
+    #[serde(default = "default_provider_timeout")]
+    pub timeout: Span,
+    /// An extra certificate authority (PEM).
+    #[serde(default)]
+    pub ca_file: Option<String>,
+    /// Added to the authorization request.
+    #[serde(default)]
+    pub authorization_params: BTreeMap<String, String>,
+    /// Whether UserInfo is asked where the ID token lacks a mapped claim.
+    #[serde(default)]
+    pub userinfo: Userinfo,
+    /// Opaque bearer tokens are asked about (RFC 7662).
+    #[serde(default)]
+    pub introspection: bool,
+    #[serde(default)]
+    pub claims: Claims,
+    /// Overrides of the metadata, by metadata name; `discovery` says where it is read.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    #[default]
+    ClientSecretBasic,
+    ClientSecretPost,
+    None,
+    PrivateKeyJwt,
+}
+
+/// Signature algorithms: never HMAC, never none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum Algorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Userinfo {
+    #[default]
+    Auto,
+    Never,
+}
+
+/// Which claim says what; dots reach into objects.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Claims {
+    pub user: String,
+    pub email: String,
+    pub name: String,
+    pub username: String,
+    pub groups: String,
+}
+
+fn default_scopes() -> Vec<String> {
+    ["openid", "profile", "email"].map(String::from).to_vec()
+}
+
+fn default_algorithms() -> Vec<Algorithm> {
+    use Algorithm::*;
+    vec![RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA]
+}
+
+/// What clocks without NTP drift apart in weeks.
+fn default_clock_skew() -> Span {
+    Span::seconds(60)
+}
+
+/// A person waits for it in a login.
+fn default_provider_timeout() -> Span {
+    Span::seconds(5)
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        let [user, email, name, username, groups] =
+            ["sub", "email", "name", "preferred_username", "groups"].map(String::from);
+        Claims { user, email, name, username, groups }
+    }
+}

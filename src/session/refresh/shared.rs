@@ -1,0 +1,81 @@
+//! What one replica tells the others of a refresh: sealed with a key that follows from the token that was spent, so that
+//! only who holds that token can read what it brought.
+
+use crate::kit::seal::{Secrets, derive};
+use crate::kit::secret::Secret;
+use crate::provider::Tokens;
+use crate::store::kv::{Away, Entry, Kv};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+#[derive(Serialize, Deserialize)]
+struct Shared {
+    access: String,
+    id: Option<String>,
+    refresh: Option<String>,
+    lives: Option<u64>,
+}
+
+/// Where the result of a spent token stands, and what seals it.
+struct Place {
+    digest: String,
+    seal: Secrets,
+}
+
+const PURPOSE: &[&[u8]] = &[b"refresh result"];
+
+/// What another replica brought for the same token, within the last seconds.
+pub(super) async fn find(kv: &dyn Kv, spent: &Secret) -> Result<Option<Tokens>, Away> {
+    let place = Place::of(spent);
+    let Some(entry) = kv.get(&place.key()).await? else { return Ok(None) };
+    let opened = place.seal.open(b"", PURPOSE, place.digest.as_bytes(), &entry.value);
+    let told: Option<Shared> = opened.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
+    if told.is_none() {
+        kv.count_unreadable();
+    }
+    Ok(told.map(Shared::into_tokens))
+}
+
+pub(super) async fn publish(kv: &dyn Kv, spent: &Secret, tokens: &Tokens, ttl: Duration) {
+    let place = Place::of(spent);
+    let plain = zeroize::Zeroizing::new(serde_json::to_vec(&Shared::of(tokens)).unwrap_or_default());
+    if let Ok(value) = place.seal.seal(b"", PURPOSE, place.digest.as_bytes(), &plain) {
+        // If it does not arrive, the session's record still will.
+        let _ = kv.put(&place.key(), Entry { generation: 0, value }, ttl).await;
+    }
+}
+
+impl Place {
+    fn of(spent: &Secret) -> Self {
+        let token = spent.expose().as_bytes();
+        Place {
+            digest: data_encoding::HEXLOWER.encode(&derive(token, b"refresh", &[])),
+            seal: Secrets::new([token.to_vec()]),
+        }
+    }
+
+    fn key(&self) -> String {
+        format!("refresh:{}", self.digest)
+    }
+}
+
+impl Shared {
+    fn of(tokens: &Tokens) -> Self {
+        let text = |secret: &Secret| secret.expose().clone();
+        Shared {
+            access: text(&tokens.access),
+            id: tokens.id.as_ref().map(text),
+            refresh: tokens.refresh.as_ref().map(text),
+            lives: tokens.lives.map(|lives| lives.as_secs()),
+        }
+    }
+
+    fn into_tokens(self) -> Tokens {
+        Tokens {
+            access: self.access.into(),
+            id: self.id.map(Secret::from),
+            refresh: self.refresh.map(Secret::from),
+            lives: self.lives.map(Duration::from_secs),
+        }
+    }
+}

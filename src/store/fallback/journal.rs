@@ -1,0 +1,72 @@
+//! What happened while the store was away, for the time when it is back.
+
+use crate::kit::clock::Timestamp;
+use crate::store::kv::{Away, Entry};
+use std::collections::BTreeMap;
+
+/// In the order of the keys, so that a replay is the same each time.
+pub(super) struct Journal {
+    changes: BTreeMap<String, Change>,
+    max_entries: u64,
+}
+
+/// What happened to a key while the store was away: the newest alone.
+#[derive(Clone)]
+pub(super) enum Change {
+    Deleted(Timestamp),
+    /// It was made here; the store has never seen it.
+    Made(Entry, Timestamp),
+    /// The store has, or had, an older one.
+    Renewed(Entry, Timestamp),
+}
+
+impl Journal {
+    pub(super) fn of(max_entries: u64) -> Self {
+        Journal { changes: BTreeMap::new(), max_entries }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    pub(super) fn has_deleted(&self, key: &str) -> bool {
+        matches!(self.changes.get(key), Some(Change::Deleted(_)))
+    }
+
+    /// All of them, deletions first.
+    pub(super) fn changes(&self) -> Vec<(String, Change)> {
+        let mut changes: Vec<_> = self.changes.iter().map(|(key, change)| (key.clone(), change.clone())).collect();
+        changes.sort_by_key(|(_, change)| !matches!(change, Change::Deleted(_)));
+        changes
+    }
+
+    /// # Errors
+    /// It is full: better told than lost.
+    pub(super) fn note(&mut self, key: &str, change: Change) -> Result<(), Away> {
+        let before = self.changes.get(key);
+        if before.is_none() && u64::try_from(self.changes.len()).unwrap_or(u64::MAX) >= self.max_entries {
+            return Err(Away);
+        }
+        let change = match (change, before) {
+            (Change::Renewed(entry, ends), Some(Change::Made(..))) => Change::Made(entry, ends),
+            (other, _) => other,
+        };
+        self.changes.insert(key.to_string(), change);
+        Ok(())
+    }
+
+    /// Takes a replayed change out, unless a newer one has come.
+    pub(super) fn settle(&mut self, key: &str, replayed: &Change) {
+        let same = match (self.changes.get(key), replayed) {
+            (Some(Change::Deleted(_)), Change::Deleted(_)) => true,
+            (
+                Some(Change::Made(now, _) | Change::Renewed(now, _)),
+                Change::Made(then, _) | Change::Renewed(then, _),
+            ) => now.generation == then.generation,
+            _ => false,
+        };
+        if same {
+            self.changes.remove(key);
+        }
+    }
+}

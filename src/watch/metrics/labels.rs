@@ -1,0 +1,168 @@
+//! The labels of the metrics. A label's values are an enum or a name from the configuration, so that no client can make a
+//! series.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)] // the label values are the contract's words
+pub enum Outcome {
+    forwarded,
+    login,
+    unauthorized,
+    forbidden,
+    rate_limited,
+    unavailable,
+    bad_request,
+    no_route,
+    own_page,
+    upstream_error,
+}
+
+/// What a request was judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Credential {
+    none,
+    bearer,
+    session,
+    api_key,
+}
+
+/// The caches, by their keys in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Cache {
+    verified_tokens,
+    introspection,
+    unknown_tokens,
+    sessions,
+    api_keys,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Lookup {
+    hit,
+    miss,
+}
+
+/// What became of a refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Refresh {
+    exchanged,
+    joined,
+    reused,
+    denied,
+    unavailable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Reload {
+    ok,
+    refused,
+}
+
+impl Outcome {
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::forwarded => "forwarded",
+            Outcome::login => "login",
+            Outcome::unauthorized => "unauthorized",
+            Outcome::forbidden => "forbidden",
+            Outcome::rate_limited => "rate_limited",
+            Outcome::unavailable => "unavailable",
+            Outcome::bad_request => "bad_request",
+            Outcome::no_route => "no_route",
+            Outcome::own_page => "own_page",
+            Outcome::upstream_error => "upstream_error",
+        }
+    }
+}
+
+impl Credential {
+    pub fn word(self) -> &'static str {
+        match self {
+            Credential::none => "none",
+            Credential::bearer => "bearer",
+            Credential::session => "session",
+            Credential::api_key => "api_key",
+        }
+    }
+}
+
+/// The store's verbs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Operation {
+    get,
+    put,
+    put_new,
+    replace,
+    delete,
+    restore,
+    extend,
+    announce,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) route: String,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RouteLabel {
+    pub(super) route: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct AuthLabels {
+    pub(super) route: String,
+    pub(super) credential: Credential,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CacheLabels {
+    pub(super) cache: Cache,
+    pub(super) result: Lookup,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CacheLabel {
+    pub(super) cache: Cache,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ProviderLabel {
+    pub(super) provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ProviderResult {
+    pub(super) provider: String,
+    pub(super) result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OperationLabel {
+    pub(super) operation: Operation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RefreshLabels {
+    pub(super) provider: String,
+    pub(super) result: Refresh,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReloadLabel {
+    pub(super) result: Reload,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BuildLabels {
+    pub(super) version: &'static str,
+}
