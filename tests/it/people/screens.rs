@@ -28,9 +28,10 @@ async fn every_page_that_a_person_may_meet() {
     browser.until_it_says("Sign-in declined").await;
     pictures(&browser, "login-failed").await;
 
+    // The page leads on; the provider remembers who it is.
     provider.faults().authorization_response.clear();
-    browser.go(&world.at("/x")).await;
-    browser.until_it_says("\"target\":\"/x\"").await;
+    browser.click("main a").await;
+    browser.until_it_says("\"target\":\"/\"").await;
     browser.go(&world.at("/admins/")).await;
     browser.until_it_says("No access").await;
     pictures(&browser, "forbidden").await;
@@ -40,7 +41,11 @@ async fn every_page_that_a_person_may_meet() {
     browser.until_it_says("Sign out?").await;
     pictures(&browser, "sign-out-confirmation").await;
 
-    browser.go(&world.at("/oauth2/sign_out")).await;
+    browser.go(&world.at("/admins/")).await;
+    browser.until_it_says("No access").await;
+    browser.click("main a").await;
     browser.until_it_says("You are signed out of this service.").await;
     pictures(&browser, "signed-out").await;
+    browser.click("main a").await;
+    browser.until_it_says("Password").await;
 }
