@@ -211,7 +211,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     fn watched(stream: tokio::io::DuplexStream, connection: &Arc<Connection>) -> Watched {
-        Watched::new(Box::new(stream), connection.clone(), Arc::new(|told| format!("ours {}", told.lines).into_bytes()))
+        Watched::new(
+            Box::new(stream),
+            connection.clone(),
+            Arc::new(|told, _| format!("ours {}", told.lines).into_bytes()),
+        )
     }
 
     #[tokio::test]

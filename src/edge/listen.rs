@@ -4,7 +4,7 @@
 
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
 use crate::edge::connection::{Connection, Limits, Unreadable, Watch};
-use crate::edge::proxy::Proxy;
+use crate::edge::proxy::{Proxy, record};
 use crate::edge::tls::{CertificateFiles, Certificates};
 use crate::edge::{LiveConfig, reply};
 use crate::gate::protocol::MAX_FIELDS;
@@ -21,7 +21,7 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -123,7 +123,7 @@ pub fn services(
             places: places.clone(),
             limits: settings.limits,
             acceptor: certificates.map(|certificates| Acceptor::from_server_config(certificates.server_config())),
-            answer: answer_unreadable(live, settings.max_head),
+            answer: answer_unreadable(live, settings.max_head, access_log),
         };
         let mut service = Service::new(format!("{} {shard}", settings.address), door);
         service.threads = Some(1);
@@ -140,10 +140,14 @@ pub fn services(
 }
 
 /// Pingora answers a head that it cannot parse before any phase of the proxy; these are the gate's words for it.
-fn answer_unreadable(live: &LiveConfig, max_head: usize) -> AnswerUnreadable {
-    let live = live.clone();
-    Arc::new(move |head: Unreadable| {
-        let reply = live.load().gate.refuse_unreadable(head.bytes > max_head || head.lines > MAX_FIELDS + 1);
+fn answer_unreadable(live: &LiveConfig, max_head: usize, access_log: &AccessLog) -> AnswerUnreadable {
+    let (live, access_log) = (live.clone(), access_log.clone());
+    Arc::new(move |head: Unreadable, peer: IpAddr| {
+        let gate = &live.load().gate;
+        let (reply, notes) = gate.refuse_unreadable(head.bytes > max_head || head.lines > MAX_FIELDS + 1, peer);
+        if access_log.is_on() {
+            access_log.write(record(&notes, "", b"", reply.status.as_u16(), gate.clock.now(), Duration::ZERO));
+        }
         reply::to_wire(&reply)
     })
 }

@@ -8,6 +8,7 @@ use crate::edge::{Live, LiveConfig, reply};
 use crate::gate::answer::{Answer, Forward, Notes};
 use crate::gate::ask::{Ask, Posted};
 use crate::gate::own::MAX_BODY;
+use crate::kit::clock::Timestamp;
 use crate::watch::access::{AccessLog, Record};
 use crate::watch::metrics::Outcome;
 use crate::watch::reason::Reason;
@@ -76,21 +77,28 @@ impl Proxy {
         }
         let head = session.req_header();
         let path = head.raw_path().split(|b| *b == b'?').next().unwrap_or_default();
-        self.access_log.write(Record {
-            time: passage.live.gate.clock.now(),
-            request_id: notes.request_id.clone(),
-            route: notes.route.name().clone(),
-            method: head.method.to_string(),
-            host: notes.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
-            path: String::from_utf8_lossy(path).into_owned(),
-            status: session.response_written().map_or(0, |response| response.status.as_u16()),
-            outcome: notes.outcome.word(),
-            reason: notes.reason.map(Reason::word),
-            credential: notes.credential.word(),
-            user: notes.identity.as_ref().map(|who| who.user.clone()),
-            client: notes.client.to_string(),
-            duration_ms: passage.begun.elapsed().as_secs_f64() * 1000.0,
-        });
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let (now, took) = (passage.live.gate.clock.now(), passage.begun.elapsed());
+        self.access_log.write(record(notes, head.method.as_str(), path, status, now, took));
+    }
+}
+
+/// The line of one request in the access log.
+pub(super) fn record(notes: &Notes, method: &str, path: &[u8], status: u16, time: Timestamp, took: Duration) -> Record {
+    Record {
+        time,
+        request_id: notes.request_id.clone(),
+        route: notes.route.name().clone(),
+        method: method.to_owned(),
+        host: notes.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
+        path: String::from_utf8_lossy(path).into_owned(),
+        status,
+        outcome: notes.outcome.word(),
+        reason: notes.reason.map(Reason::word),
+        credential: notes.credential.word(),
+        user: notes.identity.as_ref().map(|who| who.user.clone()),
+        client: notes.client.to_string(),
+        duration_ms: took.as_secs_f64() * 1000.0,
     }
 }
 

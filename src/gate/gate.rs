@@ -27,6 +27,7 @@ use crate::watch::metrics::{Credential, Outcome, RouteMetrics};
 use crate::watch::reason::Reason;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ impl Gate {
         if self.client_ip.is_unheard(&caller, ask.headers) {
             self.warn_of_unheard(&caller);
         }
-        let mut notes = self.notes(ask, &caller);
+        let mut notes = self.notes(self.request_id(ask.headers, &caller), caller.address);
         let mut route = None;
         let answer = match self.decide(ask, &caller, &mut notes, &mut route).await {
             Ok(answer) => answer,
@@ -122,18 +123,18 @@ impl Gate {
         self.refuse(Refusal::of(reason), ask, notes, route)
     }
 
-    /// A head that could not even be read: nothing is known of who sent it or what reads the answer.
-    pub fn refuse_unreadable(&self, too_large: bool) -> Reply {
+    /// A head that could not even be read: nothing is known of it but the peer, nor of what reads the answer.
+    pub fn refuse_unreadable(&self, too_large: bool, peer: IpAddr) -> (Reply, Notes) {
         let refusal = if too_large {
             Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
         } else {
             Refusal::of(Reason::BadRequest)
         };
         self.unrouted.ended(refusal.outcome(), Duration::ZERO);
-        refusal.reply(
-            &self.pages,
-            &Addressee { request_id: &self.new_request_id(), wants_page: false, realm: None, link: None },
-        )
+        let mut notes = self.notes(self.new_request_id(), peer.to_canonical());
+        notes.reason = Some(refusal.reason);
+        let to = Addressee { request_id: &notes.request_id, wants_page: false, realm: None, link: None };
+        (refusal.reply(&self.pages, &to), notes)
     }
 
     async fn decide<'g>(
@@ -312,10 +313,10 @@ impl Gate {
         reply
     }
 
-    fn notes(&self, ask: &Ask<'_>, caller: &Caller) -> Notes {
+    fn notes(&self, request_id: String, client: IpAddr) -> Notes {
         Notes {
-            request_id: self.request_id(ask.headers, caller),
-            client: caller.address,
+            request_id,
+            client,
             host: None,
             route: self.unrouted.clone(),
             credential: Credential::none,

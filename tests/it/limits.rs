@@ -4,7 +4,7 @@
 use crate::app::App;
 use crate::client::{Connection, ask, get};
 use crate::gateway::{Config, Gateway};
-use crate::wait::{in_time, stays_silent};
+use crate::wait::{in_time, stays_silent, until_so};
 use crate::world::PUBLIC;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -106,6 +106,10 @@ async fn a_head_that_is_too_large_is_refused() {
     ] {
         let reply = gateway.ask(&request).await;
         assert_eq!(reply.outcome(), expected, "{what}");
+        if expected != "200" {
+            let line = format!("\"request_id\":\"{}\"", reply.header("x-request-id").unwrap());
+            until_so(&format!("{what}: a line in the access log"), async || gateway.log().contains(&line)).await;
+        }
     }
     assert_eq!(app.count(), 3);
 }

@@ -8,13 +8,14 @@ use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
     UniqueID, UniqueIDType, raw_connect::ProxyDigest,
 };
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The gateway's own answer to an unreadable head, as it goes onto the wire.
-pub type AnswerUnreadable = Arc<dyn Fn(Unreadable) -> Vec<u8> + Send + Sync>;
+pub type AnswerUnreadable = Arc<dyn Fn(Unreadable, IpAddr) -> Vec<u8> + Send + Sync>;
 
 /// The stream of a connection.
 pub struct Watched {
@@ -45,7 +46,9 @@ impl Watched {
         swallowed: usize,
     ) -> Poll<std::io::Result<usize>> {
         let answer = &self.answer;
-        let (bytes, written) = self.instead.get_or_insert_with(|| (answer(unreadable), 0));
+        let peer = self.inner.get_socket_digest().and_then(|digest| digest.peer_addr()?.as_inet().map(|a| a.ip()));
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let (bytes, written) = self.instead.get_or_insert_with(|| (answer(unreadable, peer), 0));
         while let Some(rest) = bytes.get(*written..).filter(|rest| !rest.is_empty()) {
             match Pin::new(&mut self.inner).poll_write(cx, rest) {
                 Poll::Ready(Ok(n)) => *written += n,
