@@ -104,6 +104,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     let listeners: Vec<_> = listeners.collect::<Result<_, String>>()?;
     let access_log = AccessLog::start(settings.logging.of_access(), std::io::stdout())
         .map_err(|e| format!("no thread for the access log: {e}"))?;
+    let last_lines = access_log.clone();
     let traffic = Arc::new(Traffic::default());
     traffic.set_grace(settings.shutdown_grace);
     let live = Arc::new(ArcSwap::from_pointee(built.live));
@@ -158,7 +159,10 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
                 }
             });
         }),
-        at_exit: Box::new(move || log.close()),
+        at_exit: Box::new(move || {
+            last_lines.finish();
+            log.close();
+        }),
     })
 }
 
