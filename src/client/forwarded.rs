@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Whom to believe, and which of their headers.
 #[derive(Clone, Debug)]
@@ -50,7 +50,8 @@ impl ClientIp {
 
     /// Whether somebody who is not believed says who the client is: perhaps a proxy that the configuration forgot.
     pub fn is_unheard(&self, caller: &Caller, headers: &HeaderMap) -> bool {
-        !caller.through_trusted && headers.contains_key(self.header.name())
+        let usual = [ForwardingHeader::XForwardedFor, ForwardingHeader::Forwarded, self.header];
+        !caller.through_trusted && usual.iter().any(|header| headers.contains_key(header.name()))
     }
 
     /// The client and the trusted proxies behind it, left to right; `None` where the header is absent or unreadable.
@@ -60,7 +61,11 @@ impl ClientIp {
         let mut chain = Vec::new();
         for value in values.rev() {
             let value = value.to_str().ok()?;
-            for element in split(value, ',').into_iter().rev() {
+            let elements = match self.header {
+                ForwardingHeader::Forwarded => split(value, ',')?,
+                _ => value.split(',').collect(),
+            };
+            for element in elements.into_iter().rev() {
                 let hop = match self.header {
                     ForwardingHeader::Forwarded => forwarded_for(element)?,
                     _ => address(element)?,
@@ -110,31 +115,43 @@ impl ForwardingHeader {
 }
 
 /// The `for` of one element of a `Forwarded` header: `for="[2001:db8::1]:4711";proto=https`.
+/// Two of them say nothing.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    split(element, ';').into_iter().find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        let value = value.trim();
-        let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
-        name.trim().eq_ignore_ascii_case("for").then(|| address(value)).flatten()
-    })
+    let pairs = split(element, ';')?;
+    let named =
+        |pair: &&str| pair.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("for")).is_some();
+    let mut all = pairs.into_iter().filter(named);
+    let (only, None) = (all.next()?, all.next()) else { return None };
+    let value = only.split_once('=')?.1.trim();
+    address(value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value))
 }
 
 /// An address, also with a port or in brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip()));
-    address.ok().map(|a| a.to_canonical())
+    let address = match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+        None => text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip())).ok(),
+    };
+    address.map(|a| a.to_canonical())
 }
 
-/// Splits at a separator that stands outside of quotes.
-fn split(text: &str, separator: char) -> Vec<&str> {
-    let mut quoted = false;
-    text.split(move |c| {
-        quoted ^= c == '"';
-        c == separator && !quoted
-    })
-    .collect()
+/// Splits at a separator that stands outside of quotes (RFC 9110, 5.6.4). `None` where a quote does not end: what a client
+/// wrote would swallow what a proxy has added.
+fn split(text: &str, separator: char) -> Option<Vec<&str>> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = text
+        .split(|c| {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' if quoted => escaped = true,
+                '"' => quoted = !quoted,
+                _ => {}
+            }
+            c == separator && !quoted
+        })
+        .collect();
+    (!quoted).then_some(parts)
 }
 
 #[cfg(test)]
@@ -184,6 +201,15 @@ mod tests {
         );
         check(F, "10.0.0.1", &["for=_hidden"], "10.0.0.1", &["10.0.0.1"]);
         check(F, "10.0.0.1", &["by=1.1.1.1"], "10.0.0.1", &["10.0.0.1"]);
+        // A quote that a client leaves open does not swallow what the proxy adds.
+        for left_open in ["for=6.6.6.6;x=\"", "for=6.6.6.6;x=\"\\", "for=6.6.6.6;x=\"a\\\"", "\""] {
+            for added in ["for=1.1.1.1", "for=\"[2001:db8::1]:99\""] {
+                check(F, "10.0.0.1", &[&format!("{left_open}, {added}")], "10.0.0.1", &["10.0.0.1"]);
+            }
+        }
+        check(F, "10.0.0.1", &["for=6.6.6.6;x=\"\\\",\", for=1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(F, "10.0.0.1", &["for=g;for=1.1.1.1"], "10.0.0.1", &["10.0.0.1"]);
+        check(F, "10.0.0.1", &["for=\"[1.1.1.1]\""], "10.0.0.1", &["10.0.0.1"]);
     }
 
     #[test]

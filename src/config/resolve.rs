@@ -175,11 +175,11 @@ fn client_ip(raw: &raw::ClientIp, problems: &mut Problems) -> ClientIp {
     for (i, text) in raw.trusted_proxies.iter().enumerate() {
         let path = format!("client_ip.trusted_proxies.{i}");
         let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        match net {
+        match net.map(|net| as_v4(net.trunc())) {
             Ok(net) if net.prefix_len() == 0 => {
                 problems.add(&path, "trusts everyone, so that anyone may say who they are; name the proxies")
             }
-            Ok(net) => trusted_proxies.push(net.trunc()),
+            Ok(net) => trusted_proxies.push(net),
             Err(_) => problems.add(&path, format!("`{text}` is no network; write one such as 10.0.0.0/8 or fd00::/8")),
         }
     }
@@ -191,6 +191,15 @@ fn client_ip(raw: &raw::ClientIp, problems: &mut Problems) -> ClientIp {
         raw::ForwardingHeader::TrueClientIp => ForwardingHeader::TrueClientIp,
     };
     ClientIp { trusted_proxies, header }
+}
+
+/// Peers are taken as IPv4 where their address is a mapped one.
+fn as_v4(net: IpNet) -> IpNet {
+    let mapped = match net {
+        IpNet::V6(v6) => v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    mapped.and_then(|(v4, prefix)| IpNet::new(v4.into(), prefix).ok()).unwrap_or(net)
 }
 
 fn verified_tokens(raw: &raw::Cache, problems: &mut Problems) -> bearer::verified::Settings {
@@ -220,6 +229,9 @@ fn own_key(i: usize, raw: &raw::ApiKey, problems: &mut Problems) -> Option<Recor
     let digest = KeyDigest::parse(&raw.digest);
     if digest.is_none() {
         problems.add(&format!("{path}.digest"), format!("is no SHA-256 in hex; {MEND}"));
+    }
+    if raw.user.trim().is_empty() {
+        problems.add(&format!("{path}.user"), "must be a text that is not empty");
     }
     let mut expires_at = None;
     if let Some(text) = &raw.expires_at {

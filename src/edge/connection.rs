@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::time::Duration;
@@ -28,8 +28,13 @@ pub struct Connection {
     /// Bytes and lines of the head that is being read.
     received: AtomicUsize,
     lines: AtomicUsize,
-    /// The request line holds a byte that the parser would rewrite or drop: a control, `#`, or what is no ASCII.
+    /// The request line holds a byte that the parser would rewrite or drop: a control, `#`, a third space, or what is no ASCII.
     odd_line: AtomicBool,
+    spaces: AtomicUsize,
+    /// Odd while a write waits for the client to read; another number each time.
+    writing: AtomicU32,
+    /// For how long, in milliseconds.
+    patience: AtomicU64,
     is_cut: AtomicBool,
     task: AtomicWaker,
 }
@@ -58,6 +63,8 @@ pub struct Watch {
     connection: Arc<Connection>,
     phase: u32,
     since: Instant,
+    writing: u32,
+    writing_since: Instant,
 }
 
 /// A request head that ended before it could be judged.
@@ -85,6 +92,16 @@ pub fn line_was_odd() -> bool {
     CURRENT.try_with(|connection| connection.odd_line.load(Relaxed)).unwrap_or(false)
 }
 
+/// The client may take so long to read a piece of the answer.
+pub fn wait_for_reader(patience: Duration) {
+    let _ = CURRENT.try_with(|connection| connection.patience.store(millis(patience), Relaxed));
+}
+
+/// Ends the connection that this task serves.
+pub fn cut_current() {
+    let _ = CURRENT.try_with(|connection| connection.cut());
+}
+
 /// An answer has ended: the pause before the next request begins.
 pub fn answer_has_ended() {
     let _ = CURRENT.try_with(|connection| connection.enter(Phase::Pause));
@@ -106,6 +123,9 @@ impl Connection {
             received: AtomicUsize::new(0),
             lines: AtomicUsize::new(0),
             odd_line: AtomicBool::new(false),
+            spaces: AtomicUsize::new(0),
+            writing: AtomicU32::new(0),
+            patience: AtomicU64::new(millis(limits.idle)),
             is_cut: AtomicBool::new(false),
             task: AtomicWaker::new(),
         })
@@ -148,10 +168,25 @@ impl Connection {
     }
 
     fn received(&self, bytes: &[u8]) {
+        if self.is_in(Phase::Serving) {
+            return;
+        }
+        let mut bytes = bytes;
+        if self.is_in(Phase::Pause) || self.received.load(Relaxed) == 0 {
+            // Empty lines before a head are no part of it (RFC 9112, 2.2).
+            while let [b'\r' | b'\n', rest @ ..] = bytes {
+                bytes = rest;
+            }
+            if bytes.is_empty() {
+                return;
+            }
+        }
         if self.is_in(Phase::Pause) {
             self.received.store(0, Relaxed);
             self.lines.store(0, Relaxed);
             self.odd_line.store(false, Relaxed);
+            self.spaces.store(0, Relaxed);
+            self.patience.store(millis(self.limits.idle), Relaxed);
             self.enter(Phase::Head);
         }
         if self.is_in(Phase::Head) {
@@ -159,12 +194,21 @@ impl Connection {
             if lines == 0 {
                 let odd = |b: &u8| !matches!(b, b' '..=b'~' | b'\r') || *b == b'#';
                 let line = bytes.get(..memchr(b'\n', bytes).unwrap_or(bytes.len())).unwrap_or_default();
-                if line.iter().any(odd) {
+                let spaces = self.spaces.load(Relaxed) + memchr_iter(b' ', line).count();
+                self.spaces.store(spaces, Relaxed);
+                if spaces > 2 || line.iter().any(odd) {
                     self.odd_line.store(true, Relaxed);
                 }
             }
             self.received.store(self.received.load(Relaxed) + bytes.len(), Relaxed);
             self.lines.store(lines + memchr_iter(b'\n', bytes).count(), Relaxed);
+        }
+    }
+
+    fn wrote(&self, waits: bool) {
+        let writing = self.writing.load(Relaxed);
+        if (writing & 1 == 1) != waits {
+            self.writing.store(writing.wrapping_add(1), Relaxed);
         }
     }
 
@@ -175,6 +219,10 @@ impl Connection {
     }
 }
 
+fn millis(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Phase {
     fn is_of(self, numbered: u32) -> bool {
         numbered & 3 == self as u32
@@ -183,14 +231,15 @@ impl Phase {
 
 impl Watch {
     pub fn over(connection: Arc<Connection>) -> Self {
-        Watch { phase: connection.phase.load(Relaxed), connection, since: Instant::now() }
+        let now = Instant::now();
+        Watch { phase: connection.phase.load(Relaxed), connection, since: now, writing: 0, writing_since: now }
     }
 
     pub fn cut(&self) {
         self.connection.cut();
     }
 
-    /// Cuts the connection if it has been in one phase, as far as the sweeps saw, for longer than it may.
+    /// Cuts the connection if it has been in one phase, or in one write, as far as the sweeps saw, for longer than it may.
     pub fn sweep(&mut self, now: Instant) {
         let (phase, limits) = (self.connection.phase.load(Relaxed), self.connection.limits);
         if phase != self.phase {
@@ -198,7 +247,13 @@ impl Watch {
         }
         let waited = now.saturating_duration_since(self.since);
         let head_is_late = Phase::Head.is_of(phase) && waited >= limits.head;
-        if head_is_late || (Phase::Pause.is_of(phase) && waited >= limits.idle) {
+        let writing = self.connection.writing.load(Relaxed);
+        if writing != self.writing {
+            (self.writing, self.writing_since) = (writing, now);
+        }
+        let patience = Duration::from_millis(self.connection.patience.load(Relaxed));
+        let nobody_reads = writing & 1 == 1 && now.saturating_duration_since(self.writing_since) >= patience;
+        if nobody_reads || head_is_late || (Phase::Pause.is_of(phase) && waited >= limits.idle) {
             self.cut();
         }
     }

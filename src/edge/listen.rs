@@ -4,7 +4,8 @@
 
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
 use crate::edge::connection::{Connection, Limits, Unreadable, Watch};
-use crate::edge::proxy::{Proxy, record};
+use crate::edge::line::Line;
+use crate::edge::proxy::Proxy;
 use crate::edge::tls::{CertificateFiles, Certificates};
 use crate::edge::{LiveConfig, reply};
 use crate::gate::protocol::MAX_FIELDS;
@@ -145,8 +146,8 @@ fn answer_unreadable(live: &LiveConfig, max_head: usize, access_log: &AccessLog)
     Arc::new(move |head: Unreadable, peer: IpAddr| {
         let gate = &live.load().gate;
         let (reply, notes) = gate.refuse_unreadable(head.bytes > max_head || head.lines > MAX_FIELDS + 1, peer);
-        if access_log.is_on() {
-            access_log.write(record(&notes, "", b"", reply.status.as_u16(), gate.clock.now(), Duration::ZERO));
+        if let Some(mut line) = Line::of(&access_log, &notes, "", b"", gate.clock.now(), std::time::Instant::now()) {
+            line.told(reply.status.as_u16(), &notes);
         }
         reply::to_wire(&reply)
     })

@@ -1,20 +1,20 @@
 //! The proxy's phases, each a translation: the head becomes an ask, the gate's answer becomes headers, a reply or an
 //! upstream, the end becomes a log line and metrics.
 
-use crate::edge::connection::{answer_has_ended, head_is_read, line_was_odd};
+use crate::edge::connection::{answer_has_ended, cut_current, head_is_read, line_was_odd, wait_for_reader};
+use crate::edge::line::Line;
 use crate::edge::listen::{Settings, Traffic};
 use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, LiveConfig, reply};
-use crate::gate::answer::{Answer, Forward, Notes};
+use crate::gate::answer::{Answer, Forward, Notes, Reply};
 use crate::gate::ask::{Ask, Posted};
 use crate::gate::own::MAX_BODY;
-use crate::kit::clock::Timestamp;
-use crate::watch::access::{AccessLog, Record};
+use crate::watch::access::AccessLog;
 use crate::watch::metrics::Outcome;
 use crate::watch::reason::Reason;
 use async_trait::async_trait;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
@@ -24,6 +24,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// One shard's proxy.
 #[allow(unreachable_pub)] // part of a public type's name
@@ -47,6 +48,7 @@ pub struct Passage {
     tried: Option<usize>,
     retried: bool,
     is_tunnel: bool,
+    line: Option<Line>,
     _in_flight: InFlight,
 }
 
@@ -56,8 +58,10 @@ struct InFlight(Arc<Traffic>);
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-/// Unread request bodies are drained so that a connection can be used again, but not for ever.
-const DRAIN: Duration = Duration::from_secs(5);
+/// For a form that we read, an answer that we send, and what is still to come of a request that is answered.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So much of a body that nobody wants is still read.
+const MAX_UNREAD: usize = 1 << 20;
 
 impl Proxy {
     pub(super) fn new(live: LiveConfig, settings: &Settings, access_log: AccessLog, traffic: Arc<Traffic>) -> Self {
@@ -69,36 +73,6 @@ impl Proxy {
             idle_seconds: settings.limits.idle.as_secs().max(1),
             redirect_to_https: settings.redirect_to_https,
         }
-    }
-
-    fn log(&self, session: &Session, passage: &Passage, notes: &Notes) {
-        if !self.access_log.is_on() {
-            return;
-        }
-        let head = session.req_header();
-        let path = head.raw_path().split(|b| *b == b'?').next().unwrap_or_default();
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let (now, took) = (passage.live.gate.clock.now(), passage.begun.elapsed());
-        self.access_log.write(record(notes, head.method.as_str(), path, status, now, took));
-    }
-}
-
-/// The line of one request in the access log.
-pub(super) fn record(notes: &Notes, method: &str, path: &[u8], status: u16, time: Timestamp, took: Duration) -> Record {
-    Record {
-        time,
-        request_id: notes.request_id.clone(),
-        route: notes.route.name().clone(),
-        method: method.to_owned(),
-        host: notes.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
-        path: String::from_utf8_lossy(path).into_owned(),
-        status,
-        outcome: notes.outcome.word(),
-        reason: notes.reason.map(Reason::word),
-        credential: notes.credential.word(),
-        user: notes.identity.as_ref().map(|who| who.user.clone()),
-        client: notes.client.to_string(),
-        duration_ms: took.as_secs_f64() * 1000.0,
     }
 }
 
@@ -117,17 +91,30 @@ impl Drop for InFlight {
     }
 }
 
-/// The body of a request for a page of ours; of one that is too large no more than shows that.
-async fn read_form(session: &mut Session) -> Result<Option<Vec<u8>>> {
-    session.as_downstream_mut().set_read_timeout(Some(DRAIN));
-    let mut form = Vec::new();
-    while form.len() <= MAX_BODY {
+/// A request's body, no more of it than this and what shows that there is more.
+async fn read_body(session: &mut Session, most: usize) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while body.len() <= most {
         match session.read_request_body().await? {
-            Some(piece) => form.extend_from_slice(&piece),
+            Some(piece) => body.extend_from_slice(&piece),
             None => break,
         }
     }
-    Ok(Some(form))
+    Ok(body)
+}
+
+/// Sends an answer of ours. Who does not take it in time, or has gone, is not waited for.
+async fn send(session: &mut Session, reply: Reply) -> Result<()> {
+    if !matches!(timeout(PATIENCE, reply::write(session, reply)).await, Ok(Ok(()))) {
+        cut_current();
+        return Err(Error::explain(ErrorType::WriteError, "the answer was not taken").into_down());
+    }
+    // A connection that is closed with bytes unread is reset, and the answer may be lost on its way. Who waits for 100 sends
+    // nothing more.
+    if !session.as_downstream_mut().is_body_done() && !session.req_header().headers.contains_key(header::EXPECT) {
+        let _ = timeout(PATIENCE, read_body(session, MAX_UNREAD)).await;
+    }
+    Ok(())
 }
 
 /// Pingora drops a `Content-Length` beside a `Transfer-Encoding` as it parses; only the raw head still shows it.
@@ -169,6 +156,7 @@ impl ProxyHttp for Proxy {
             tried: None,
             retried: false,
             is_tunnel: false,
+            line: None,
             _in_flight: InFlight(self.traffic.clone()),
         }
     }
@@ -181,29 +169,37 @@ impl ProxyHttp for Proxy {
         // Where the client's own version or `Connection` closes it, it stays so.
         let kept = session.get_keepalive().is_some() && !draining;
         session.set_keepalive(kept.then_some(self.idle_seconds));
-        session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN));
+        session.as_downstream_mut().set_total_drain_timeout(Some(PATIENCE));
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
-        let reads_body = {
-            let head = session.req_header();
-            passage.live.gate.reads_body(&head.method, head.raw_path())
+        let reads_body = session.req_header().method == Method::POST
+            && passage.live.gate.reads_body(&ask(session, self.max_head, self.redirect_to_https));
+        let form = match reads_body {
+            true => Some(timeout(PATIENCE, read_body(session, MAX_BODY)).await),
+            false => None,
         };
-        let posted = if reads_body { read_form(session).await? } else { None };
         let judged = {
             let mut ask = ask(session, self.max_head, self.redirect_to_https);
-            ask.body = match &posted {
-                Some(form) if form.len() > MAX_BODY => Posted::TooLarge,
-                Some(form) => Posted::Whole(form),
+            ask.body = match &form {
                 None => Posted::Unread,
+                Some(Ok(Ok(form))) if form.len() > MAX_BODY => Posted::TooLarge,
+                Some(Ok(Ok(form))) => Posted::Whole(form),
+                Some(Ok(Err(_)) | Err(_)) => Posted::Broken,
             };
             passage.live.gate.judge(&ask).await
         };
+        let (head, now) = (session.req_header(), passage.live.gate.clock.now());
+        passage.line =
+            Line::of(&self.access_log, &judged.notes, head.method.as_str(), head.raw_path(), now, passage.begun);
+        if let (Some(line), Answer::Reply(reply)) = (&mut passage.line, &judged.answer) {
+            line.told(reply.status.as_u16(), &judged.notes);
+        }
         passage.notes = Some(judged.notes);
         match judged.answer {
             Answer::Reply(reply) => {
-                reply::write(session, *reply).await?;
+                send(session, *reply).await?;
                 Ok(true)
             }
             Answer::Forward(forward) => {
@@ -219,6 +215,7 @@ impl ProxyHttp for Proxy {
                     if forward.stream { upstreams.settings.stream_idle_timeout } else { upstreams.settings.timeout };
                 session.as_downstream_mut().set_read_timeout(Some(silence));
                 session.as_downstream_mut().set_write_timeout(Some(silence));
+                wait_for_reader(silence);
                 Ok(false)
             }
         }
@@ -300,6 +297,9 @@ impl ProxyHttp for Proxy {
         }
         if response.status == StatusCode::SWITCHING_PROTOCOLS && session.was_upgraded() | session.is_upgrade_req() {
             passage.is_tunnel = true;
+            if let (Some(line), Some(notes)) = (&mut passage.line, &passage.notes) {
+                line.told(response.status.as_u16(), notes);
+            }
             if let Some(notes) = &passage.notes {
                 notes.route.ended(Outcome::forwarded, passage.begun.elapsed()); // a tunnel counts at its start
             }
@@ -355,7 +355,7 @@ impl ProxyHttp for Proxy {
         };
         let error_code = late.status.as_u16();
         session.set_keepalive(None);
-        let _ = reply::write(session, late).await; // a client that has gone needs no answer
+        let _ = send(session, late).await; // a client that has gone needs no answer
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
@@ -365,7 +365,9 @@ impl ProxyHttp for Proxy {
         if !passage.is_tunnel {
             notes.route.ended(notes.outcome, passage.begun.elapsed());
         }
-        self.log(session, passage, notes);
+        if let Some(mut line) = passage.line.take() {
+            line.told(session.response_written().map_or(0, |response| response.status.as_u16()), notes);
+        }
     }
 
     // Pingora's own lines name the whole request line, and a query may hold a secret.
@@ -389,7 +391,8 @@ impl ProxyHttp for Proxy {
 }
 
 /// The parts of a head, without the case in which its names were written: the app is told them in the form that was
-/// judged, over HTTP/1 as over HTTP/2. (To keep the case costs four allocations for each header that is set.)
+/// judged, over HTTP/1 as over HTTP/2, but for a dozen (such as Host) that Pingora writes in their usual form. To keep the
+/// case would cost four allocations for each header that is set.
 fn parts_of(head: &mut RequestHeader) -> Parts {
     let blank = http::Request::new(()).into_parts().0;
     std::mem::replace(head, RequestHeader::from(blank)).into()

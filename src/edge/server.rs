@@ -104,7 +104,8 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let steps = parts.listeners.iter().map(|(settings, _)| settings.limits.step());
     let sweep = parts.traffic.clone().keep_swept(steps.min().unwrap_or(Duration::MAX));
     let work: Work = Box::pin(async {
-        tokio::join!(parts.background, sweep);
+        tokio::spawn(sweep); // by itself: whatever happens to the rest, deadlines hold
+        parts.background.await;
     });
     let mut background = background_service("background", Background(Mutex::new(Some(work))));
     background.threads = Some(1);
@@ -204,13 +205,11 @@ struct Background(Mutex<Option<Work>>);
 
 #[async_trait]
 impl BackgroundService for Background {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    /// It ends with the process: while requests are still served, the store is still looked after.
+    async fn start(&self, _shutdown: ShutdownWatch) {
         let work = self.0.lock().take();
         if let Some(work) = work {
-            tokio::select! {
-                () = work => {}
-                _ = shutdown.changed() => {}
-            }
+            work.await;
         }
     }
 }

@@ -10,6 +10,8 @@ pub enum Posted<'a> {
     Unread,
     Whole(&'a [u8]),
     TooLarge,
+    /// It ended before its end, or did not come in time.
+    Broken,
 }
 
 /// A request's head and the peer that sent it. Nothing in it has been changed or believed.

@@ -39,23 +39,28 @@ impl Gate {
             notes.credential = Credential::api_key;
             return Box::pin(self.judge_key(protected, key, notes)).await;
         }
+        let takes = protected.accepts_bearer;
         let token = match bearer {
-            Presented::Token(token) if protected.accepts_bearer => Some(token),
-            Presented::Unusable if protected.accepts_bearer => None,
+            Presented::Token(token) if takes => Some(token),
+            Presented::Unusable if takes || protected.accepts_api_key => None,
             _ => {
                 let Some(site) = &protected.site else { return Ok(Proved::Nobody(Reason::LoginRequired)) };
                 return Box::pin(self.signed_in(site, headers, notes)).await.map_err(Refusal::of);
             }
         };
         notes.credential = Credential::bearer;
-        let token = token.ok_or(Refusal::of(Reason::InvalidToken))?;
+        let account = self.account(protected, notes);
+        let charged = |reason| account.charge().map_or_else(Refusal::limited, |()| Refusal::of(reason));
+        let token = token.ok_or_else(|| charged(Reason::InvalidToken))?;
         let digest = TokenDigest::of(token);
         if let Some(identity) = self.verifier.recall(&protected.policy, digest) {
             return Ok(Proved::Token(identity));
         }
-        let token = token68(token).ok_or(Refusal::of(Reason::InvalidToken))?;
+        let token = token68(token).ok_or_else(|| charged(Reason::InvalidToken))?;
+        if token.as_bytes().starts_with(OF_KEYS) {
+            return Err(charged(Reason::UnknownToken)); // a key of ours is no business of a provider's
+        }
         // Boxed: the way of a hit does not carry the room that a verification needs.
-        let account = self.account(protected, notes);
         match Box::pin(self.verifier.verify(&protected.policy, token, digest, &account)).await {
             Verdict::Valid(identity) => Ok(Proved::Token(identity)),
             Verdict::Rejected(reason) => {
@@ -128,7 +133,8 @@ pub(super) fn holds_key(protected: &Protected, headers: &HeaderMap, judged: Cred
         && match presented(headers) {
             Presented::Nothing => false,
             Presented::Token(token) if token.starts_with(OF_KEYS) => true,
-            Presented::Token(_) | Presented::Unusable => protected.accepts_bearer && judged == Credential::api_key,
+            Presented::Token(_) => protected.accepts_bearer && judged == Credential::api_key,
+            Presented::Unusable => true,
         }
 }
 
@@ -149,7 +155,7 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
         (Some(value), None) => value.as_bytes(),
         _ => return Presented::Unusable,
     };
-    let (scheme, rest) = value.split_at(value.iter().position(|b| *b == b' ').unwrap_or(value.len()));
+    let (scheme, rest) = value.split_at(value.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(value.len()));
     if !scheme.eq_ignore_ascii_case(b"Bearer") {
         return Presented::Nothing;
     }

@@ -8,7 +8,7 @@ use crate::client::limiter::Limiter;
 use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply};
 use crate::gate::ask::Ask;
 use crate::gate::cookies::{Kept, OwnCookies};
-use crate::gate::cors::is_preflight;
+use crate::gate::cors::{Cors, is_preflight};
 use crate::gate::credentials::{X_API_KEY, holds_key, identity_of};
 use crate::gate::host::Host;
 use crate::gate::inject::Stripping;
@@ -96,7 +96,7 @@ const LONGEST_REQUEST_ID: usize = 128;
 impl Gate {
     pub async fn judge(&self, ask: &Ask<'_>) -> Judged {
         let caller = self.client_ip.caller(ask.peer, ask.headers);
-        if self.client_ip.is_unheard(&caller, ask.headers) {
+        if !self.warned.load(Ordering::Relaxed) && self.client_ip.is_unheard(&caller, ask.headers) {
             self.warn_of_unheard(&caller);
         }
         let mut notes = self.notes(self.request_id(ask.headers, &caller), caller.address);
@@ -110,7 +110,7 @@ impl Gate {
 
     /// Once: behind a proxy that is not listed all clients share one address, and one budget of refusals.
     fn warn_of_unheard(&self, caller: &Caller) {
-        if !self.warned.load(Ordering::Relaxed) && !self.warned.swap(true, Ordering::Relaxed) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 peer = %caller.address,
                 "says who its client is and is not in client_ip.trusted_proxies: it is taken for the client itself"
@@ -156,7 +156,7 @@ impl Gate {
             return self.redirect_to_https(ask, &path, notes);
         }
         let route = match self.locate(notes.host.as_ref(), ask.method, &path)? {
-            Place::Own(page) => return Box::pin(self.own_page(page, ask, &path, caller, notes)).await,
+            Place::Own(page) => return Box::pin(self.own_page(page, ask, &path, caller, notes, found)).await,
             Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
             Place::Route(route) => route,
         };
@@ -166,10 +166,7 @@ impl Gate {
         if let Some(cors) = &route.cors
             && is_preflight(ask.method, ask.headers)
         {
-            notes.outcome = Outcome::own_page;
-            let mut headers = own_headers(&notes.request_id);
-            headers.extend(cors.preflight(ask.headers));
-            return Ok(Answer::Reply(Box::new(Reply { status: StatusCode::NO_CONTENT, headers, body: Bytes::new() })));
+            return Ok(Answer::Reply(Box::new(preflight(cors, ask.headers, notes))));
         }
         let passed = match self.authorise(route, &view, notes).await? {
             Entry::Pass(passed) => passed,
@@ -337,6 +334,13 @@ impl Gate {
     fn new_request_id(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.request_ids.next())
     }
+}
+
+pub(super) fn preflight(cors: &Cors, asked: &HeaderMap, notes: &mut Notes) -> Reply {
+    notes.outcome = Outcome::own_page;
+    let mut headers = own_headers(&notes.request_id);
+    headers.extend(cors.preflight(asked));
+    Reply { status: StatusCode::NO_CONTENT, headers, body: Bytes::new() }
 }
 
 impl Place<'_> {

@@ -3,12 +3,14 @@
 use crate::client::forwarded::Caller;
 use crate::gate::answer::{Answer, Notes, Reply};
 use crate::gate::ask::{Ask, Posted};
+use crate::gate::cors::is_preflight;
 use crate::gate::forward_auth::{self, Subject};
-use crate::gate::gate::{Entry, Gate, METHODS, Place, View};
+use crate::gate::gate::{Entry, Gate, METHODS, Place, View, preflight};
+use crate::gate::host::Host;
 use crate::gate::own::{MAX_BODY, OwnPage};
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::{Refusal, SIGN_IN, own_headers};
-use crate::gate::route::Access;
+use crate::gate::route::{Access, Route};
 use crate::gate::say::Say;
 use crate::login::callback::{self, Failed, Failure, callback};
 use crate::login::cookie::{SameSite, named};
@@ -25,19 +27,21 @@ use url::form_urlencoded;
 
 impl Gate {
     /// Whether the body of this request is to be read and handed to the gate.
-    pub fn reads_body(&self, method: &Method, target: &[u8]) -> bool {
-        *method == Method::POST
-            && CanonicalPath::of(target)
-                .is_ok_and(|path| OwnPage::at(path.as_str().as_bytes(), &self.auth_path).is_some())
+    pub fn reads_body(&self, ask: &Ask<'_>) -> bool {
+        let Ok(path) = CanonicalPath::of(ask.target) else { return false };
+        let Ok(host) = Host::of(ask, path.authority()) else { return false };
+        matches!(self.locate(host.as_ref(), ask.method, &path), Ok(Place::Own(_)))
     }
 
-    pub(super) async fn own_page(
-        &self,
+    /// `found`: the route that another proxy asks about, for the marks of a refusal.
+    pub(super) async fn own_page<'g>(
+        &'g self,
         page: OwnPage,
         ask: &Ask<'_>,
         path: &CanonicalPath<'_>,
         caller: &Caller,
         notes: &mut Notes,
+        found: &mut Option<&'g Arc<Route>>,
     ) -> Result<Answer, Refusal> {
         if !page.knows(ask.method) {
             return Err(Refusal::method_not_allowed(page.allow().unwrap_or(METHODS)));
@@ -45,15 +49,19 @@ impl Gate {
         if content_length(ask.headers) > MAX_BODY || ask.body == Posted::TooLarge {
             return Err(Refusal::form(StatusCode::PAYLOAD_TOO_LARGE));
         }
+        if ask.body == Posted::Broken {
+            return Err(Refusal::of(Reason::BadRequest));
+        }
         notes.outcome = Outcome::own_page;
         let sites = self.table.sites(notes.host.as_ref());
         let query = Parameters::of(path.query());
         let reply = match page {
             OwnPage::Auth => {
-                let judged = self.judge_for_proxy(ask, caller, notes, page).await;
-                judged.unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, None)))
+                let judged = self.judge_for_proxy(ask, caller, notes, page, found).await;
+                judged
+                    .unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, *found)))
             }
-            OwnPage::Forward => self.judge_for_proxy(ask, caller, notes, page).await?,
+            OwnPage::Forward => self.judge_for_proxy(ask, caller, notes, page, found).await?,
             OwnPage::Start => self.start_page(&sites, &query, ask, notes)?,
             OwnPage::Callback => self.callback_page(&sites, ask, path, notes).await?,
             OwnPage::SignOut => self.sign_out_page(&sites, &query, ask, notes).await?,
@@ -222,12 +230,13 @@ impl Gate {
     }
 
     /// Judges the request that another proxy asks about.
-    async fn judge_for_proxy(
-        &self,
+    async fn judge_for_proxy<'g>(
+        &'g self,
         ask: &Ask<'_>,
         caller: &Caller,
         notes: &mut Notes,
         page: OwnPage,
+        found: &mut Option<&'g Arc<Route>>,
     ) -> Result<Reply, Refusal> {
         let refused = Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) };
         let subject = match (Subject::of(ask.headers, caller.through_trusted), page, &notes.host) {
@@ -248,7 +257,15 @@ impl Gate {
             Place::Own(_) => return Err(refused),
             Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
         };
+        *found = Some(route);
         notes.route = route.metrics.clone();
+        // Not for `/auth`: whoever asks there takes any 2xx for leave to pass the request on.
+        if let Some(cors) = &route.cors
+            && page == OwnPage::Forward
+            && is_preflight(&subject.method, ask.headers)
+        {
+            return Ok(preflight(cors, ask.headers, notes));
+        }
         let view =
             View { method: &subject.method, host: Some(subject.host.clone()), path: &path, headers: ask.headers };
         match self.authorise(route, &view, notes).await? {
@@ -274,7 +291,7 @@ impl Gate {
         notes.host = Some(subject.host.clone());
         let own = Ask { method: &subject.method, target: subject.target.as_bytes(), ..*ask };
         let path = CanonicalPath::of(own.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
-        match Box::pin(self.own_page(page, &own, &path, caller, notes)).await? {
+        match Box::pin(self.own_page(page, &own, &path, caller, notes, &mut None)).await? {
             Answer::Reply(reply) => Ok(*reply),
             Answer::Forward(_) => Err(Refusal::of(Reason::BadRequest)),
         }

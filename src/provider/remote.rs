@@ -32,6 +32,8 @@ pub struct RemoteProvider {
     answered: AtomicBool,
     /// Its last answer was a good one.
     up: AtomicBool,
+    /// The last introspection brought no answer.
+    introspection_fails: AtomicBool,
     /// When a token last made us fetch the keys. A plain mutex: held to look and to set, never over an await.
     demanded: Mutex<Option<Instant>>,
     fetches: Flights<(), Fetched>,
@@ -71,6 +73,7 @@ impl RemoteProvider {
             keys: ArcSwapOption::empty(),
             answered: AtomicBool::new(false),
             up: AtomicBool::new(false),
+            introspection_fails: AtomicBool::new(false),
             demanded: Mutex::new(None),
             fetches: Flights::default(),
             failed: Notify::new(),
@@ -199,6 +202,16 @@ impl RemoteProvider {
     }
 }
 
+impl RemoteProvider {
+    async fn ask_about(&self, token: &Secret) -> Result<Claims, GrantError> {
+        let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
+        let endpoint = metadata.introspection_endpoint.as_ref().ok_or(GrantError::Refused)?;
+        let form = [("token", token.expose().as_str()), ("token_type_hint", "access_token")];
+        let body = client::post(&self.client, endpoint.url(), &self.settings, &self.clock, &form).await?;
+        serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable)
+    }
+}
+
 #[async_trait]
 impl Provider for RemoteProvider {
     fn settings(&self) -> &Settings {
@@ -234,11 +247,16 @@ impl Provider for RemoteProvider {
     }
 
     async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError> {
-        let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
-        let endpoint = metadata.introspection_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        let form = [("token", token.expose().as_str()), ("token_type_hint", "access_token")];
-        let body = client::post(&self.client, endpoint.url(), &self.settings, &self.clock, &form).await?;
-        serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable)
+        let told = self.ask_about(token).await;
+        if self.introspection_fails.swap(told.is_err(), Ordering::SeqCst) != told.is_err() {
+            match &told {
+                Ok(_) => tracing::info!(provider = %self.settings.name, "the provider answers an introspection again"),
+                Err(problem) => tracing::warn!(
+                    provider = %self.settings.name, ?problem, "the provider does not answer an introspection as it should"
+                ),
+            }
+        }
+        told
     }
 
     async fn revoke(&self, token: &Secret) {

@@ -209,7 +209,12 @@ impl Fallback {
 
     fn remember(&self, key: &str, entry: Entry, ttl: Duration) {
         if self.may_stand_in(key).is_ok() {
-            self.memory.insert(key.to_string(), (entry, self.clock.now().plus(ttl)));
+            let ends = self.clock.now().plus(ttl);
+            // A look that was under way while somebody here wrote comes back with what was before.
+            self.memory.entry_by_ref(key).and_upsert_with(|known| match known.map(|known| known.into_value()) {
+                Some(newer) if newer.0.generation > entry.generation => newer,
+                _ => (entry, ends),
+            });
             if self.deleted.contains_key(key) {
                 self.memory.invalidate(key); // after the insertion: a deletion that came before it has removed nothing
             }
@@ -277,7 +282,12 @@ impl Kv for Fallback {
 
     async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         match self.ask(self.inner.put_new(key, entry.clone(), ttl)).await {
-            Ok(wrote) => Ok(wrote),
+            Ok(wrote) => {
+                if wrote {
+                    self.remember(key, entry, ttl);
+                }
+                Ok(wrote)
+            }
             Err(Away) => {
                 // A lease that others cannot see leases nothing; a login's mark holds at least here.
                 self.may_stand_in(key)?;

@@ -3,11 +3,11 @@
 
 use crate::kit::clock::Timestamp;
 use serde::Serialize;
-use std::io::{BufWriter, Write};
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A request that has ended. It names no query and no credential: both may be secrets.
 #[derive(Clone, Debug, Serialize)]
@@ -66,6 +66,8 @@ const QUEUE: usize = 32_768;
 /// How long lines gather before they are written: to wake the writer for each costs a request more than its line, and each
 /// write to standard output costs the machine more than that.
 const GATHER: Duration = Duration::from_millis(10);
+/// Bytes that are written at once.
+const BATCH: usize = 64 * 1024;
 /// What the last lines may take when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -94,29 +96,37 @@ impl AccessLog {
         self.shared.mode.load(Ordering::Relaxed) != OFF
     }
 
-    pub fn write(&self, record: Record) {
-        if self.queue.try_send(Line::Of(Box::new(record))).is_err() {
+    pub fn write(&self, record: Box<Record>) {
+        if self.queue.try_send(Line::Of(record)).is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Returns when all lines so far are written, or nobody reads them.
     pub fn finish(&self) {
+        let ends = Instant::now() + LAST_LINES;
         let (told, written) = sync_channel(1);
-        if self.queue.try_send(Line::Mark(told)).is_ok() {
-            let _ = written.recv_timeout(LAST_LINES);
+        while self.queue.try_send(Line::Mark(told.clone())).is_err() {
+            if Instant::now() >= ends {
+                return;
+            }
+            std::thread::sleep(GATHER);
         }
+        let _ = written.recv_timeout(ends.saturating_duration_since(Instant::now()));
     }
 }
 
 fn write_all(records: &Receiver<Line>, shared: &Shared, out: &mut impl Write) {
-    let mut out = BufWriter::with_capacity(64 * 1024, out);
+    // Whole lines go out, so that the process log, on the same standard output, stands between them and not inside.
+    let mut lines = Vec::with_capacity(BATCH);
     loop {
         let line = match records.try_recv() {
             Ok(line) => line,
             Err(TryRecvError::Disconnected) => break,
             Err(TryRecvError::Empty) => {
-                let _ = out.flush(); // nothing waits: what is written shall be seen
+                if !flush(&mut lines, out, shared) {
+                    return;
+                }
                 let dropped = shared.dropped.swap(0, Ordering::Relaxed);
                 if dropped > 0 {
                     tracing::warn!(dropped, "the access log could not keep up");
@@ -129,21 +139,36 @@ fn write_all(records: &Receiver<Line>, shared: &Shared, out: &mut impl Write) {
         let record = match line {
             Line::Of(record) => record,
             Line::Mark(told) => {
-                let _ = out.flush();
+                if !flush(&mut lines, out, shared) {
+                    return;
+                }
                 let _ = told.try_send(());
                 continue;
             }
         };
-        let written = if shared.mode.load(Ordering::Relaxed) == JSON {
-            serde_json::to_writer(&mut out, &record).map_err(Into::into).and_then(|()| out.write_all(b"\n"))
+        if shared.mode.load(Ordering::Relaxed) == JSON {
+            let _ = serde_json::to_writer(&mut lines, &record); // into memory: it cannot fail
+            lines.push(b'\n');
         } else {
-            writeln!(out, "{}", text(&record))
-        };
-        if written.is_err() {
-            return; // standard output is closed: nobody reads
+            lines.extend_from_slice(text(&record).as_bytes());
+            lines.push(b'\n');
+        }
+        if lines.len() >= BATCH && !flush(&mut lines, out, shared) {
+            return;
         }
     }
-    let _ = out.flush();
+    flush(&mut lines, out, shared);
+}
+
+/// False where nobody reads any more. Anything else, such as a full disk, may pass.
+fn flush(lines: &mut Vec<u8>, out: &mut impl Write, shared: &Shared) -> bool {
+    let written = out.write_all(lines).and_then(|()| out.flush());
+    if written.is_err() {
+        let lost = lines.iter().filter(|b| **b == b'\n').count();
+        shared.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+    lines.clear();
+    !written.is_err_and(|problem| problem.kind() == ErrorKind::BrokenPipe)
 }
 
 fn text(r: &Record) -> String {
@@ -235,7 +260,7 @@ mod tests {
         let out = Page::default();
         let log = AccessLog::start(Some(Format::Json), out.clone()).unwrap();
         for _ in 0..100 {
-            log.write(a_record());
+            log.write(Box::new(a_record()));
         }
         log.finish();
         assert_eq!(out.0.lock().iter().filter(|b| **b == b'\n').count(), 100);
@@ -245,8 +270,8 @@ mod tests {
     fn a_full_queue_drops_lines_and_counts_them() {
         let (queue, _records) = sync_channel(1);
         let log = AccessLog { queue, shared: Arc::default() };
-        log.write(a_record());
-        log.write(a_record());
+        log.write(Box::new(a_record()));
+        log.write(Box::new(a_record()));
         assert_eq!(log.shared.dropped.load(Ordering::Relaxed), 1);
         assert!(!log.is_on());
         log.apply(Some(Format::Text));

@@ -2,7 +2,7 @@
 
 use crate::app::pattern;
 use crate::client::{Connection, ask, get};
-use crate::wait::stays_silent;
+use crate::wait::{stays_silent, until_so};
 use crate::world::World;
 
 fn chunk(bytes: &[u8]) -> Vec<u8> {
@@ -138,4 +138,40 @@ async fn a_body_cut_short_is_not_completed() {
     connection.send_bytes(b"5\r\nhello\r\nzz\r\n").await;
     let reply = connection.reply().await;
     assert!(reply.is_none_or(|reply| reply.status >= 400));
+}
+
+/// The names of our pages are ours only on hosts where people or programs are judged.
+#[tokio::test]
+async fn a_public_host_has_no_pages_of_ours() {
+    let world = World::with(|config, app| config.route("open", "http://open.test/", &app.origin, "auth: public")).await;
+    for target in ["/oauth2/callback", "/oauth2/sign_out", "/oauth2/auth"] {
+        let body = pattern(70_000);
+        let reply = world.ask(&ask("POST", target).set("Host", "open.test").body(&body)).await;
+        assert_eq!((reply.status, world.app.last().target.as_str()), (200, target));
+        assert!(world.app.last().body == body, "{target}: the body arrives whole");
+    }
+}
+
+/// A form that breaks off is refused in our own words, and has its line in the access log.
+#[tokio::test]
+async fn a_form_that_cannot_be_read_is_refused() {
+    let world = World::start().await;
+    let mut connection = world.gateway.connect().await;
+    connection.send(&ask("POST", "/oauth2/sign_out").with("Transfer-Encoding", "chunked")).await;
+    connection.send_bytes(b"no chunk\r\n").await;
+    let reply = connection.reply().await.unwrap();
+    assert_eq!(reply.outcome(), "400 bad_request");
+    let line = format!("\"request_id\":\"{}\"", reply.header("x-request-id").unwrap());
+    until_so("a line in the access log", async || world.gateway.log().contains(&line)).await;
+}
+
+/// Who sends more than anybody wants still gets the answer.
+#[tokio::test]
+async fn a_refused_upload_is_told_why() {
+    let world = World::start().await;
+    for _ in 0..20 {
+        let reply = world.ask(&ask("POST", "/x").bearer("unknown").body(&pattern(900_000))).await;
+        assert_eq!(reply.status, 401);
+    }
+    assert_eq!(world.app.count(), 0);
 }

@@ -179,3 +179,32 @@ async fn any_method_may_ask() {
         assert_eq!(reply.outcome(), "202", "{method}");
     }
 }
+
+/// A page of another origin reads the refusal, also where another proxy asks; and its preflight is answered.
+#[tokio::test]
+async fn refusals_are_marked_for_other_origins() {
+    let world = World::with(|config, app| {
+        config
+            .more("client_ip: {trusted_proxies: [127.0.0.1]}")
+            .route("auth", "http://auth.test/", &app.origin, "auth: {accept: [bearer]}")
+            .route(
+                "api",
+                "http://app.test/api/",
+                &app.origin,
+                "auth: {accept: [bearer]}, cors: {origins: [\"https://page.test\"]}",
+            )
+    })
+    .await;
+    let origin = |reply: &Reply| reply.header("access-control-allow-origin").map(str::to_owned);
+    for page in ["/oauth2/auth", "/oauth2/forward"] {
+        let reply = world.ask(&about(page, "app.test", "/api/x").with("Origin", "https://page.test")).await;
+        assert_eq!((reply.status, origin(&reply).as_deref()), (401, Some("https://page.test")), "{page}");
+        let reply = world.ask(&about(page, "app.test", "/api/x").with("Origin", "https://evil.test")).await;
+        assert_eq!((reply.status, origin(&reply)), (401, None), "{page}");
+        let preflight = about(page, "app.test", "/api/x")
+            .set("X-Forwarded-Method", "OPTIONS")
+            .with_all(&[("Origin", "https://page.test"), ("Access-Control-Request-Method", "PUT")]);
+        let expected = if page == "/oauth2/forward" { 204 } else { 401 };
+        assert_eq!(world.ask(&preflight).await.status, expected, "{page}");
+    }
+}

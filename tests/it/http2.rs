@@ -210,3 +210,17 @@ async fn trailers_pass_from_end_to_end() {
     assert_eq!(head.get("x-forwarded-user").unwrap(), "alice");
     assert_eq!(head.get("te").map(|v| v.to_str().unwrap()), Some("trailers"));
 }
+
+/// A form that does not come to its end holds nothing for ever.
+#[tokio::test]
+async fn a_form_that_stops_is_answered() {
+    let world = Http2::start().await;
+    let request = Request::builder().method(Method::POST).uri(uri("app.test", "/oauth2/callback")).body(()).unwrap();
+    let (response, mut body) = world.connect().await.send_request(request, false).unwrap();
+    body.send_data(Bytes::from_static(b"code=1"), false).unwrap();
+    let response = in_time("an answer", response).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), response.headers()["x-doorward-reason"].as_bytes()),
+        (400, &b"bad_request"[..])
+    );
+}

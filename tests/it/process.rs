@@ -170,6 +170,7 @@ async fn what_outlives_the_grace_is_cut() {
     let took = begun.elapsed();
     assert!((Duration::from_millis(900)..Duration::from_secs(4)).contains(&took), "{took:?}");
     assert!(stuck.reply().await.is_none_or(|reply| reply.status >= 500), "cut, or told so");
+    assert!(gateway.log().contains("\"path\":\"/public/stuck\""), "it has its line in the access log");
 }
 
 /// A process with nothing in flight ends at once, whatever connections are open.

@@ -109,6 +109,7 @@ impl Shelf {
 
     /// Writes the index anew, less what is over; false where `edit` wants nothing written.
     async fn edit(&self, now: Timestamp, edit: impl Fn(Vec<Line>) -> Option<Vec<Line>>) -> Result<bool, Away> {
+        let mut was_taken = false;
         for _ in 0..TRIES {
             let (mut lines, generation) = self.index().await?;
             lines.retain(|line| line.until > now.seconds());
@@ -116,7 +117,16 @@ impl Shelf {
             let plain = serde_json::to_vec(&lines).map_err(|_| Away)?;
             let value = self.secrets.seal(b"", &[INDEX_PURPOSE], INDEX.as_bytes(), &plain).map_err(|_| Away)?;
             let written = match generation {
-                None => self.kv.put_new(INDEX, Entry { generation: 1, value }, FOR_GOOD).await?,
+                // It reads as absent, and its place is taken: somebody has written there what is no entry.
+                None if was_taken => {
+                    self.kv.put(INDEX, Entry { generation: 1, value }, FOR_GOOD).await?;
+                    true
+                }
+                None => {
+                    let written = self.kv.put_new(INDEX, Entry { generation: 1, value }, FOR_GOOD).await?;
+                    was_taken = !written;
+                    written
+                }
                 Some(before) => {
                     let generation = before.saturating_add(1);
                     self.kv.replace(INDEX, Entry { generation, value }, FOR_GOOD).await?

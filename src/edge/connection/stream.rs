@@ -85,12 +85,18 @@ impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         match self.unreadable_head() {
             Some(unreadable) => self.poll_instead(cx, unreadable, buf.len()),
-            None => Pin::new(&mut self.inner).poll_write(cx, buf),
+            None => {
+                let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+                self.connection.wrote(polled.is_pending());
+                polled
+            }
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.connection.wrote(polled.is_pending());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -104,7 +110,11 @@ impl AsyncWrite for Watched {
     ) -> Poll<std::io::Result<usize>> {
         match self.unreadable_head() {
             Some(unreadable) => self.poll_instead(cx, unreadable, bufs.iter().map(|b| b.len()).sum()),
-            None => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
+            None => {
+                let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+                self.connection.wrote(polled.is_pending());
+                polled
+            }
         }
     }
 

@@ -1,0 +1,67 @@
+//! One request's line in the access log: prepared when the request is judged, written when it ends, however it ends.
+
+use crate::gate::answer::Notes;
+use crate::kit::clock::Timestamp;
+use crate::watch::access::{AccessLog, Record};
+use crate::watch::reason::Reason;
+use std::time::Instant;
+
+/// Writes the line when it is dropped: a connection that is cut takes its request along without a last phase.
+pub(super) struct Line {
+    log: AccessLog,
+    begun: Instant,
+    record: Option<Box<Record>>,
+}
+
+impl Line {
+    /// `None` where there is no access log.
+    pub(super) fn of(
+        log: &AccessLog,
+        notes: &Notes,
+        method: &str,
+        target: &[u8],
+        now: Timestamp,
+        begun: Instant,
+    ) -> Option<Self> {
+        if !log.is_on() {
+            return None;
+        }
+        let path = target.split(|b| *b == b'?').next().unwrap_or_default();
+        let record = Record {
+            time: now,
+            request_id: notes.request_id.clone(),
+            route: notes.route.name().clone(),
+            method: method.to_owned(),
+            host: notes.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
+            path: String::from_utf8_lossy(path).into_owned(),
+            status: 0,
+            outcome: notes.outcome.word(),
+            reason: notes.reason.map(Reason::word),
+            credential: notes.credential.word(),
+            user: notes.identity.as_ref().map(|who| who.user.clone()),
+            client: notes.client.to_string(),
+            duration_ms: 0.0,
+        };
+        Some(Line { log: log.clone(), begun, record: Some(Box::new(record)) })
+    }
+
+    /// What the client is told; and why, where that has changed since.
+    pub(super) fn told(&mut self, status: u16, notes: &Notes) {
+        if let Some(record) = &mut self.record {
+            record.status = status;
+            record.outcome = notes.outcome.word();
+            record.reason = notes.reason.map(Reason::word);
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            let took = self.begun.elapsed();
+            record.time = record.time.plus(took);
+            record.duration_ms = took.as_secs_f64() * 1000.0;
+            self.log.write(record);
+        }
+    }
+}
