@@ -275,6 +275,10 @@ fn sessions(raw: &Config, problems: &mut Problems) {
 }
 
 fn store(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
+    // The part in braces decides on the node of a cluster; that is the key's own.
+    if raw.store.redis.key_prefix.contains(['{', '}']) {
+        problems.add("store.redis.key_prefix", "must have no braces");
+    }
     if let Some(secrets) = &raw.store.secret {
         if secrets.as_slice().is_empty() {
             problems.add("store.secret", "the list is empty; add a secret, or leave the key out");

@@ -48,9 +48,15 @@ impl Gate {
     /// The session if it still counts: within the route's limits, refreshed where its access token is over.
     async fn kept_alive(&self, site: &Arc<Site>, session: Arc<Session>) -> Result<Option<Arc<Session>>, Reason> {
         let now = self.sessions.now();
-        if !session.is_within(site.limits, now) {
-            return Ok(None);
-        }
+        let session = match session.is_within(site.limits, now) {
+            true => session,
+            // It may have been used elsewhere since this replica has copied it.
+            false => match self.sessions.look_again(&site.realm, &session).await {
+                Found::Live(session) if session.is_within(site.limits, now) => session,
+                Found::Live(_) | Found::Absent => return Ok(None),
+                Found::Away => return Err(Reason::StoreUnavailable),
+            },
+        };
         self.sessions.touch(&site.realm, &session, site.limits);
         if !session.hot.has_refresh || !session.hot.is_due(site.realm.refresh.before_expiry, now) {
             return Ok(Some(session));

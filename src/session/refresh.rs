@@ -63,6 +63,8 @@ const TRIES: u64 = 5;
 /// Those who wait for another replica look again after a pause that grows.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// Such pauses that a store is given after an outage, however often it comes and goes.
+const SETTLES: u32 = 10;
 
 impl Sessions {
     /// Refreshes once for all who ask. A request that goes away leaves the work to the others.
@@ -104,6 +106,13 @@ impl Sessions {
         if self.kv.is_away() {
             return Ok(self.without_store(session)); // two replicas would spend the same token
         }
+        // Another replica may hold the token that this one was rotated to, and not yet have written it back.
+        for _ in 0..SETTLES {
+            if !self.kv.is_settling() {
+                break;
+            }
+            tokio::time::sleep(LONGEST_PAUSE).await;
+        }
         let ends = Instant::now() + self.dedup.lease + realm.provider.settings().timeout * 2;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -118,7 +127,7 @@ impl Sessions {
             if !self.dedup.enabled || !self.kv.is_shared() {
                 return self.exchange(realm, grant, None).await;
             }
-            if let Some(tokens) = shared::find(self.kv.as_ref(), &grant.token).await? {
+            if let Some(tokens) = self.shared_result(&grant).await? {
                 realm.metrics.refreshed(Refresh::reused);
                 return self.renew(realm, grant, tokens).await;
             }
@@ -154,7 +163,7 @@ impl Sessions {
         if grant.token.expose() != before.token.expose() {
             return Ok(None);
         }
-        if let Some(tokens) = shared::find(self.kv.as_ref(), &grant.token).await? {
+        if let Some(tokens) = self.shared_result(&grant).await? {
             realm.metrics.refreshed(Refresh::reused);
             return self.renew(realm, grant, tokens).await.map(Some);
         }
@@ -185,12 +194,19 @@ impl Sessions {
         Ok(Due::Grant(Box::new(Grant { stored, cold, generation, token })))
     }
 
+    /// What another replica brought for this token; not what the session has already, from a provider that does not rotate.
+    async fn shared_result(&self, grant: &Grant) -> Result<Option<Tokens>, Away> {
+        let told = shared::find(self.kv.as_ref(), &grant.token, self.clock.now()).await?;
+        Ok(told.filter(|tokens| *tokens.access.expose() != grant.cold.access))
+    }
+
     async fn exchange(&self, realm: &Realm, grant: Grant, lease: Option<&Lease>) -> Result<Outcome, Away> {
         match realm.provider.refresh(&grant.token).await {
             Ok(tokens) => {
                 realm.metrics.refreshed(Refresh::exchanged);
                 if lease.is_some() {
-                    shared::publish(self.kv.as_ref(), &grant.token, &tokens, self.dedup.result_ttl).await;
+                    shared::publish(self.kv.as_ref(), &grant.token, &tokens, self.clock.now(), self.dedup.result_ttl)
+                        .await;
                 }
                 self.renew(realm, grant, tokens).await
             }
@@ -270,7 +286,7 @@ impl Sessions {
     /// The provider denies the token. Unless somebody else has rotated it, the session is over.
     async fn denied(&self, realm: &Realm, grant: Grant) -> Result<Outcome, Away> {
         if self.kv.is_shared()
-            && let Some(tokens) = shared::find(self.kv.as_ref(), &grant.token).await?
+            && let Some(tokens) = self.shared_result(&grant).await?
         {
             realm.metrics.refreshed(Refresh::reused);
             return self.renew(realm, grant, tokens).await;
@@ -365,5 +381,5 @@ fn renewed_cold(cold: &Cold, tokens: &Tokens, now: i64) -> Cold {
 /// `expires_in`, else the access token's own `exp`, else five minutes.
 pub fn life_of(tokens: &Tokens, now: Timestamp) -> Duration {
     let own = || Unverified::read(tokens.access.expose()).ok()?.expires();
-    tokens.lives.or_else(|| own().map(|exp| now.until(exp))).unwrap_or(UNTOLD_LIFE)
+    tokens.lives.filter(|lives| !lives.is_zero()).or_else(|| own().map(|exp| now.until(exp))).unwrap_or(UNTOLD_LIFE)
 }

@@ -202,8 +202,12 @@ impl Sessions {
         {
             return Found::Live(session);
         }
+        self.find_stored(realm, &ticket).await
+    }
+
+    async fn find_stored(&self, realm: &Realm, ticket: &Ticket) -> Found {
         let reading = self.begin_reading();
-        match self.load(realm, &ticket).await {
+        match self.load(realm, ticket).await {
             Ok(Some(session)) => {
                 self.keep_copy(realm, session.clone(), &reading);
                 Found::Live(session)
@@ -211,6 +215,12 @@ impl Sessions {
             Ok(None) => Found::Absent,
             Err(Away) => Found::Away,
         }
+    }
+
+    /// Finds a session that is known, past this replica's copy of it.
+    pub async fn look_again(&self, realm: &Realm, session: &Session) -> Found {
+        self.forget_copy(&session.ticket);
+        self.find_stored(realm, &session.ticket).await
     }
 
     /// Notes that it was used, now and then; beside the request.

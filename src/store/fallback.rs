@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 /// `store.redis.breaker` and `fallback` of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,12 @@ pub struct Fallback {
     /// A call has failed, and nothing has succeeded since: requests do not wait for the store.
     suspect: AtomicBool,
     away: AtomicBool,
+    /// When an outage was last over, as far as this replica can tell.
+    back: Mutex<Option<Instant>>,
     failures: AtomicU32,
     failed: Notify,
+    /// Something was heard of other replicas, or the connection for it is there again.
+    news: Notify,
     /// Tells this store's data from another's: a Redis that lost its data has a new one.
     epoch: Mutex<Option<Vec<u8>>>,
     entropy: Arc<dyn Entropy>,
@@ -50,7 +55,11 @@ pub struct Fallback {
 }
 
 const EPOCH: &str = "epoch";
+/// The place of no session: told so that others look, too.
+const BACK: &str = "";
 const EPOCH_LIVES: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// What other replicas may need to hear that the store is back, and for the replay of their journals.
+const REPLAY: Duration = Duration::from_secs(1);
 /// Between two looks while it is not clear yet whether the store is away.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What outlives an outage is what people are signed in by, and the marks of logins that ended; leases and results do not.
@@ -75,8 +84,10 @@ impl Fallback {
             journal: Mutex::new(Journal::of(settings.max_entries)),
             suspect: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            back: Mutex::default(),
             failures: AtomicU32::new(0),
             failed: Notify::new(),
+            news: Notify::new(),
             epoch: Mutex::default(),
             entropy,
             on_change,
@@ -95,7 +106,10 @@ impl Fallback {
             }
             self.note_failure();
             let pause = if self.away.load(SeqCst) { self.settings.cooldown } else { LOOK_AGAIN };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.news.notified() => {} // somebody has spoken: the store is there again
+            }
         }
     }
 
@@ -103,8 +117,13 @@ impl Fallback {
     /// it is dropped.
     pub async fn follow(self: Arc<Self>) {
         let Some(mut heard) = self.inner.announcements() else { return };
+        let mut has_begun = false;
         loop {
-            match heard.recv().await {
+            let told = heard.recv().await;
+            if self.away.load(SeqCst) {
+                self.news.notify_one();
+            }
+            match told {
                 Ok(Heard::Changed(place)) => {
                     for key in OF_SESSIONS.map(|kind| format!("{kind}{place}")) {
                         if self.memory.contains_key(&key) {
@@ -113,7 +132,10 @@ impl Fallback {
                         }
                     }
                 }
-                Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => {}
+                // A connection was lost and is there again: others may have been cut off for longer.
+                Ok(Heard::Missed) if has_begun => *self.back.lock() = Some(Instant::now()),
+                Ok(Heard::Missed) => has_begun = true,
+                Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             }
         }
@@ -139,17 +161,28 @@ impl Fallback {
                 self.journal.lock().settle(&key, &change);
             }
             // Under the journal's lock, so that no change slips in between the last look and the switch.
-            let journal = self.journal.lock();
-            if journal.is_empty() {
-                self.suspect.store(false, SeqCst);
-                self.failures.store(0, SeqCst);
-                if self.away.swap(false, SeqCst) {
-                    tracing::info!("the store is back");
-                }
-                (self.on_change)(true);
-                return Ok(());
+            if self.ask_again_if_settled() {
+                break;
             }
         }
+        if self.away.swap(false, SeqCst) {
+            tracing::info!("the store is back");
+            self.inner.announce(BACK).await;
+        }
+        (self.on_change)(true);
+        Ok(())
+    }
+
+    fn ask_again_if_settled(&self) -> bool {
+        let journal = self.journal.lock();
+        if journal.is_empty() {
+            if self.away.load(SeqCst) {
+                *self.back.lock() = Some(Instant::now());
+            }
+            self.suspect.store(false, SeqCst);
+            self.failures.store(0, SeqCst);
+        }
+        journal.is_empty()
     }
 
     async fn replay(&self, key: &str, change: &Change) -> Result<(), Away> {
@@ -252,6 +285,11 @@ impl Kv for Fallback {
             answer => answer,
         };
         match answer {
+            // Deleted here a moment ago, and there: the store has come back with what it held before.
+            Ok(Some((_, ttl))) if self.deleted.contains_key(key) => {
+                self.ask(self.inner.delete(key, ttl)).await?;
+                Ok(None)
+            }
             Ok(Some((entry, ttl))) => {
                 self.remember(key, entry.clone(), ttl);
                 Ok(Some((entry, ttl)))
@@ -338,9 +376,12 @@ impl Kv for Fallback {
         match self.ask(self.inner.delete(key, remember)).await {
             Ok(was) => Ok(was),
             Err(Away) => {
-                self.may_stand_in(key)?;
-                self.journal.lock().note(key, Change::Deleted(self.clock.now().plus(remember)))?;
-                Ok(known)
+                let ends = self.clock.now().plus(remember);
+                let noted = self.may_stand_in(key).and_then(|()| self.journal.lock().note(key, Change::Deleted(ends)));
+                if noted.is_err() {
+                    self.deleted.invalidate(key); // nothing was
+                }
+                noted.map(|()| known)
             }
         }
     }
@@ -373,6 +414,11 @@ impl Kv for Fallback {
 
     fn is_away(&self) -> bool {
         self.suspect.load(SeqCst)
+    }
+
+    /// Other replicas may not yet have replayed what they hold. They look as soon as this one is heard again.
+    fn is_settling(&self) -> bool {
+        self.back.lock().is_some_and(|back| back.elapsed() < REPLAY)
     }
 }
 

@@ -62,6 +62,11 @@ pub trait Kv: Send + Sync {
         None
     }
 
+    /// It was away until a moment ago, and what other replicas did meanwhile may not all be there yet.
+    fn is_settling(&self) -> bool {
+        false
+    }
+
     /// Counts a value that its reader could not make out: truncated, foreign, or of another version.
     fn count_unreadable(&self) {}
 

@@ -53,8 +53,10 @@ pub struct Redis {
 
 /// An entry's value is `<generation>:<bytes>`; these scripts read the number before the colon.
 /// What stands there and is none was written by somebody else, and is absent, also where it is no string.
+/// An error of another kind than that is the caller's to hear.
 const LOOK: &str = "local v=redis.pcall('GET',KEYS[1]) if not v then return false end \
-    if type(v)~='string' then v='' end return {v,redis.call('PTTL',KEYS[1])}";
+    if type(v)~='string' then if not string.find(v.err,'WRONGTYPE') then return v end v='' end \
+    return {v,redis.call('PTTL',KEYS[1])}";
 const REPLACE: &str = "local v=redis.pcall('GET',KEYS[1]) local g=type(v)=='string' and string.match(v,'^(%d+):') \
     if not g or tonumber(g)>=tonumber(ARGV[2]) then return 0 end \
     redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3]) return 1";
@@ -97,8 +99,14 @@ impl Redis {
 
     /// Hears what other replicas announce; runs until it is dropped.
     pub async fn listen(self: Arc<Self>) {
+        let mut told = false;
         loop {
             if let Err(problem) = self.listen_once().await {
+                // Of what is lost with a connection the store itself is told; this stays until somebody mends it.
+                if !told && problem.to_ascii_uppercase().contains("NOPERM") {
+                    told = true;
+                    tracing::warn!(%problem, "announcements are not heard: the user has no right to the channel");
+                }
                 tracing::debug!(%problem, "announcements are not heard");
             }
             tokio::time::sleep(LISTEN_AGAIN).await;

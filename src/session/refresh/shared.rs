@@ -1,6 +1,7 @@
 //! What one replica tells the others of a refresh: sealed with a key that follows from the token that was spent, so that
 //! only who holds that token can read what it brought.
 
+use crate::kit::clock::Timestamp;
 use crate::kit::seal::{Secrets, derive};
 use crate::kit::secret::Secret;
 use crate::provider::Tokens;
@@ -14,6 +15,8 @@ struct Shared {
     id: Option<String>,
     refresh: Option<String>,
     lives: Option<u64>,
+    /// Milliseconds since the Unix epoch: from then on the access token lives.
+    granted: i64,
 }
 
 /// Where the result of a spent token stands, and what seals it.
@@ -25,7 +28,7 @@ struct Place {
 const PURPOSE: &[&[u8]] = &[b"refresh result"];
 
 /// What another replica brought for the same token, within the last seconds.
-pub(super) async fn find(kv: &dyn Kv, spent: &Secret) -> Result<Option<Tokens>, Away> {
+pub(super) async fn find(kv: &dyn Kv, spent: &Secret, now: Timestamp) -> Result<Option<Tokens>, Away> {
     let place = Place::of(spent);
     let Some(entry) = kv.get(&place.key()).await? else { return Ok(None) };
     let opened = place.seal.open(b"", PURPOSE, place.digest.as_bytes(), &entry.value);
@@ -33,12 +36,12 @@ pub(super) async fn find(kv: &dyn Kv, spent: &Secret) -> Result<Option<Tokens>, 
     if told.is_none() {
         kv.count_unreadable();
     }
-    Ok(told.map(Shared::into_tokens))
+    Ok(told.map(|told| told.into_tokens(now)))
 }
 
-pub(super) async fn publish(kv: &dyn Kv, spent: &Secret, tokens: &Tokens, ttl: Duration) {
+pub(super) async fn publish(kv: &dyn Kv, spent: &Secret, tokens: &Tokens, now: Timestamp, ttl: Duration) {
     let place = Place::of(spent);
-    let plain = zeroize::Zeroizing::new(serde_json::to_vec(&Shared::of(tokens)).unwrap_or_default());
+    let plain = zeroize::Zeroizing::new(serde_json::to_vec(&Shared::of(tokens, now)).unwrap_or_default());
     if let Ok(value) = place.seal.seal(b"", PURPOSE, place.digest.as_bytes(), &plain) {
         // If it does not arrive, the session's record still will.
         let _ = kv.put(&place.key(), Entry { generation: 0, value }, ttl).await;
@@ -60,22 +63,24 @@ impl Place {
 }
 
 impl Shared {
-    fn of(tokens: &Tokens) -> Self {
+    fn of(tokens: &Tokens, now: Timestamp) -> Self {
         let text = |secret: &Secret| secret.expose().clone();
         Shared {
             access: text(&tokens.access),
             id: tokens.id.as_ref().map(text),
             refresh: tokens.refresh.as_ref().map(text),
             lives: tokens.lives.map(|lives| lives.as_secs()),
+            granted: now.millis(),
         }
     }
 
-    fn into_tokens(self) -> Tokens {
+    fn into_tokens(self, now: Timestamp) -> Tokens {
+        let left = |lives| now.until(Timestamp::from_millis(self.granted).plus(Duration::from_secs(lives)));
         Tokens {
             access: self.access.into(),
             id: self.id.map(Secret::from),
             refresh: self.refresh.map(Secret::from),
-            lives: self.lives.map(Duration::from_secs),
+            lives: self.lives.map(left),
         }
     }
 }

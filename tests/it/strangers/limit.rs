@@ -175,7 +175,7 @@ async fn who_waits_as_told_is_heard_again() {
     })
     .await;
     assert!(matches!(told.header("retry-after"), Some("1" | "2")));
-    crate::wait::until_so("a 401", async || world.outcome(&bad(1)).await == "401 unknown_token").await;
+    until_so("a 401", async || world.outcome(&bad(1)).await == "401 unknown_token").await;
 }
 
 /// To a proxy that asks for a verdict, which knows 401 and 403 alone.
