@@ -84,3 +84,26 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit::clock::Clock;
+    use crate::kit::clock::test::SetClock;
+    use crate::store::memory::Memory;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_result_grows_older_while_it_waits() {
+        let clock = Arc::new(SetClock::at(1000));
+        let (kv, spent) = (Memory::new(clock.clone()), Secret::from("spent".to_string()));
+        let lives = Some(Duration::from_secs(300));
+        let tokens = Tokens { access: "access".to_string().into(), id: None, refresh: None, lives };
+        publish(&kv, &spent, &tokens, clock.now(), Duration::from_secs(60)).await;
+        clock.advance(Duration::from_secs(7));
+        let found = find(&kv, &spent, clock.now()).await.unwrap().unwrap();
+        assert_eq!((found.access.expose().as_str(), found.lives), ("access", Some(Duration::from_secs(293))));
+        let other = Secret::from("other".to_string());
+        assert!(find(&kv, &other, clock.now()).await.unwrap().is_none());
+    }
+}

@@ -154,3 +154,26 @@ async fn it_heals_by_itself() {
     back.await.expect("within the cooldown and a second");
     assert_eq!(w.two.get("session:a").await, Ok(Some(entry(1, "a"))));
 }
+
+/// After an outage another replica may hold what it has not written back yet.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_back_settles() {
+    let w = world().await;
+    assert!(!w.one.is_settling());
+    w.goes_away().await;
+    w.comes_back().await;
+    assert!(w.one.is_settling());
+    tokio::time::advance(REPLAY).await;
+    assert!(!w.one.is_settling());
+}
+
+/// A store that has come back with what it held before does not undo a sign-out of a moment ago.
+#[tokio::test]
+async fn what_was_deleted_here_is_deleted_again() {
+    let w = world().await;
+    w.one.put("session:a", entry(1, "a"), HOUR).await.unwrap();
+    w.one.delete("session:a", HOUR).await.unwrap();
+    w.shared.put("session:a", entry(1, "a"), HOUR).await.unwrap();
+    assert!(w.one.get("session:a").await.unwrap().is_none());
+    assert!(w.shared.get("session:a").await.unwrap().is_none());
+}

@@ -85,7 +85,7 @@ async fn an_answer_belongs_to_the_browser_that_asked() {
     check(&scene, "a flow cookie that is cut", cut, wrong).await;
     let flipped = |person: &mut Person, answer: &Answer| {
         let value = &person.jar[0].1;
-        let changed = if value.ends_with('A') { 'B' } else { 'A' };
+        let changed = if value[30..].starts_with('A') { 'B' } else { 'A' };
         person.jar[0].1 = format!("{}{changed}{}", &value[..30], &value[31..]);
         answer.clone()
     };
