@@ -45,6 +45,14 @@ fn a_good_file_is_good() {
 }
 
 #[test]
+fn a_mapped_network_is_an_ipv4_network() {
+    let text = with("admin:\n", "client_ip: {trusted_proxies: ['::ffff:10.0.0.0/104', 'fd00::/8']}\nadmin:\n");
+    let settings = read(&text, &[]).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;
+    let networks: Vec<String> = settings.client_ip.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "fd00::/8"]);
+}
+
+#[test]
 fn every_problem_is_told_at_once_with_its_place() {
     let text = with("client_id: doorward", "client_idd: doorward")
         .replace("provider: corp\n", "provider: other\n")
@@ -184,6 +192,14 @@ fn contradictions_are_told() {
             "c.yaml:16:20: session.cookie.domain: `other.test` does not cover app.test",
         ),
         ("provider: corp\nstore: {secret: short}\n".into(), "c.yaml:16:9: store.secret: must have 32 bytes or more"),
+        (
+            "provider: corp\nstore: {backend: redis, redis: {key_prefix: 'app{1:'}}\n".into(),
+            "c.yaml:16:33: store.redis.key_prefix: must have no braces",
+        ),
+        (
+            "provider: corp\nclient_ip: {trusted_proxies: ['::ffff:0.0.0.0/96']}\n".into(),
+            "c.yaml:16:31: client_ip.trusted_proxies.0: trusts everyone",
+        ),
     ] {
         refused(&with("provider: corp\n", &new), &[], &[expected]);
     }

@@ -351,6 +351,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_cut_when_patience_is_over() {
+        for (patience, slow, expected) in [(None, 0, 75..86), (Some(200), 0, 200..211), (None, 60, 375..386)] {
+            let (mut client, server) = duplex(8);
+            let connection = Connection::accepted(LIMITS);
+            let mut stream = watched(server, &connection);
+            let work = async move {
+                head_is_read();
+                if let Some(seconds) = patience {
+                    wait_for_reader(Duration::from_secs(seconds));
+                }
+                stream.write_all(&[b'x'; 64]).await
+            };
+            // Eight bytes at a time, five times; and then no more.
+            tokio::spawn(async move {
+                for _ in 0..if slow > 0 { 5 } else { 0 } {
+                    tokio::time::sleep(Duration::from_secs(slow)).await;
+                    let _ = client.read_exact(&mut [0; 8]).await;
+                }
+                std::future::pending::<()>().await;
+            });
+            let begun = Instant::now();
+            assert!(swept(&connection, work).await.is_none());
+            assert!(expected.contains(&begun.elapsed().as_secs()), "{:?}, expected {expected:?}", begun.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_runs_can_be_cut_from_outside() {
         let connection = Connection::accepted(LIMITS);
         let cutter = connection.clone();

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod api;
 pub mod connection;
+mod heads;
 mod line;
 pub mod listen;
 mod proxy;

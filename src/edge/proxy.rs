@@ -2,6 +2,7 @@
 //! upstream, the end becomes a log line and metrics.
 
 use crate::edge::connection::{answer_has_ended, cut_current, head_is_read, line_was_odd, wait_for_reader};
+use crate::edge::heads::{is_only, parts_of, strip_hop_by_hop};
 use crate::edge::line::Line;
 use crate::edge::listen::{Settings, Traffic};
 use crate::edge::upstream::Upstreams;
@@ -13,8 +14,7 @@ use crate::watch::access::AccessLog;
 use crate::watch::metrics::Outcome;
 use crate::watch::reason::Reason;
 use async_trait::async_trait;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
@@ -56,8 +56,6 @@ pub struct Passage {
 struct InFlight(Arc<Traffic>);
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// For a form that we read, an answer that we send, and what is still to come of a request that is answered.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So much of a body that nobody wants is still read.
@@ -387,46 +385,6 @@ impl ProxyHttp for Proxy {
 
     fn request_summary(&self, _session: &Session, _passage: &Passage) -> String {
         String::new()
-    }
-}
-
-/// The parts of a head, without the case in which its names were written: the app is told them in the form that was
-/// judged, over HTTP/1 as over HTTP/2, but for a dozen (such as Host) that Pingora writes in their usual form. To keep the
-/// case would cost four allocations for each header that is set.
-fn parts_of(head: &mut RequestHeader) -> Parts {
-    let blank = http::Request::new(()).into_parts().0;
-    std::mem::replace(head, RequestHeader::from(blank)).into()
-}
-
-/// Whether a field stands there once, with this value.
-fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
-    let mut values = headers.get_all(name).iter();
-    values.next().is_some_and(|first| first == value) && values.next().is_none()
-}
-
-/// RFC 9110, 7.6.1: what the app says about its connection is no business of the client's.
-fn strip_hop_by_hop(response: &mut ResponseHeader) {
-    if response.status == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    let nominated: Vec<HeaderName> = response
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| {
-            ![header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH, header::UPGRADE].contains(name)
-        })
-        .collect();
-    for name in nominated {
-        response.remove_header(&name);
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION] {
-        if response.headers.contains_key(&name) {
-            response.remove_header(&name);
-        }
     }
 }
 
