@@ -97,6 +97,7 @@ impl Admin {
     pub(super) async fn respond(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let (method, (status, kind, body)) = (session.req_header().method.clone(), self.answer(session).await);
         let length = body.len();
+        let allow = (status == StatusCode::METHOD_NOT_ALLOWED).then(|| HeaderValue::from_str(body.trim_end()).ok());
         let body = if method == Method::HEAD { Vec::new() } else { body.into_bytes() };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -108,6 +109,9 @@ impl Admin {
         if status == StatusCode::UNAUTHORIZED {
             // RFC 9110, 15.5.2: a 401 says what would do.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\""));
+        }
+        if let Some(methods) = allow.flatten() {
+            headers.insert(header::ALLOW, methods);
         }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -140,9 +144,7 @@ impl Admin {
     fn page(&self, method: &Method, path: &str) -> Page {
         let read = matches!(*method, Method::GET | Method::HEAD);
         match path {
-            "/livez" | "/readyz" | "/metrics" | "/" if !read => {
-                (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n".into())
-            }
+            "/livez" | "/readyz" | "/metrics" | "/" if !read => only("GET, HEAD"),
             "/livez" => (StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => self.ready(),
             "/metrics" => self.measured(),
@@ -253,6 +255,11 @@ async fn body(session: &mut ServerSession) -> Result<Vec<u8>, ()> {
 
 pub(super) fn not_found() -> Page {
     (StatusCode::NOT_FOUND, TEXT, "nothing here\n".into())
+}
+
+/// RFC 9110, 15.5.6: a 405 says which methods would do.
+pub(super) fn only(methods: &str) -> Page {
+    (StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("{methods}\n"))
 }
 
 /// In constant time for tokens of one length.

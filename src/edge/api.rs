@@ -2,7 +2,7 @@
 
 use crate::bearer::api_key::keys::{Keys, NewKey, NotCreated};
 use crate::bearer::api_key::{KeyId, Record};
-use crate::edge::admin::{JSON, Page, TEXT, not_found};
+use crate::edge::admin::{JSON, Page, not_found, only};
 use crate::store::kv::{Away, Kv};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -41,8 +41,8 @@ impl Api {
                 }
             },
             (&Method::DELETE, id) if id.starts_with('/') => self.end(keys, id.trim_start_matches('/')).await,
-            (_, "") => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or POST\n".into()),
-            _ if rest.starts_with('/') => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "DELETE\n".into()),
+            (_, "") => only("GET, POST"),
+            _ if rest.starts_with('/') => only("DELETE"),
             _ => not_found(),
         }
     }

@@ -17,7 +17,7 @@ use crate::gate::own::OwnPage;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::{self, Fault};
 use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
-use crate::gate::route::{Access, Route, Table};
+use crate::gate::route::{Access, Protected, Route, Table};
 use crate::kit::clock::Clock;
 use crate::kit::entropy::{Entropy, Ids};
 use crate::login::return_url::ReturnUrls;
@@ -30,7 +30,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// One whole configuration, ready to judge. A reload makes another; requests in flight keep theirs.
 pub struct Gate {
@@ -232,6 +233,11 @@ impl Gate {
         let begun = Instant::now();
         let proved = self.authenticate(protected, view.headers, notes).await;
         route.metrics.judged(notes.credential, begun.elapsed());
+        match &proved {
+            Ok(Proved::Nobody(_)) => {}
+            Ok(_) => self.limiter.pace.saw_good(begun),
+            Err(refusal) => self.give_way(protected, refusal, notes.credential).await,
+        }
         let (identity, session) = match proved? {
             Proved::Token(identity) => (identity, None),
             Proved::Key(key) if !key.record.is_for(&route.name) => {
@@ -246,6 +252,14 @@ impl Gate {
         notes.identity = Some(identity);
         checked.map_err(Refusal::of)?;
         Ok(Entry::Pass(session))
+    }
+
+    /// Where refusals are limited, many of them wait for good requests.
+    async fn give_way(&self, protected: &Protected, refusal: &Refusal, credential: Credential) {
+        let is_counted = matches!(refusal.status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
+        if is_counted && protected.limit.enabled && credential != Credential::session {
+            self.limiter.pace.turn().await;
+        }
     }
 
     fn forward(

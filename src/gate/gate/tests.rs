@@ -40,10 +40,8 @@ const DEDUP: Dedup = Dedup {
     grace: Duration::from_secs(300),
 };
 
-/// One host with a public, a protected, an anonymous, a narrow and a cross-origin route.
-fn world() -> World {
-    let (clock, metrics) = (Arc::new(SetClock::at(NOW)), Arc::new(Metrics::default()));
-    let provider = FakeProvider::new(settings("https://id.test"));
+/// One host with a public, a protected, an anonymous, a narrow, a cross-origin and a limited route.
+fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
     let protected = |accepts_bearer, on_unauthenticated, require| {
         AccessSettings::Protected(Box::new(ProtectedSettings {
             session: None,
@@ -58,6 +56,13 @@ fn world() -> World {
     let plain = || protected(true, OnUnauthenticated::Reject, Rules::default());
     let ops = Rules { groups: vec!["admins".into()], ..Rules::default() };
     let scoped = Rules { scopes: vec!["app.write".into()], ..Rules::default() };
+    let limited = || {
+        let mut limited = plain();
+        if let AccessSettings::Protected(protected) = &mut limited {
+            protected.limit.enabled = true;
+        }
+        limited
+    };
     let routes = [
         ("public", "/public/", AccessSettings::Public, Preset::Standard),
         ("pass", "/pass/", protected(true, OnUnauthenticated::Pass, Rules::default()), Preset::Standard),
@@ -66,6 +71,7 @@ fn world() -> World {
         ("people", "/people/", protected(false, OnUnauthenticated::Reject, Rules::default()), Preset::Standard),
         ("grafana", "/grafana/", plain(), Preset::Grafana),
         ("cors", "/cors/", plain(), Preset::None),
+        ("limited", "/limited/", limited(), Preset::None),
         ("main", "/", plain(), Preset::Standard),
     ];
     let build = |(index, (name, path, access, preset)): (usize, (&str, &str, AccessSettings, Preset))| {
@@ -93,7 +99,13 @@ fn world() -> World {
         let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("corp"))]);
         Arc::new(Route::new(index, settings, policy, None, metrics.route(name)))
     };
-    let routes = routes.into_iter().enumerate().map(build).collect();
+    routes.into_iter().enumerate().map(build).collect()
+}
+
+fn world() -> World {
+    let (clock, metrics) = (Arc::new(SetClock::at(NOW)), Arc::new(Metrics::default()));
+    let provider = FakeProvider::new(settings("https://id.test"));
+    let routes = routes(&provider, &metrics);
     let cache =
         VerifiedTokens::new(&verified::Settings { enabled: true, max_entries: 100, ttl: Duration::from_secs(60) });
     let gate = Gate {
@@ -260,6 +272,27 @@ async fn a_hit_asks_nobody_and_parses_nothing() {
         "401 login_required",
         "not even looked at"
     );
+}
+
+/// The time that so many refused tokens take on a route, one after the other, beside a good one.
+async fn time_of_refusals(path: &str, many: usize) -> Duration {
+    let world = world();
+    let good = format!("Bearer {}", token(json!({})));
+    let begun = Instant::now();
+    for n in 0..many {
+        if n % 100 == 0 {
+            let judged = judge(&world, &format!("GET {path}"), &[("authorization", &good)]).await;
+            assert!(matches!(judged.answer, Answer::Forward(_)));
+        }
+        judge(&world, &format!("GET {path}"), &[("authorization", &format!("Bearer made-up-{n}"))]).await;
+    }
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_refusals_give_way_to_good_requests_where_they_are_limited() {
+    assert!(time_of_refusals("/limited/x", 2000).await >= Duration::from_millis(200));
+    assert_eq!(time_of_refusals("/x", 2000).await, Duration::ZERO);
 }
 
 async fn forwarded(line: &str, fields: &[(&str, &str)]) -> Box<Forward> {

@@ -1,0 +1,113 @@
+//! How fast refused credentials are answered beside good requests: what is above a rate waits its turn, so that a flood,
+//! from however many addresses, leaves the time to those who come with good ones. Must not know who asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Turns at equal distances, of which as many as fit into `BURST` may be taken at once (GCRA).
+pub struct Pace {
+    start: Instant,
+    /// Nanoseconds after `start` at which all turns that were given are over.
+    given: AtomicU64,
+    /// When, after `start`, a credential was last found good.
+    good: AtomicU64,
+}
+
+/// 5,000 a second: a small part of what one core can answer, and more than honest clients need.
+const EACH: u64 = nanos(Duration::from_micros(200));
+const BURST: u64 = nanos(Duration::from_millis(100));
+/// Who waits holds a connection, perhaps one of a proxy's in front: it must not be for long.
+const LONGEST: u64 = nanos(Duration::from_millis(50));
+/// So long after a good credential others still give way.
+const GIVES_WAY: u64 = nanos(Duration::from_secs(1));
+/// `good` is not written more often: it is shared by all threads.
+const COARSE: u64 = nanos(Duration::from_millis(10));
+
+impl Pace {
+    #[allow(clippy::new_without_default)] // it takes the time at which it begins
+    pub fn new() -> Self {
+        Pace { start: Instant::now(), given: AtomicU64::new(0), good: AtomicU64::new(0) }
+    }
+
+    /// A good credential was seen.
+    pub fn saw_good(&self, now: Instant) {
+        let now = self.at(now);
+        if now.saturating_sub(self.good.load(Ordering::Relaxed)) > COARSE {
+            self.good.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits, some milliseconds at most, until one more refusal may be answered.
+    pub async fn turn(&self) {
+        let wait = self.take(Instant::now());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+    }
+
+    fn take(&self, now: Instant) -> Duration {
+        let now = self.at(now);
+        if now.saturating_sub(self.good.load(Ordering::Relaxed)) > GIVES_WAY {
+            return Duration::ZERO;
+        }
+        let next = |given: u64| Some(given.max(now).saturating_add(EACH).min(now + BURST + LONGEST));
+        let given = self.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or(now);
+        Duration::from_nanos(given.saturating_sub(now + BURST))
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.start))
+    }
+}
+
+const fn nanos(span: Duration) -> u64 {
+    span.as_secs() * 1_000_000_000 + span.subsec_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const AT_ONCE: u64 = BURST / EACH + 1;
+
+    /// Waits of so many refusals at one moment, beside good requests.
+    fn waits(pace: &Pace, now: Instant, many: u64) -> Vec<Duration> {
+        pace.saw_good(now);
+        (0..many).map(|_| pace.take(now)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_beside_good_requests_is_spread_and_nobody_waits_for_long() {
+        let (pace, now) = (Pace::new(), Instant::now() + SECOND);
+        let waited = waits(&pace, now, AT_ONCE + 1000);
+        let (first, rest) = waited.split_at(AT_ONCE as usize);
+        assert!(first.iter().all(Duration::is_zero));
+        let turns = |n: u32| Duration::from_nanos(EACH) * n;
+        assert_eq!(rest[..3], [turns(1), turns(2), turns(3)]);
+        assert_eq!(rest.last(), Some(&Duration::from_nanos(LONGEST)));
+        // What had to wait does not make later ones wait longer.
+        let later = now + Duration::from_nanos(LONGEST + BURST);
+        assert!(waits(&pace, later, AT_ONCE).iter().all(Duration::is_zero));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_good_requests_nobody_waits() {
+        let (pace, now) = (Pace::new(), Instant::now() + SECOND);
+        assert!(waits(&pace, now, 2 * AT_ONCE).iter().any(|wait| !wait.is_zero()));
+        let later = now + Duration::from_nanos(GIVES_WAY + 1);
+        assert!((0..2 * AT_ONCE).all(|_| pace.take(later).is_zero()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_takes_its_time() {
+        let pace = Pace::new();
+        let begun = Instant::now();
+        pace.saw_good(begun + SECOND);
+        for _ in 0..AT_ONCE + 50 {
+            pace.turn().await;
+        }
+        assert!(begun.elapsed() >= Duration::from_nanos(10 * EACH), "{:?}", begun.elapsed());
+    }
+}
