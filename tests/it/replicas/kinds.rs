@@ -204,6 +204,20 @@ async fn a_node_of_a_cluster_is_no_standalone() {
     }
 }
 
+/// A user who may do all but hear announcements: sessions are shared, and operators are told what is missing.
+#[tokio::test]
+async fn a_user_without_the_channel() {
+    let redis = RedisServer::start().await;
+    redis.ask(&["ACL", "SETUSER", "deaf", "on", ">another-password", "~*", "+@all", "resetchannels"]).await;
+    let url = redis.url().replace("://", "://deaf:another-password@");
+    let replicas = two(Setting::at(&[&url], "")).start().await;
+    let person = replicas.signed_in(0, "alice").await;
+    replicas.everywhere(&person, "200").await;
+    for gateway in &replicas.gateways {
+        until_so("a warning", async || gateway.log().contains("no right to the channel")).await;
+    }
+}
+
 /// It was not there at the start; once it is, nobody need do anything.
 #[tokio::test]
 async fn redis_that_comes_later() {

@@ -103,6 +103,11 @@ async fn an_answer_that_is_none_is_no_refusal() {
     assert_eq!(world.outcome(&request).await, "503 provider_unavailable");
     faults().hang.clear();
     assert_eq!(world.outcome(&request).await, "200");
+    // The four are one trouble: operators are told when it begins and when it ends.
+    let told = |word: &str| world.gateway.log().matches(word).count();
+    crate::wait::until_so("that it is over", async || told("answers an introspection again") > 0).await;
+    let times = (told("does not answer an introspection"), told("answers an introspection again"));
+    assert_eq!(times, (1, 1));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::{FEW, bad, guarded};
 use crate::client::{Connection, Reply, Request};
+use crate::wait::until_so;
 use crate::world::World;
 use std::net::SocketAddr;
 use tokio::net::TcpSocket;
@@ -45,7 +46,11 @@ async fn a_forged_address_changes_nothing() {
         let expected = if n < FEW { "401 unknown_token" } else { "429 rate_limited" };
         assert_eq!(ask_as(&world, stranger, &forged).await.outcome(), expected, "{n}");
     }
-    assert_eq!(ask_as(&world, "127.0.0.3", &bad(0)).await.outcome(), "401 unknown_token", "another peer");
+    assert_eq!(ask_as(&world, "127.0.0.3", &from("192.0.2.1")(0)).await.outcome(), "401 unknown_token", "another peer");
+    // Operators are told that there may be a proxy which they did not list, once.
+    let warned = || world.gateway.log().lines().filter(|line| line.contains("client_ip.trusted_proxies")).count();
+    until_so("a warning", async || warned() > 0).await;
+    assert_eq!(warned(), 1);
     world.has_left(FEW, from("192.0.2.1")).await; // nobody spent it in their name
 }
 
