@@ -60,9 +60,10 @@ impl ClientIp {
         values.peek()?;
         let mut chain = Vec::new();
         for value in values.rev() {
-            let value = value.to_str().ok()?;
+            // A byte that is no text spoils its own element, not what a proxy added behind it.
+            let value = String::from_utf8_lossy(value.as_bytes());
             let elements = match self.header {
-                ForwardingHeader::Forwarded => split(value, ',')?,
+                ForwardingHeader::Forwarded => split(&value, ',')?,
                 _ => value.split(',').collect(),
             };
             for element in elements.into_iter().rev() {
@@ -123,7 +124,9 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut all = pairs.into_iter().filter(named);
     let (only, None) = (all.next()?, all.next()) else { return None };
     let value = only.split_once('=')?.1.trim();
-    address(value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value))
+    let node = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
+    // RFC 7239, 6: a port may be obfuscated as well.
+    address(node.rsplit_once(":_").map_or(node, |(node, _)| node))
 }
 
 /// An address, also with a port or in brackets.
@@ -164,11 +167,16 @@ mod tests {
             ClientIp { trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| n.parse().unwrap()).to_vec(), header };
         let mut headers = HeaderMap::new();
         for value in sent {
-            headers.append(header.name(), HeaderValue::from_str(value).unwrap());
+            headers.append(header.name(), HeaderValue::from_bytes(&latin1(value)).unwrap());
         }
         let caller = rule.caller(peer.parse().unwrap(), &headers);
         assert_eq!(caller.address.to_string(), client, "{sent:?} from {peer}");
         assert_eq!(caller.chain(), chain.join(", "), "{sent:?} from {peer}");
+    }
+
+    /// So that bytes which are no UTF-8 can be written as characters.
+    fn latin1(text: &str) -> Vec<u8> {
+        text.chars().map(|c| u8::try_from(c).unwrap()).collect()
     }
 
     #[test]
@@ -181,6 +189,8 @@ mod tests {
         check(X, "10.0.0.1", &["6.6.6.6", "1.1.1.1,10.0.0.2"], "1.1.1.1", &["1.1.1.1", "10.0.0.2", "10.0.0.1"]);
         check(X, "10.0.0.1", &["10.0.0.3"], "10.0.0.3", &["10.0.0.3", "10.0.0.1"]);
         check(X, "10.0.0.1", &["garbage, 1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(X, "10.0.0.1", &["\u{e9}, 1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(X, "10.0.0.1", &["1.1.1.1\u{e9}"], "10.0.0.1", &["10.0.0.1"]);
         check(X, "10.0.0.1", &["1.1.1.1, garbage"], "10.0.0.1", &["10.0.0.1"]);
         check(X, "10.0.0.1", &["1.1.1.1:1234"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
         check(X, "10.0.0.1", &["::ffff:1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
@@ -199,6 +209,9 @@ mod tests {
             "1.1.1.1",
             &["1.1.1.1", "10.0.0.9", "10.0.0.1"],
         );
+        check(F, "10.0.0.1", &["for=\"1.1.1.1:_port\""], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
+        check(F, "10.0.0.1", &["for=\"[2001:db8::1]:_port\""], "2001:db8::1", &["2001:db8::1", "10.0.0.1"]);
+        check(F, "10.0.0.1", &["for=\"\u{ff}\", for=1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
         check(F, "10.0.0.1", &["for=_hidden"], "10.0.0.1", &["10.0.0.1"]);
         check(F, "10.0.0.1", &["by=1.1.1.1"], "10.0.0.1", &["10.0.0.1"]);
         // A quote that a client leaves open does not swallow what the proxy adds.

@@ -30,6 +30,9 @@ pub fn judge(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Int
     if claims.get("active") != Some(&Value::Bool(true)) {
         return Err(Wrong::Inactive);
     }
+    // As they are optional, some providers send null for what they do not say.
+    let claims: &Claims =
+        &claims.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
     let invalid = Wrong::Refused(Refusal::Invalid);
     let of_other_issuer = claims.get("iss").is_some_and(|iss| iss.as_str() != Some(&settings.issuer));
     let has_subject = matches!(claims.get("sub"), Some(Value::String(sub)) if !sub.is_empty());
@@ -37,7 +40,7 @@ pub fn judge(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Int
         return Err(invalid);
     }
     let expires = match claims.get("exp") {
-        None | Some(Value::Null) => None,
+        None => None,
         exp => Some(time(exp).ok_or(invalid)?),
     };
     if expires.is_some_and(|exp| now >= exp.plus(settings.clock_skew)) {
@@ -54,7 +57,7 @@ pub fn judge(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Int
 /// `aud`, or without it the client that the token was made for.
 fn is_for_us(claims: &Claims, accepted: &Audiences) -> bool {
     match (claims.get("aud"), accepted) {
-        (None | Some(Value::Null), Audiences::OneOf(ours)) => {
+        (None, Audiences::OneOf(ours)) => {
             claims.get("client_id").and_then(Value::as_str).is_some_and(|id| ours.iter().any(|our| our == id))
         }
         _ => audience(claims, accepted),
@@ -91,6 +94,8 @@ mod tests {
         let refused = |refusal| Err(Wrong::Refused(refusal));
         check(json!({}), Ok("alice-1"));
         check(json!({"aud": ["x", "doorward"], "iss": "https://id.test", "exp": null}), Ok("alice-1"));
+        let nothing = json!({"exp": null, "nbf": null, "iat": null, "iss": null, "token_use": null});
+        check(nothing, Ok("alice-1"));
         check(json!({"aud": null, "client_id": "doorward", "token_use": "access_token"}), Ok("alice-1"));
         for active in [json!(false), json!("true"), json!(1), json!(null)] {
             check(json!({ "active": active }), Err(Wrong::Inactive));

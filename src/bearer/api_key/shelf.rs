@@ -87,13 +87,19 @@ impl Shelf {
         reading.try_filter_map(|found| async { Ok(found.map(|(record, _)| record)) }).try_collect().await
     }
 
-    /// Adds the record's line; false where there are as many as may be.
+    /// Adds the record's line; false where there are as many as may be. One that has expired gives way: its record stays.
     pub(super) async fn enlist(&self, record: &Record, now: Timestamp) -> Result<bool, Away> {
         let line = Line { id: record.id, until: ends(record, now).seconds() };
         self.edit(now, |mut lines| {
             lines.retain(|other| other.id != line.id);
+            if lines.len() >= MOST {
+                let expired = |line: &Line| Timestamp::from_seconds(line.until) <= now.plus(KEPT_EXPIRED);
+                let (longest_ago, _) =
+                    lines.iter().enumerate().filter(|(_, line)| expired(line)).min_by_key(|(_, line)| line.until)?;
+                lines.remove(longest_ago);
+            }
             lines.push(line);
-            (lines.len() <= MOST).then_some(lines)
+            Some(lines)
         })
         .await
     }

@@ -105,6 +105,33 @@ async fn there_are_no_more_keys_than_may_be() {
 }
 
 #[tokio::test]
+async fn expired_keys_give_way_to_new_ones() {
+    let w = world();
+    let shelf = Shelf { kv: w.kv.clone(), secrets: secrets("the store's") };
+    let listed_for = 30 * 86_400;
+    // Two have expired, one of them earlier; the others never do.
+    let until = |i| match i {
+        7 => NOW + listed_for - 5,
+        9 => NOW + listed_for - 10,
+        8 => NOW + listed_for + 1,
+        _ => i64::MAX,
+    };
+    let lines: Vec<_> = (0..MOST).map(|i| serde_json::json!({"id": format!("{i:012}"), "until": until(i)})).collect();
+    let value =
+        shelf.secrets.seal(b"", &[b"api key index"], b"api_keys", &serde_json::to_vec(&lines).unwrap()).unwrap();
+    w.kv.inner.put("api_keys", Entry { generation: 50, value }, Duration::from_secs(60)).await.unwrap();
+    let is_listed = async |id: &str| shelf.strike(KeyId::parse(id).unwrap(), w.clock.now()).await.unwrap();
+    let (first, _) = w.create(alice()).await;
+    assert!(!is_listed("000000000009").await, "it expired first");
+    let (second, id) = w.create(alice()).await;
+    assert_eq!(w.listed().await.len(), 2);
+    assert_eq!(w.keys.create(alice()).await.unwrap_err(), NotCreated::Full, "nothing else has expired");
+    assert!(!is_listed("000000000007").await && is_listed("000000000008").await && is_listed(id.as_str()).await);
+    w.check(&first, "alice").await;
+    w.check(&second, "alice").await;
+}
+
+#[tokio::test]
 async fn the_last_use_is_noted_once_a_minute() {
     let w = world();
     let (key, _) = w.create(alice()).await;
