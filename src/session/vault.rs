@@ -283,8 +283,8 @@ impl Sessions {
             copies.end(place_of(ticket));
         }
         self.kv.delete(&hot_place(ticket), realm.max_age).await?;
+        self.kv.announce(&ticket.place()).await; // the hot part is what others look at
         self.kv.delete(&cold_place(ticket), realm.max_age).await?;
-        self.kv.announce(&ticket.place()).await;
         Ok(())
     }
 

@@ -165,6 +165,11 @@ impl Fallback {
                 break;
             }
         }
+        // Others may hold copies of what changed meanwhile, or of what the store did without an answer.
+        let unsaid = self.journal.lock().unsaid();
+        for place in unsaid {
+            self.inner.announce(&place).await;
+        }
         if self.away.swap(false, SeqCst) {
             tracing::info!("the store is back");
             self.inner.announce(BACK).await;
@@ -191,10 +196,6 @@ impl Fallback {
             Change::Deleted(until) => drop(self.inner.delete(key, now.until(*until)).await?),
             Change::Made(entry, ends) => drop(self.inner.restore(key, entry.clone(), now.until(*ends)).await?),
             Change::Renewed(entry, ends) => drop(self.inner.replace(key, entry.clone(), now.until(*ends)).await?),
-        }
-        // It was announced to nobody when it happened: others may hold copies.
-        if let Some(place) = key.strip_prefix("session:") {
-            self.inner.announce(place).await;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ pub(crate) struct Faulty {
     /// What is answered is not the store's word: it is away, and something stands in for it.
     pub(crate) stands_in: AtomicBool,
     pub(crate) asked: AtomicUsize,
+    pub(crate) announced: Mutex<Vec<String>>,
 }
 
 impl Faulty {
@@ -29,6 +30,7 @@ impl Faulty {
             away: AtomicBool::default(),
             stands_in: AtomicBool::default(),
             asked: AtomicUsize::default(),
+            announced: Mutex::default(),
         })
     }
 
@@ -72,6 +74,12 @@ impl Kv for Faulty {
     async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
         self.there()?.extend(key, value, ttl).await
     }
+    async fn announce(&self, place: &str) {
+        if self.there().is_ok() {
+            self.announced.lock().push(place.to_string());
+        }
+    }
+
     fn is_away(&self) -> bool {
         self.stands_in.load(SeqCst)
     }

@@ -2,12 +2,14 @@
 
 use crate::kit::clock::Timestamp;
 use crate::store::kv::{Away, Entry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// In the order of the keys, so that a replay is the same each time.
 pub(super) struct Journal {
     changes: BTreeMap<String, Change>,
-    max_entries: u64,
+    /// Places of which nobody could be told.
+    unsaid: BTreeSet<String>,
+    max_entries: usize,
 }
 
 /// What happened to a key while the store was away: the newest alone.
@@ -22,7 +24,8 @@ pub(super) enum Change {
 
 impl Journal {
     pub(super) fn of(max_entries: u64) -> Self {
-        Journal { changes: BTreeMap::new(), max_entries }
+        let max_entries = usize::try_from(max_entries).unwrap_or(usize::MAX);
+        Journal { changes: BTreeMap::new(), unsaid: BTreeSet::new(), max_entries }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -44,7 +47,7 @@ impl Journal {
     /// It is full: better told than lost.
     pub(super) fn note(&mut self, key: &str, change: Change) -> Result<(), Away> {
         let before = self.changes.get(key);
-        if before.is_none() && u64::try_from(self.changes.len()).unwrap_or(u64::MAX) >= self.max_entries {
+        if before.is_none() && self.changes.len() >= self.max_entries {
             return Err(Away);
         }
         let change = match (change, before) {
@@ -53,6 +56,17 @@ impl Journal {
         };
         self.changes.insert(key.to_string(), change);
         Ok(())
+    }
+
+    /// Where there are too many, some are never told: others come to it when their copies are over.
+    pub(super) fn say_later(&mut self, place: &str) {
+        if self.unsaid.len() < self.max_entries {
+            self.unsaid.insert(place.to_string());
+        }
+    }
+
+    pub(super) fn unsaid(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.unsaid)
     }
 
     /// Takes a replayed change out, unless a newer one has come.

@@ -103,6 +103,26 @@ async fn what_was_made_and_ended_meanwhile_is_replayed() {
 }
 
 #[tokio::test]
+async fn what_nobody_could_be_told_is_told_when_the_store_is_back() {
+    let w = world().await;
+    w.one.announce("told").await;
+    w.one.note_failure(); // one call without an answer: the store may have done it
+    w.one.announce("later").await;
+    w.one.announce("later").await;
+    assert_eq!(*w.shared.announced.lock(), ["told"]);
+    w.one.recover().await.unwrap();
+    assert_eq!(*w.shared.announced.lock(), ["told", "later"]);
+    w.one.recover().await.unwrap();
+    assert_eq!(w.shared.announced.lock().len(), 2, "once");
+    w.one.note_failure();
+    for n in 0..200 {
+        w.one.announce(&n.to_string()).await;
+    }
+    w.one.recover().await.unwrap();
+    assert_eq!(w.shared.announced.lock().len(), 102, "no more than `max_entries`");
+}
+
+#[tokio::test]
 async fn a_store_that_lost_its_data_gets_back_what_is_held() {
     let w = world().await;
     w.one.put("session:a", entry(3, "a"), HOUR).await.unwrap();

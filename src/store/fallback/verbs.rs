@@ -126,13 +126,13 @@ impl Kv for Fallback {
     }
 
     async fn announce(&self, place: &str) {
-        if self.suspect.load(SeqCst) {
-            // Perhaps it is heard all the same: what the store is said not to have done it may have done. Nobody waits for it.
-            let (inner, place) = (self.inner.clone(), place.to_string());
-            tokio::spawn(async move { inner.announce(&place).await });
-        } else {
-            self.inner.announce(place).await;
+        {
+            let mut journal = self.journal.lock();
+            if self.suspect.load(SeqCst) {
+                return journal.say_later(place);
+            }
         }
+        self.inner.announce(place).await;
     }
 
     fn count_unreadable(&self) {

@@ -113,6 +113,13 @@ async fn frozen_while_the_provider_rotates() {
     held.replicas.gateways[0].signal("CONT");
     let first = held.first.reply().await.unwrap().outcome();
     println!("FIGURE the frozen holder's own request, after the thaw: {first}");
+    // What was announced while it was frozen, it may hear a moment later; till then its copy leads it to the same end.
+    until_so("the holder has heard of the end", async || {
+        let outcome = held.replicas.asks(0, &held.person).await.outcome();
+        assert!(outcome.starts_with("401 "), "{outcome}");
+        outcome == "401 login_required"
+    })
+    .await;
     held.replicas.everywhere(&held.person, "401 login_required").await;
     assert_eq!(held.replicas.refreshes(), 2);
 }
