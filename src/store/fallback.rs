@@ -165,16 +165,17 @@ impl Fallback {
                 break;
             }
         }
-        // Others may hold copies of what changed meanwhile, or of what the store did without an answer.
-        let unsaid = self.journal.lock().unsaid();
-        for place in unsaid {
-            self.inner.announce(&place).await;
-        }
         if self.away.swap(false, SeqCst) {
             tracing::info!("the store is back");
             self.inner.announce(BACK).await;
         }
         (self.on_change)(true);
+        // Others may hold copies of what changed meanwhile, or of what the store did without an answer. Where the store fails
+        // once more, what is left waits for the next time.
+        let unsaid = self.journal.lock().unsaid();
+        for place in unsaid {
+            self.announce(&place).await;
+        }
         Ok(())
     }
 
