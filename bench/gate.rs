@@ -8,6 +8,7 @@ use doorward::bearer::verified::{Settings, VerifiedTokens};
 use doorward::bearer::verifier::{Issuer, Policy, Verifier};
 use doorward::client::forwarded::{ClientIp, ForwardingHeader};
 use doorward::client::limiter::{self, Account, Limiter};
+use doorward::client::pace::Pace;
 use doorward::demo::{IssueOptions, Provider as DemoProvider, ProviderOptions, SigningAlgorithm};
 use doorward::gate::ask::{Ask, Posted};
 use doorward::gate::cookies::OwnCookies;
@@ -141,6 +142,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
         keys: None,
         limiter: Arc::new(Limiter::new()),
+        pace: Arc::new(Pace::new()),
         table: Table::new(vec![Arc::new(Route::new(0, route, policy, None, metrics.route("main")))]),
         client_ip: ClientIp { trusted_proxies: Vec::new(), header: ForwardingHeader::XForwardedFor },
         auth_path: "/oauth2".into(),

@@ -7,6 +7,7 @@ use crate::bearer::introspections::Introspections;
 use crate::bearer::unknown::UnknownTokens;
 use crate::bearer::verified::VerifiedTokens;
 use crate::client::limiter::Limiter;
+use crate::client::pace::Pace;
 use crate::config::settings::{Backend, Settings, SharedStore};
 use crate::edge::admin::StoreNow;
 use crate::edge::server::Work;
@@ -77,6 +78,7 @@ impl Foundation {
             caches,
             keys,
             limiter: Arc::new(Limiter::new()),
+            pace: Arc::new(Pace::new()),
             kv,
             sessions,
             clock,

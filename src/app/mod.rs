@@ -13,6 +13,7 @@ use crate::bearer::unknown::UnknownTokens;
 use crate::bearer::verified::VerifiedTokens;
 use crate::bearer::verifier::{Issuer, Policy, Verifier};
 use crate::client::limiter::Limiter;
+use crate::client::pace::Pace;
 use crate::config::settings::{Route, Settings};
 use crate::edge::admin::{Admin, RouteLine, State};
 use crate::edge::api::Api;
@@ -51,6 +52,7 @@ pub(crate) struct Foundation {
     /// The cache of refused tokens in force: providers tell it of new keys.
     refused: Arc<ArcSwapOption<UnknownTokens>>,
     limiter: Arc<Limiter>,
+    pace: Arc<Pace>,
     /// None: there is no secret that keys could be sealed with.
     keys: Option<Arc<Keys>>,
     kv: Arc<dyn Kv>,
@@ -216,6 +218,7 @@ pub(crate) fn build(
         },
         keys: foundation.keys.clone(),
         limiter: foundation.limiter.clone(),
+        pace: foundation.pace.clone(),
         table: Table::new(routes),
         client_ip: settings.client_ip.clone(),
         auth_path: settings.auth_path.clone(),

@@ -50,8 +50,9 @@ impl ClientIp {
 
     /// Whether somebody who is not believed says who the client is: perhaps a proxy that the configuration forgot.
     pub fn is_unheard(&self, caller: &Caller, headers: &HeaderMap) -> bool {
-        let usual = [ForwardingHeader::XForwardedFor, ForwardingHeader::Forwarded, self.header];
-        !caller.through_trusted && usual.iter().any(|header| headers.contains_key(header.name()))
+        let says = |header: ForwardingHeader| headers.contains_key(header.name());
+        let usual = || says(ForwardingHeader::XForwardedFor) || says(ForwardingHeader::Forwarded);
+        !caller.through_trusted && (usual() || !self.header.is_chain() && says(self.header))
     }
 
     /// The client and the trusted proxies behind it, left to right; `None` where the header is absent or unreadable.

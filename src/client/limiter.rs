@@ -1,7 +1,6 @@
 //! How often a client address may be refused: a token bucket per address (GCRA), kept in this replica's memory. It counts
 //! what it is told to count, and must not know of tokens, routes or replies.
 
-use crate::client::pace::Pace;
 use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
@@ -26,7 +25,6 @@ pub struct Limiter {
     /// lock, so that of many at once no count is lost, and clients do not wait for each other.
     drained: Cache<Key, Duration, Hasher>,
     start: Instant,
-    pub pace: Pace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +79,7 @@ impl Limiter {
     #[allow(clippy::new_without_default)] // it takes the time at which it begins
     pub fn new() -> Self {
         let drained = Cache::builder().max_capacity(MOST).expire_after(Idle).build_with_hasher(Hasher::default());
-        Limiter { drained, start: Instant::now(), pace: Pace::new() }
+        Limiter { drained, start: Instant::now() }
     }
 
     /// Counts a refusal; above the limit it counts nothing.

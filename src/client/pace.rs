@@ -10,8 +10,8 @@ pub struct Pace {
     start: Instant,
     /// Nanoseconds after `start` at which all turns that were given are over.
     given: AtomicU64,
-    /// When, after `start`, a credential was last found good.
-    good: AtomicU64,
+    /// Until when, after `start`, others give way to good ones.
+    until: AtomicU64,
 }
 
 /// 5,000 a second: a small part of what one core can answer, and more than honest clients need.
@@ -21,20 +21,20 @@ const BURST: u64 = nanos(Duration::from_millis(100));
 const LONGEST: u64 = nanos(Duration::from_millis(50));
 /// So long after a good credential others still give way.
 const GIVES_WAY: u64 = nanos(Duration::from_secs(1));
-/// `good` is not written more often: it is shared by all threads.
+/// `until` is not written more often: it is shared by all threads.
 const COARSE: u64 = nanos(Duration::from_millis(10));
 
 impl Pace {
     #[allow(clippy::new_without_default)] // it takes the time at which it begins
     pub fn new() -> Self {
-        Pace { start: Instant::now(), given: AtomicU64::new(0), good: AtomicU64::new(0) }
+        Pace { start: Instant::now(), given: AtomicU64::new(0), until: AtomicU64::new(0) }
     }
 
     /// A good credential was seen.
     pub fn saw_good(&self, now: Instant) {
-        let now = self.at(now);
-        if now.saturating_sub(self.good.load(Ordering::Relaxed)) > COARSE {
-            self.good.store(now, Ordering::Relaxed);
+        let until = self.at(now) + GIVES_WAY;
+        if until.saturating_sub(self.until.load(Ordering::Relaxed)) > COARSE {
+            self.until.store(until, Ordering::Relaxed);
         }
     }
 
@@ -48,7 +48,7 @@ impl Pace {
 
     fn take(&self, now: Instant) -> Duration {
         let now = self.at(now);
-        if now.saturating_sub(self.good.load(Ordering::Relaxed)) > GIVES_WAY {
+        if self.until.load(Ordering::Relaxed) <= now {
             return Duration::ZERO;
         }
         let next = |given: u64| Some(given.max(now).saturating_add(EACH).min(now + BURST + LONGEST));
@@ -95,8 +95,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_good_requests_nobody_waits() {
         let (pace, now) = (Pace::new(), Instant::now() + SECOND);
+        assert!((0..2 * AT_ONCE).all(|_| pace.take(now).is_zero()), "none was seen yet");
         assert!(waits(&pace, now, 2 * AT_ONCE).iter().any(|wait| !wait.is_zero()));
-        let later = now + Duration::from_nanos(GIVES_WAY + 1);
+        let later = now + Duration::from_nanos(GIVES_WAY);
         assert!((0..2 * AT_ONCE).all(|_| pace.take(later).is_zero()));
     }
 

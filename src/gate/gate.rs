@@ -5,6 +5,7 @@ use crate::bearer::api_key::keys::{Keys, Known};
 use crate::bearer::verifier::Verifier;
 use crate::client::forwarded::{Caller, ClientIp};
 use crate::client::limiter::Limiter;
+use crate::client::pace::Pace;
 use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply};
 use crate::gate::ask::Ask;
 use crate::gate::cookies::{Kept, OwnCookies};
@@ -42,6 +43,7 @@ pub struct Gate {
     /// None: there is no secret that keys could be sealed with.
     pub keys: Option<Arc<Keys>>,
     pub limiter: Arc<Limiter>,
+    pub pace: Arc<Pace>,
     pub table: Table,
     pub client_ip: ClientIp,
     pub auth_path: String,
@@ -235,7 +237,7 @@ impl Gate {
         route.metrics.judged(notes.credential, begun.elapsed());
         match &proved {
             Ok(Proved::Nobody(_)) => {}
-            Ok(_) => self.limiter.pace.saw_good(begun),
+            Ok(_) => self.pace.saw_good(begun),
             Err(refusal) => self.give_way(protected, refusal, notes.credential).await,
         }
         let (identity, session) = match proved? {
@@ -257,8 +259,9 @@ impl Gate {
     /// Where refusals are limited, many of them wait for good requests.
     async fn give_way(&self, protected: &Protected, refusal: &Refusal, credential: Credential) {
         let is_counted = matches!(refusal.status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
-        if is_counted && protected.limit.enabled && credential != Credential::session {
-            self.limiter.pace.turn().await;
+        let is_limited = matches!(credential, Credential::bearer | Credential::api_key) && protected.limit.enabled;
+        if is_counted && is_limited {
+            self.pace.turn().await;
         }
     }
 

@@ -6,6 +6,7 @@ use crate::bearer::verified::{self, VerifiedTokens};
 use crate::bearer::verifier::{Issuer, Policy};
 use crate::client::forwarded::ForwardingHeader;
 use crate::client::limiter::{self, Limiter};
+use crate::client::pace::Pace;
 use crate::gate::ask::Posted;
 use crate::gate::cors::{Cors, Origins};
 use crate::gate::inject::{Injection, Preset};
@@ -120,6 +121,7 @@ fn world() -> World {
         },
         keys: None,
         limiter: Arc::new(Limiter::new()),
+        pace: Arc::new(Pace::new()),
         table: Table::new(routes),
         client_ip: ClientIp {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
