@@ -26,13 +26,13 @@ pub enum Wrong {
 
 /// # Errors
 /// Why the token does not count here.
-pub fn judge(claims: &Claims, settings: &Settings, now: Timestamp) -> Result<Introspected, Wrong> {
+pub fn judge(mut claims: Claims, settings: &Settings, now: Timestamp) -> Result<Introspected, Wrong> {
     if claims.get("active") != Some(&Value::Bool(true)) {
         return Err(Wrong::Inactive);
     }
     // As they are optional, some providers send null for what they do not say.
-    let claims: &Claims =
-        &claims.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
+    claims.retain(|_, value| !value.is_null());
+    let claims = &claims;
     let invalid = Wrong::Refused(Refusal::Invalid);
     let of_other_issuer = claims.get("iss").is_some_and(|iss| iss.as_str() != Some(&settings.issuer));
     let has_subject = matches!(claims.get("sub"), Some(Value::String(sub)) if !sub.is_empty());
@@ -84,7 +84,8 @@ mod tests {
         for (name, value) in changes.as_object().unwrap() {
             claims[name] = value.clone();
         }
-        let judged = judge(claims.as_object().unwrap(), &settings("https://id.test"), Timestamp::from_seconds(NOW));
+        let judged =
+            judge(claims.as_object().unwrap().clone(), &settings("https://id.test"), Timestamp::from_seconds(NOW));
         let user = judged.map(|good| good.identity.user.to_string());
         assert_eq!(user.as_deref().map_err(|wrong| *wrong), expected, "{changes}");
     }

@@ -38,96 +38,89 @@ fn targets_on_our_origins_are_kept() {
     }
 }
 
+const HOSTS: &[&str] = &[
+    "evil.test",
+    "evil.test:443",
+    "app.test.evil.test",
+    "app.test@evil.test",
+    "user:pw@evil.test",
+    "evil.test#app.test",
+    "evil.test?app.test",
+    "evil.test\\@app.test",
+    "wild.test",
+    "awild.test",
+    "xwild.test",
+    "app.test:8443",
+    "port.test",
+    "127.0.0.1",
+    "[::1]",
+    "0x7f.1",
+    "evil%2etest",
+    "app.test.",
+    "app。test.evil.test",
+    "ⓔvil.test",
+];
+const LEADS: &[&str] = &[
+    "//",
+    "///",
+    "////",
+    "/\\",
+    "\\\\",
+    "\\/",
+    "https://",
+    "https:",
+    "https:/",
+    "https:///",
+    "https:\\\\",
+    "http://",
+    "HTTPS://",
+    "//\\",
+    "/\t/",
+    "/\n/",
+    "\t//",
+    " //",
+    "ht\ttps://",
+    "/%09/",
+    "ftp://",
+    "https:\t//",
+    "https://app.test@",
+    "//app.test@",
+    "/\r\n/",
+    "\u{0}//",
+    "\u{a0}//x@",
+];
+const SCRIPTS: &[&str] = &[
+    "javascript:alert(1)",
+    "data:text/html,x",
+    "JaVaScRiPt:x",
+    "vbscript:x",
+    "file:///etc/passwd",
+    "about:blank",
+    "blob:https://app.test/x",
+    "view-source:x",
+    "mailto:a@b",
+];
+const OWN: &[&str] = &[
+    "/oauth2",
+    "/oauth2/",
+    "/oauth2/sign_out",
+    "/oauth2/callback?code=x",
+    "/./oauth2/sign_out",
+    "/x/../oauth2/sign_out",
+    "//oauth2",
+    "/%6fauth2/sign_out",
+    "/oauth2%2fsign_out",
+    "/%256fauth2/sign_out",
+    "/oauth2;x/sign_out",
+    "https://app.test/oauth2/sign_out",
+    "https://a.wild.test/oauth2/start",
+];
+
 /// Hostile targets: every authority in every dress.
 fn hostile() -> Vec<String> {
-    let mut all = Vec::new();
-    let hosts = [
-        "evil.test",
-        "evil.test:443",
-        "app.test.evil.test",
-        "app.test@evil.test",
-        "user:pw@evil.test",
-        "evil.test#app.test",
-        "evil.test?app.test",
-        "evil.test\\@app.test",
-        "wild.test",
-        "awild.test",
-        "xwild.test",
-        "app.test:8443",
-        "port.test",
-        "127.0.0.1",
-        "[::1]",
-        "0x7f.1",
-        "evil%2etest",
-        "app.test.",
-        "app。test.evil.test",
-        "ⓔvil.test",
-    ];
-    let leads = [
-        "//",
-        "///",
-        "////",
-        "/\\",
-        "\\\\",
-        "\\/",
-        "https://",
-        "https:",
-        "https:/",
-        "https:///",
-        "https:\\\\",
-        "http://",
-        "HTTPS://",
-        "//\\",
-        "/\t/",
-        "/\n/",
-        "\t//",
-        " //",
-        "ht\ttps://",
-        "/%09/",
-        "ftp://",
-        "https:\t//",
-        "https://app.test@",
-        "//app.test@",
-        "/\r\n/",
-        "\u{0}//",
-        "\u{a0}//x@",
-    ];
-    for lead in leads {
-        for host in hosts {
-            all.push(format!("{lead}{host}/x"));
-        }
-    }
-    for script in [
-        "javascript:alert(1)",
-        "data:text/html,x",
-        "JaVaScRiPt:x",
-        "vbscript:x",
-        "file:///etc/passwd",
-        "about:blank",
-        "blob:https://app.test/x",
-        "view-source:x",
-        "mailto:a@b",
-    ] {
-        all.push(script.into());
-    }
-    for own in [
-        "/oauth2",
-        "/oauth2/",
-        "/oauth2/sign_out",
-        "/oauth2/callback?code=x",
-        "/./oauth2/sign_out",
-        "/x/../oauth2/sign_out",
-        "//oauth2",
-        "/%6fauth2/sign_out",
-        "/oauth2%2fsign_out",
-        "/%256fauth2/sign_out",
-        "/oauth2;x/sign_out",
-        "https://app.test/oauth2/sign_out",
-        "https://a.wild.test/oauth2/start",
-    ] {
-        all.push(own.into());
-    }
-    all
+    let dressed = LEADS.iter().flat_map(|lead| HOSTS.iter().map(move |host| format!("{lead}{host}/x")));
+    let plain = SCRIPTS.iter().chain(OWN).map(|target| (*target).to_owned());
+    dressed.chain(plain).collect()
 }
 
 #[test]

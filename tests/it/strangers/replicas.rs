@@ -110,6 +110,26 @@ async fn a_key_made_elsewhere_works_though_its_id_was_refused_a_moment_before() 
     }
 }
 
+/// Somebody has written over the list of keys: those that were made go on, and others can be made.
+#[tokio::test]
+async fn a_list_that_is_none_is_begun_anew() {
+    let (redis, app) = (RedisServer::start().await, App::start().await);
+    let gateway = Gateway::start_unready(&sharing(&app, redis.url())).await;
+    until_so("the store", async || gateway.metric(STORE_UP).await == 1.0).await;
+    let (before, _) = Api(&gateway).robot().await;
+    is_secret(&gateway, &before);
+    let places = redis.keys("doorward:*api_keys*").await;
+    assert_eq!(places.len(), 1, "{places:?}");
+    redis.set(&places[0], b"garbage").await;
+    let (after, id) = Api(&gateway).robot().await;
+    is_secret(&gateway, &after);
+    for key in [&before, &after] {
+        assert_eq!(outcome(&gateway, key).await, "200");
+    }
+    let listed = Api(&gateway).list().await.json();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["id"]), (1, &id.into()));
+}
+
 #[tokio::test]
 async fn a_key_ended_elsewhere_is_refused() {
     let (redis, app) = (RedisServer::start().await, App::start().await);

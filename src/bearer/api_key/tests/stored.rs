@@ -85,17 +85,21 @@ async fn an_id_that_is_taken_is_not_taken_over() {
     maker.check(first.expose(), "first").await;
 }
 
+/// A full index, at once: to enlist ten thousand one by one would write it ten thousand times.
+async fn fill(shelf: &Shelf, until: impl Fn(usize) -> i64) {
+    let lines: Vec<_> = (0..MOST).map(|i| serde_json::json!({"id": format!("{i:012}"), "until": until(i)})).collect();
+    let plain = serde_json::to_vec(&lines).unwrap();
+    let value = shelf.secrets.seal(b"", &[b"api key index"], b"api_keys", &plain).unwrap();
+    shelf.kv.put("api_keys", Entry { generation: 50, value }, Duration::from_secs(60)).await.unwrap();
+}
+
 #[tokio::test]
 async fn there_are_no_more_keys_than_may_be() {
     let w = world();
     let (first, _) = w.create(alice()).await;
     let shelf = Shelf { kv: w.kv.clone(), secrets: secrets("the store's") };
     let known = w.keys.list().await.unwrap().remove(0);
-    // A full index, at once: to enlist ten thousand one by one would write it ten thousand times.
-    let lines: Vec<_> = (0..MOST).map(|i| serde_json::json!({"id": format!("{i:012}"), "until": i64::MAX})).collect();
-    let plain = serde_json::to_vec(&lines).unwrap();
-    let value = shelf.secrets.seal(b"", &[b"api key index"], b"api_keys", &plain).unwrap();
-    w.kv.inner.put("api_keys", Entry { generation: 50, value }, Duration::from_secs(60)).await.unwrap();
+    fill(&shelf, |_| i64::MAX).await;
     assert_eq!(w.keys.create(alice()).await.unwrap_err(), NotCreated::Full);
     assert_eq!(w.listed().await, [], "lines without records are passed over");
     w.keys.revoke(KeyId::parse("000000000000").unwrap()).await.unwrap();
@@ -116,10 +120,7 @@ async fn expired_keys_give_way_to_new_ones() {
         8 => NOW + listed_for + 1,
         _ => i64::MAX,
     };
-    let lines: Vec<_> = (0..MOST).map(|i| serde_json::json!({"id": format!("{i:012}"), "until": until(i)})).collect();
-    let value =
-        shelf.secrets.seal(b"", &[b"api key index"], b"api_keys", &serde_json::to_vec(&lines).unwrap()).unwrap();
-    w.kv.inner.put("api_keys", Entry { generation: 50, value }, Duration::from_secs(60)).await.unwrap();
+    fill(&shelf, until).await;
     let is_listed = async |id: &str| shelf.strike(KeyId::parse(id).unwrap(), w.clock.now()).await.unwrap();
     let (first, _) = w.create(alice()).await;
     assert!(!is_listed("000000000009").await, "it expired first");
