@@ -14,6 +14,7 @@ use crate::watch::access::AccessLog;
 use crate::watch::metrics::Outcome;
 use crate::watch::reason::Reason;
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -270,6 +271,21 @@ impl ProxyHttp for Proxy {
         }
         *upstream = RequestHeader::from(parts);
         target.map_or(Ok(()), |target| upstream.set_raw_path(&target))
+    }
+
+    /// An empty last piece, such as an empty DATA frame that ends an upload over HTTP/2, would be written as the last chunk,
+    /// and the last chunk once more behind it: the start of a request that nobody sent.
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        _passage: &mut Passage,
+    ) -> Result<()> {
+        if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        Ok(())
     }
 
     async fn response_filter(

@@ -11,6 +11,7 @@ use doorward::demo::{IssueOptions, Provider};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 struct Http2 {
     provider: Provider,
@@ -223,4 +224,77 @@ async fn a_form_that_stops_is_answered() {
         (response.status().as_u16(), response.headers()["x-doorward-reason"].as_bytes()),
         (400, &b"bad_request"[..])
     );
+}
+
+/// An app that keeps one connection and every byte that it got on it, and answers each request with its head alone.
+async fn recorder() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let bytes = received.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let bytes = bytes.clone();
+            tokio::spawn(async move {
+                let mut piece = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut piece).await {
+                    let ends = {
+                        let mut bytes = bytes.lock().unwrap();
+                        bytes.extend_from_slice(&piece[..read]);
+                        bytes.ends_with(b"\n0\r\n\r\n") || (bytes.ends_with(b"\r\n\r\n") && last_request_is_get(&bytes))
+                    };
+                    if ends {
+                        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (origin, received)
+}
+
+fn last_request_is_get(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.rfind("GET /").is_some_and(|get| text.rfind("POST /").is_none_or(|post| post < get))
+}
+
+/// P8: an upload's end is written once, whatever the frames; what follows on the connection to the app is the next request.
+#[tokio::test]
+async fn an_upload_ends_once() {
+    for pieces in [
+        &[&b"hello"[..], b""][..],
+        &[b"", b"hello", b"", b"", b""],
+        &[b"", b""],
+        &[b""],
+        &[b"hello"],
+        &[b"hello", b"", b"world"],
+    ] {
+        let ((origin, received), folder) = (recorder().await, Folder::new());
+        let certificate = Certificate::of("app.test");
+        let config = Config::default()
+            .listener(&format!("tls: {}", certificate.write(&folder, "app")))
+            .more("workers: 1")
+            .route("public", "https://app.test/", &origin, PUBLIC);
+        let gateway = Gateway::start(&config).await;
+        let stream = stream(&gateway.address(), "app.test", &["h2"], &[&certificate]).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        for _ in 0..3 {
+            let post = Request::builder().method(Method::POST).uri(uri("app.test", "/up")).body(()).unwrap();
+            let (response, mut body) = client.send_request(post, false).unwrap();
+            for (i, piece) in pieces.iter().enumerate() {
+                body.send_data(Bytes::from_static(piece), i + 1 == pieces.len()).unwrap();
+            }
+            assert_eq!(in_time("the upload's answer", response).await.unwrap().status(), 200, "{pieces:?}");
+            let (response, _) = client.send_request(get("/next").body(()).unwrap(), true).unwrap();
+            assert_eq!(in_time("the next answer", response).await.unwrap().status(), 200, "{pieces:?}");
+        }
+        let text = String::from_utf8_lossy(&received.lock().unwrap()).into_owned();
+        assert_eq!(text.matches("\n0\r\n\r\n").count(), 3, "{pieces:?}: {text}");
+        assert_eq!((text.matches("POST /up").count(), text.matches("GET /next").count()), (3, 3), "{text}");
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            assert_eq!(text.matches(&*String::from_utf8_lossy(piece)).count(), 3, "{text}");
+        }
+    }
 }
