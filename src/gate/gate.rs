@@ -213,13 +213,12 @@ impl Gate {
             _ => self.table.find(host, method, reading).map_or(Place::Nowhere, Place::Route),
         };
         let first = place(path.as_str().as_bytes());
-        if !path.is_plain() {
-            let readings = path.readings().map_err(|_| Refusal::of(Reason::BadRequest))?;
-            if !readings.iter().all(|reading| place(reading).is_same(&first)) {
-                return Err(Refusal::of(Reason::BadRequest));
-            }
+        let part = |_| Refusal::of(Reason::BadRequest);
+        if path.is_plain() || path.every_reading(|reading| place(reading).is_same(&first)).map_err(part)? {
+            Ok(first)
+        } else {
+            Err(Refusal::of(Reason::BadRequest))
         }
-        Ok(first)
     }
 
     /// Credential and rules: who may pass, or nobody where the route lets everyone pass. Who came by a session is told with it.

@@ -2,6 +2,8 @@
 //! take `\` for `/`, merge slashes, resolve dot segments, cut `;parameters`. Nothing is rewritten here; instead the path
 //! is read in every one of these ways, and the caller refuses it where the readings lead to different places.
 
+use memchr::{memchr, memchr2, memmem};
+
 /// A request target that passed the check. Its bytes are the client's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CanonicalPath<'a> {
@@ -22,14 +24,19 @@ impl<'a> CanonicalPath<'a> {
         let (authority, rest) = split_origin(target)?;
         let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
         let path = if path.is_empty() && authority.is_some() { "/" } else { path };
-        let good_in_path = |b: u8| b.is_ascii_graphic() && b != b'\\' && b != b'#';
-        let good_in_query = |b: u8| b > b' ' && b != 0x7f && b != b'#';
-        if !path.starts_with('/') || !path.bytes().all(good_in_path) || !query.bytes().all(good_in_query) {
+        let good_in_path = |b: u8| b.is_ascii_graphic() & (b != b'\\') & (b != b'#');
+        let good_in_query = |b: u8| (b > b' ') & (b != 0x7f) & (b != b'#');
+        if !path.starts_with('/') || !all(path, good_in_path) || !all(query, good_in_query) {
+            return Err(Ambiguous);
+        }
+        if path.len() > LONGEST_ODD && !is_plain(path) {
             return Err(Ambiguous);
         }
         if path.contains('%') {
             check_escapes(path.as_bytes(), Invalid::Refused)?;
-            check_escapes(&decode(path.as_bytes()), Invalid::Literal)?;
+            if let Some(decoded) = decode(path.as_bytes()) {
+                check_escapes(&decoded, Invalid::Literal)?;
+            }
         }
         Ok(CanonicalPath { path, query, authority })
     }
@@ -53,34 +60,67 @@ impl<'a> CanonicalPath<'a> {
         is_plain(self.path)
     }
 
-    /// Every way in which an app might read the path, each once; the path as it was sent comes first. Apps take the steps in
-    /// any order and leave some out, so the readings are closed under all of them, with at most two decodings.
-    pub fn readings(&self) -> Result<Vec<Vec<u8>>, Ambiguous> {
-        let mut readings: Vec<(Vec<u8>, usize)> = vec![(self.path.as_bytes().to_vec(), 0)];
-        let mut at = 0;
-        while let Some((reading, decoded)) = readings.get(at).cloned() {
-            at += 1;
-            let steps = [backslashes_as_slashes, without_parameters, merged_slashes, without_dots];
-            let again = (decoded < DECODINGS).then(|| (decode(&reading), decoded + 1));
-            for (next, decoded) in steps.iter().map(|step| (step(&reading), decoded)).chain(again) {
-                // The same bytes with fewer decodings behind them can still become more.
-                if readings.iter().any(|(known, before)| *known == next && *before <= decoded) {
-                    continue;
-                }
-                if readings.len() == MOST_READINGS {
+    /// Judges every way in which an app might read the path, each once, until one is not `good`: false then. The path as it
+    /// was sent comes first. Apps take the steps in any order and leave some out, so the readings are closed under all of
+    /// them, with at most two decodings.
+    ///
+    /// # Errors
+    /// There are more readings than any path has that a person or a program means.
+    pub fn every_reading(&self, good: impl FnMut(&[u8]) -> bool) -> Result<bool, Ambiguous> {
+        every_reading(self.path.as_bytes(), good)
+    }
+}
+
+/// The readings of any path, see [`CanonicalPath::every_reading`].
+///
+/// # Errors
+/// There are too many.
+pub fn every_reading(path: &[u8], mut good: impl FnMut(&[u8]) -> bool) -> Result<bool, Ambiguous> {
+    if !good(path) {
+        return Ok(false);
+    }
+    let mut readings: Vec<(Vec<u8>, usize)> = vec![(path.to_vec(), 0)];
+    let (mut at, mut different) = (0, 1);
+    while let Some((reading, decoded)) = readings.get(at) {
+        let decoded = *decoded;
+        at += 1;
+        let steps = [backslashes_as_slashes, without_parameters, merged_slashes, without_dots];
+        let again = (decoded < DECODINGS).then(|| decode(reading)).flatten().map(|next| (next, decoded + 1));
+        let next: Vec<_> =
+            steps.iter().filter_map(|step| Some((step(reading)?, decoded))).chain(again).collect();
+        for (next, decoded) in next {
+            let mut known = readings.iter().filter(|(known, _)| *known == next).map(|(_, before)| *before).peekable();
+            let is_new = known.peek().is_none();
+            // The same bytes with fewer decodings behind them can still become more.
+            if known.any(|before| before <= decoded) {
+                continue;
+            }
+            if is_new {
+                different += 1;
+                if different > MOST_READINGS {
                     return Err(Ambiguous);
                 }
-                readings.push((next, decoded));
+                if !good(&next) {
+                    return Ok(false);
+                }
             }
+            readings.push((next, decoded));
         }
-        Ok(readings.into_iter().map(|(reading, _)| reading).collect())
     }
+    Ok(true)
+}
+
+/// Whether each byte is good. Without a way out in the middle, so that many bytes are looked at together.
+fn all(text: &str, good: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |all, b| all & good(b))
 }
 
 /// Proxies and apps behind each other decode twice, none that is known more often.
 const DECODINGS: usize = 2;
-/// No path that a person or a program means has more readings.
-const MOST_READINGS: usize = 200;
+/// Different readings, the path itself among them. No path that a person or a program means has more, and each costs work.
+const MOST_READINGS: usize = 32;
+/// The longest path that is read in more than one way.
+const LONGEST_ODD: usize = 4096;
 
 /// `http://host/path` into `host` and `/path`.
 fn split_origin(target: &str) -> Result<(Option<&str>, &str), Ambiguous> {
@@ -97,8 +137,17 @@ fn split_origin(target: &str) -> Result<(Option<&str>, &str), Ambiguous> {
 
 /// Nothing in it that any reader changes.
 fn is_plain(path: &str) -> bool {
-    let is_odd = |segment: &str| matches!(segment, "." | "..");
-    !path.bytes().any(|b| matches!(b, b'%' | b';')) && !path.contains("//") && !path.split('/').any(is_odd)
+    let path = path.as_bytes();
+    memchr2(b'%', b';', path).is_none() && memmem::find(path, b"//").is_none() && !has_dots(path)
+}
+
+/// Whether some segment is `.` or `..`.
+fn has_dots(path: &[u8]) -> bool {
+    memmem::find_iter(path, b"/.").any(|at| {
+        let rest = path.get(at + 2..).unwrap_or_default();
+        let rest = rest.strip_prefix(b".").unwrap_or(rest);
+        rest.is_empty() || rest.starts_with(b"/")
+    })
 }
 
 /// What an invalid escape means: what the client wrote is refused, what only shows after a first decoding is literal.
@@ -141,36 +190,47 @@ fn escape(digits: &[u8]) -> Option<u8> {
     u8::try_from(high * 16 + low).ok()
 }
 
-fn decode(path: &[u8]) -> Vec<u8> {
-    percent_encoding::percent_decode(path).collect()
+/// Each step is `None` where it changes nothing.
+fn decode(path: &[u8]) -> Option<Vec<u8>> {
+    memchr(b'%', path)?;
+    let decoded: Vec<u8> = percent_encoding::percent_decode(path).collect();
+    (decoded.len() != path.len()).then_some(decoded)
 }
 
-fn backslashes_as_slashes(path: &[u8]) -> Vec<u8> {
-    path.iter().map(|b| if *b == b'\\' { b'/' } else { *b }).collect()
+fn backslashes_as_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    memchr(b'\\', path)?;
+    Some(path.iter().map(|b| if *b == b'\\' { b'/' } else { *b }).collect())
 }
 
 /// `/a;x=1/b;y` is `/a/b`.
-fn without_parameters(path: &[u8]) -> Vec<u8> {
-    let mut cut = false;
-    let keep = |b: &u8| {
-        cut = *b == b';' || (cut && *b != b'/');
-        !cut
-    };
-    path.iter().copied().filter(keep).collect()
+fn without_parameters(path: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = path;
+    let mut out = Vec::with_capacity(path.len());
+    while let Some(at) = memchr(b';', rest) {
+        let (before, from) = rest.split_at(at);
+        out.extend_from_slice(before);
+        rest = from.get(memchr(b'/', from).unwrap_or(from.len())..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+    (out.len() != path.len()).then_some(out)
 }
 
-fn merged_slashes(path: &[u8]) -> Vec<u8> {
+fn merged_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    memmem::find(path, b"//")?;
     let mut out = Vec::with_capacity(path.len());
     for b in path {
         if *b != b'/' || out.last() != Some(&b'/') {
             out.push(*b);
         }
     }
-    out
+    Some(out)
 }
 
 /// RFC 3986, 5.2.4.
-fn without_dots(path: &[u8]) -> Vec<u8> {
+fn without_dots(path: &[u8]) -> Option<Vec<u8>> {
+    if !has_dots(path) {
+        return None;
+    }
     let mut out: Vec<&[u8]> = Vec::new();
     let mut segments = path.split(|b| *b == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -192,7 +252,7 @@ fn without_dots(path: &[u8]) -> Vec<u8> {
         joined.push(b'/');
         joined.extend_from_slice(segment);
     }
-    if joined.is_empty() { vec![b'/'] } else { joined }
+    Some(if joined.is_empty() { vec![b'/'] } else { joined })
 }
 
 #[cfg(test)]
@@ -200,11 +260,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn readings(path: &CanonicalPath<'_>) -> Result<Vec<String>, Ambiguous> {
+        let mut all = Vec::new();
+        path.every_reading(|reading| {
+            all.push(String::from_utf8_lossy(reading).into_owned());
+            true
+        })?;
+        Ok(all)
+    }
+
     fn check(path: &str, expected: &[&str]) {
         let canonical = CanonicalPath::of(path.as_bytes()).unwrap();
-        let mut readings: Vec<String> =
-            canonical.readings().unwrap().iter().map(|r| String::from_utf8_lossy(r).into_owned()).collect();
+        let mut readings = readings(&canonical).unwrap();
         assert_eq!(readings[0], path);
+        assert_eq!(canonical.is_plain(), expected.is_empty(), "{path}");
         readings.sort();
         readings.dedup();
         let mut expected: Vec<&str> = expected.to_vec();
@@ -234,6 +303,31 @@ mod tests {
         check("/.well-known/x", &[]);
         check("/a%3bv/b", &["/a;v/b", "/a/b"]);
         check("/%2525", &["/%25", "/%"]);
+        check("/a...b/..c/.d.", &[]);
+    }
+
+    #[test]
+    fn a_path_of_many_readings_has_none() {
+        let many = "/public/%252e/.%5c/..%3b%5ca;//%252f";
+        assert_eq!(readings(&CanonicalPath::of(many.as_bytes()).unwrap()), Err(Ambiguous));
+        let long = |unit: &str| format!("/{}", unit.repeat(LONGEST_ODD));
+        for odd in ["%41", ";", "a/./", "//", "a/../"] {
+            assert_eq!(CanonicalPath::of(long(odd).as_bytes()), Err(Ambiguous), "{odd}");
+        }
+        for plain in ["a/", ".a", "/..."] {
+            assert!(CanonicalPath::of(format!("/{}", format!("x{plain}").repeat(LONGEST_ODD)).as_bytes()).is_ok(), "{plain}");
+        }
+    }
+
+    #[test]
+    fn reading_ends_where_one_is_not_good() {
+        let path = CanonicalPath::of(b"/public/%2e%2e/admin").unwrap();
+        let mut seen = 0;
+        let good = path.every_reading(|reading| {
+            seen += 1;
+            reading.starts_with(b"/public/%")
+        });
+        assert_eq!((good, seen), (Ok(false), 2));
     }
 
     #[test]
@@ -286,11 +380,16 @@ mod tests {
         #[test]
         fn readings_keep_the_bytes_and_the_slash(path in "/([a-z./;%\\\\]|%2[ef5]|%5c|%25){0,40}") {
             if let Ok(canonical) = CanonicalPath::of(path.as_bytes())
-                && let Ok(readings) = canonical.readings()
+                && let Ok(readings) = readings(&canonical)
             {
-                prop_assert_eq!(&*readings[0], path.as_bytes());
-                prop_assert!(readings.iter().all(|r| r.first() == Some(&b'/')));
+                prop_assert_eq!(&*readings[0], &*path);
+                prop_assert!(readings.iter().all(|r| r.starts_with('/')));
                 prop_assert!(readings.len() <= MOST_READINGS);
+                prop_assert!(readings.len() == 1 || !canonical.is_plain());
+                let mut different = readings.clone();
+                different.sort();
+                different.dedup();
+                prop_assert_eq!(different.len(), readings.len(), "each once");
             }
         }
     }
