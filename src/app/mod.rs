@@ -231,6 +231,7 @@ pub(crate) fn build(
         sessions: foundation.sessions.clone(),
         return_urls: ReturnUrls { origins: settings.return_origins.clone(), auth_path: settings.auth_path.clone() },
         warned: std::sync::atomic::AtomicBool::new(false),
+        unanswered: Default::default(),
         unrouted: Arc::new(metrics.route("-")),
     };
     let state = State {

@@ -26,6 +26,8 @@ impl Line {
         if !log.is_on() {
             return None;
         }
+        let (method, target) =
+            notes.asked.as_ref().map_or((method, target), |(method, target)| (method.as_str(), target.as_bytes()));
         let path = target.split(|b| *b == b'?').next().unwrap_or_default();
         let record = Record {
             time: now,

@@ -173,13 +173,13 @@ impl ProxyHttp for Proxy {
     }
 
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
-        let reads_body = session.req_header().method == Method::POST
-            && passage.live.gate.reads_body(&ask(session, self.max_head, self.redirect_to_https));
-        let form = match reads_body {
-            true => Some(timeout(PATIENCE, read_body(session, MAX_BODY)).await),
-            false => None,
-        };
         let judged = {
+            let gate = &passage.live.gate;
+            let case = gate.open(&ask(session, self.max_head, self.redirect_to_https));
+            let form = match case.wants_body() && session.req_header().method == Method::POST {
+                true => Some(timeout(PATIENCE, read_body(session, MAX_BODY)).await),
+                false => None,
+            };
             let mut ask = ask(session, self.max_head, self.redirect_to_https);
             ask.body = match &form {
                 None => Posted::Unread,
@@ -187,7 +187,7 @@ impl ProxyHttp for Proxy {
                 Some(Ok(Ok(form))) => Posted::Whole(form),
                 Some(Ok(Err(_)) | Err(_)) => Posted::Broken,
             };
-            passage.live.gate.judge(&ask).await
+            gate.judge(case, &ask).await
         };
         let (head, now) = (session.req_header(), passage.live.gate.clock.now());
         passage.line =

@@ -7,7 +7,7 @@ use crate::provider::identity::Identity;
 use crate::watch::metrics::{Credential, Outcome, RouteMetrics};
 use crate::watch::reason::Reason;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,6 +46,8 @@ pub struct Notes {
     pub request_id: String,
     pub client: IpAddr,
     pub host: Option<Host>,
+    /// The method and the target of the request that another proxy asks about.
+    pub asked: Option<(Method, String)>,
     pub route: Arc<RouteMetrics>,
     pub credential: Credential,
     pub identity: Option<Arc<Identity>>,

@@ -1,57 +1,268 @@
 //! Judging for another proxy: nginx `auth_request` (`/auth`), Traefik ForwardAuth and Caddy forward_auth (`/forward`).
-//! The request to judge is told by forwarding headers, which count from a trusted proxy alone; from anyone else they
-//! are a way to ask about a request that nobody sent, and are refused.
+//! The request to judge is told whole, by one of two sets of headers, and these count from a trusted proxy alone. A proxy
+//! that tells half of it passes the rest on from its client, and would be answered about a request that nobody sent: that,
+//! and everything else that leaves room, is refused.
 
-use crate::gate::answer::Reply;
+use crate::client::forwarded::Caller;
+use crate::gate::answer::{Answer, Notes, Reply};
+use crate::gate::ask::Ask;
+use crate::gate::case::{Asker, Place};
+use crate::gate::cors::is_preflight;
+use crate::gate::gate::{Entry, Gate, METHODS, View, preflight};
 use crate::gate::host::Host;
 use crate::gate::inject::{Preset, encode, encode_list};
-use crate::gate::refusal::{REASON, own_headers};
-use crate::gate::route::Route;
+use crate::gate::own::OwnPage;
+use crate::gate::pages::Parameters;
+use crate::gate::path::CanonicalPath;
+use crate::gate::protocol::is_served;
+use crate::gate::refusal::{REASON, Refusal, own_headers};
+use crate::gate::route::{Access, Route};
+use crate::gate::rules::Rules;
 use crate::provider::identity::Identity;
+use crate::watch::metrics::Outcome;
 use crate::watch::reason::Reason;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use std::fmt;
+use std::sync::Arc;
 
 /// The request that another proxy asks about.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Subject<'a> {
     pub(super) method: Method,
     pub(super) host: Host,
     pub(super) target: &'a str,
 }
 
-const FORWARDED: [&str; 4] = ["x-forwarded-method", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-uri"];
+/// Why a question cannot be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unanswerable {
+    /// Who asks is no trusted proxy.
+    Stranger,
+    Nothing,
+    Missing(&'static str),
+    Repeated(&'static str),
+    Unreadable(&'static str),
+    /// `X-Original-URL` is no whole URL.
+    NoHost,
+    /// Both sets stand there and tell of two requests.
+    Contradiction,
+}
+
+/// Traefik and Caddy send these.
+const FORWARDED: [&str; 3] = ["x-forwarded-method", "x-forwarded-host", "x-forwarded-uri"];
+/// ingress-nginx sends these.
+const ORIGINAL: [&str; 2] = ["x-original-method", "x-original-url"];
 const IDENTITY: [&str; 4] =
     ["x-auth-request-user", "x-auth-request-email", "x-auth-request-preferred-username", "x-auth-request-groups"];
 
+/// Whether a request asks about another one. `X-Forwarded-Host` alone is what every proxy sends.
+pub(super) fn is_question(headers: &HeaderMap) -> bool {
+    let [method, _, uri] = FORWARDED;
+    [method, uri].iter().chain(&ORIGINAL).any(|name| headers.contains_key(*name))
+}
+
 impl<'a> Subject<'a> {
-    /// `Ok(None)`: nothing was forwarded.
-    pub(super) fn of(headers: &'a HeaderMap, from_trusted: bool) -> Result<Option<Subject<'a>>, Reason> {
-        if !FORWARDED.iter().any(|name| headers.contains_key(*name)) {
-            return Ok(None);
+    pub(super) fn of(headers: &'a HeaderMap, from_trusted: bool) -> Result<Subject<'a>, Unanswerable> {
+        if !from_trusted {
+            return Err(Unanswerable::Stranger);
         }
-        let one = |name: &str| -> Result<Option<&'a str>, Reason> {
-            let mut values = headers.get_all(name).iter();
-            match (values.next(), values.next()) {
-                (None, _) => Ok(None),
-                (Some(value), None) => value.to_str().map(Some).map_err(|_| Reason::BadRequest),
-                _ => Err(Reason::BadRequest),
+        let stands = |names: &[&str]| names.iter().any(|name| headers.contains_key(*name));
+        match (stands(&FORWARDED), stands(&ORIGINAL)) {
+            (false, false) => Err(Unanswerable::Nothing),
+            (true, false) => Subject::forwarded(headers),
+            (false, true) => Subject::original(headers),
+            (true, true) => {
+                let (one, two) = (Subject::forwarded(headers)?, Subject::original(headers)?);
+                if one == two { Ok(one) } else { Err(Unanswerable::Contradiction) }
             }
-        };
-        let host = one("x-forwarded-host")?.filter(|_| from_trusted).ok_or(Reason::BadRequest)?;
-        Ok(Some(Subject {
-            method: one("x-forwarded-method")?.unwrap_or("GET").parse().map_err(|_| Reason::BadRequest)?,
-            host: Host::parse(host).map_err(|_| Reason::BadRequest)?,
-            target: one("x-forwarded-uri")?.unwrap_or("/"),
-        }))
+        }
+    }
+
+    fn forwarded(headers: &'a HeaderMap) -> Result<Subject<'a>, Unanswerable> {
+        let [method, host, uri] = FORWARDED;
+        Ok(Subject {
+            method: method_of(headers, method)?,
+            host: Host::parse(only(headers, host)?).map_err(|_| Unanswerable::Unreadable(host))?,
+            target: only(headers, uri)?,
+        })
+    }
+
+    fn original(headers: &'a HeaderMap) -> Result<Subject<'a>, Unanswerable> {
+        let [method, url] = ORIGINAL;
+        let whole = only(headers, url)?;
+        let (scheme, rest) = whole.split_once("://").ok_or(Unanswerable::NoHost)?;
+        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+            return Err(Unanswerable::NoHost);
+        }
+        let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        Ok(Subject {
+            method: method_of(headers, method)?,
+            host: Host::parse(authority).map_err(|_| Unanswerable::NoHost)?,
+            target: if target.is_empty() { "/" } else { target },
+        })
     }
 }
 
+fn only<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a str, Unanswerable> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Err(Unanswerable::Missing(name)),
+        (Some(value), None) => value.to_str().map_err(|_| Unanswerable::Unreadable(name)),
+        _ => Err(Unanswerable::Repeated(name)),
+    }
+}
+
+fn method_of(headers: &HeaderMap, name: &'static str) -> Result<Method, Unanswerable> {
+    only(headers, name)?.parse().map_err(|_| Unanswerable::Unreadable(name))
+}
+
+impl Gate {
+    /// For `/auth`: whoever asks there takes any 2xx for leave to pass the request on.
+    pub(super) async fn judge_for_auth_request<'g>(
+        &'g self,
+        query: &Parameters,
+        ask: &Ask<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+        found: &mut Option<&'g Arc<Route>>,
+    ) -> Result<Reply, Refusal> {
+        let narrowed = narrowed(query).ok_or(of_question())?;
+        let subject = self.subject(ask, caller, notes)?;
+        let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        let route = match self.locate_subject(&subject, &path)? {
+            Place::Route(route) => route,
+            Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
+            Place::Own(_) | Place::Https => return Err(of_question()),
+        };
+        *found = Some(route);
+        match self.judge_subject(route, &subject, &path, ask, notes).await? {
+            Entry::Pass(_) => {
+                let is_within = narrowed.is_empty()
+                    || notes.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok());
+                is_within.then(|| accepted(route, notes)).ok_or(Refusal::of(Reason::Forbidden))
+            }
+            Entry::Login(_) => Err(Refusal::of(Reason::LoginRequired)),
+        }
+    }
+
+    /// For `/forward`: the answer, whatever it is, is shown to the client.
+    pub(super) async fn judge_for_forward_auth<'g>(
+        &'g self,
+        ask: &Ask<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+        found: &mut Option<&'g Arc<Route>>,
+    ) -> Result<Reply, Refusal> {
+        let subject = self.subject(ask, caller, notes)?;
+        let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        let route = match self.locate_subject(&subject, &path)? {
+            Place::Route(route) => route,
+            Place::Own(own) if !matches!(own, OwnPage::Auth | OwnPage::Forward) => {
+                return self.own_page_for_proxy(own, &subject, &path, ask, caller, notes).await;
+            }
+            Place::Own(_) | Place::Https => return Err(of_question()),
+            Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
+        };
+        *found = Some(route);
+        if let Some(cors) = &route.cors
+            && is_preflight(&subject.method, ask.headers)
+        {
+            notes.route = route.metrics.clone();
+            return Ok(preflight(cors, ask.headers, notes));
+        }
+        match self.judge_subject(route, &subject, &path, ask, notes).await? {
+            Entry::Pass(_) => Ok(accepted(route, notes)),
+            Entry::Login(reply) => Ok(*reply),
+        }
+    }
+
+    /// The request that is asked about; from here on the log and the pages speak of it.
+    fn subject<'a>(&self, ask: &Ask<'a>, caller: &Caller, notes: &mut Notes) -> Result<Subject<'a>, Refusal> {
+        let subject = Subject::of(ask.headers, caller.through_trusted).map_err(|cause| {
+            if self.unanswered.lock().insert(cause) {
+                tracing::warn!(peer = %ask.peer, host = notes.host.as_ref().map(Host::as_str), %cause, "a question about a request is refused");
+            }
+            of_question()
+        })?;
+        notes.host = Some(subject.host.clone());
+        notes.asked = Some((subject.method.clone(), subject.target.to_owned()));
+        Ok(subject)
+    }
+
+    fn locate_subject(&self, subject: &Subject<'_>, path: &CanonicalPath<'_>) -> Result<Place<'_>, Refusal> {
+        if path.authority().is_some() {
+            return Err(of_question());
+        }
+        if !is_served(&subject.method) {
+            return Err(Refusal::method_not_allowed(METHODS));
+        }
+        self.locate(Some(&subject.host), &subject.method, path, Asker::Anyone)
+    }
+
+    async fn judge_subject(
+        &self,
+        route: &Arc<Route>,
+        subject: &Subject<'_>,
+        path: &CanonicalPath<'_>,
+        ask: &Ask<'_>,
+        notes: &mut Notes,
+    ) -> Result<Entry, Refusal> {
+        notes.route = route.metrics.clone();
+        let view = View { method: &subject.method, host: Some(subject.host.clone()), path, headers: ask.headers };
+        self.authorise(route, &view, notes).await
+    }
+
+    /// A forwarded request for a page of ours is answered as that page.
+    async fn own_page_for_proxy(
+        &self,
+        page: OwnPage,
+        subject: &Subject<'_>,
+        path: &CanonicalPath<'_>,
+        ask: &Ask<'_>,
+        caller: &Caller,
+        notes: &mut Notes,
+    ) -> Result<Reply, Refusal> {
+        let own = Ask { method: &subject.method, target: subject.target.as_bytes(), ..*ask };
+        match Box::pin(self.own_page(page, &own, path, caller, notes, &mut None)).await? {
+            Answer::Reply(reply) => Ok(*reply),
+            Answer::Forward(_) => Err(Refusal::of(Reason::BadRequest)),
+        }
+    }
+}
+
+const fn of_question() -> Refusal {
+    Refusal::form(StatusCode::FORBIDDEN)
+}
+
+/// What the query of `/auth` asks beyond the route's rules: any of each list. `None` where it asks for anything else, or
+/// for nobody: a list that was filled in wrongly must not let everyone pass.
+fn narrowed(query: &Parameters) -> Option<Rules> {
+    let mut rules = Rules::default();
+    for (name, value) in query.iter() {
+        let list = match name {
+            "allowed_groups" => &mut rules.groups,
+            "allowed_emails" => &mut rules.emails,
+            "allowed_email_domains" => &mut rules.email_domains,
+            _ => return None,
+        };
+        for item in value.split(',').map(str::trim) {
+            if item.is_empty() {
+                return None;
+            }
+            list.push(if name == "allowed_groups" { item.to_owned() } else { item.to_ascii_lowercase() });
+        }
+    }
+    Some(rules)
+}
+
 /// The 202 of both pages: who it is, absent claims as empty values, so that the other proxy overwrites what a client
-/// sent. `who`: `None` for nobody on a route that lets everyone pass.
-pub(super) fn accepted(request_id: &str, route: &Route, who: Option<&Identity>, is_public: bool) -> Reply {
-    let mut headers = own_headers(request_id);
-    if !is_public {
+/// sent; nobody, too, on a route that lets everyone pass.
+fn accepted(route: &Route, notes: &mut Notes) -> Reply {
+    notes.outcome = Outcome::own_page;
+    let who = notes.identity.as_deref();
+    let mut headers = own_headers(&notes.request_id);
+    if !matches!(route.access, Access::Public) {
         let preset = route.headers.preset();
         let values = who.map_or([const { None }; 4], |who| preset.values(who));
         let preset = preset.names().into_iter().zip(values).filter(|_| preset != Preset::None);
@@ -76,6 +287,22 @@ pub(super) fn for_auth_request(mut refused: Reply) -> Reply {
     };
     debug_assert!(refused.headers.iter().any(|(name, _)| name == REASON));
     refused
+}
+
+impl fmt::Display for Unanswerable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unanswerable::Stranger => f.write_str("the peer is not in client_ip.trusted_proxies"),
+            Unanswerable::Nothing => f.write_str(
+                "it has neither X-Forwarded-Method, X-Forwarded-Host and X-Forwarded-Uri nor X-Original-Method and X-Original-URL",
+            ),
+            Unanswerable::Missing(name) => write!(f, "the header {name} is missing"),
+            Unanswerable::Repeated(name) => write!(f, "the header {name} stands there twice"),
+            Unanswerable::Unreadable(name) => write!(f, "the header {name} cannot be read"),
+            Unanswerable::NoHost => f.write_str("the header x-original-url is not an absolute http or https URL"),
+            Unanswerable::Contradiction => f.write_str("the headers X-Forwarded-* and X-Original-* name two requests"),
+        }
+    }
 }
 
 fn preset_has(route: &Route, name: &HeaderName) -> bool {

@@ -8,15 +8,16 @@ use crate::client::limiter::Limiter;
 use crate::client::pace::Pace;
 use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply};
 use crate::gate::ask::Ask;
+use crate::gate::case::{Case, Place};
 use crate::gate::cookies::{Kept, OwnCookies};
 use crate::gate::cors::{Cors, is_preflight};
 use crate::gate::credentials::{X_API_KEY, holds_key, identity_of};
+use crate::gate::forward_auth::Unanswerable;
 use crate::gate::host::Host;
 use crate::gate::inject::Stripping;
 use crate::gate::navigation::is_navigation;
-use crate::gate::own::OwnPage;
 use crate::gate::path::CanonicalPath;
-use crate::gate::protocol::{self, Fault};
+use crate::gate::protocol;
 use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
 use crate::gate::route::{Access, Protected, Route, Table};
 use crate::kit::clock::Clock;
@@ -28,9 +29,11 @@ use crate::watch::metrics::{Credential, Outcome, RouteMetrics};
 use crate::watch::reason::Reason;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -54,15 +57,10 @@ pub struct Gate {
     pub return_urls: ReturnUrls,
     /// Whether a forwarding header of somebody who is not trusted was warned of.
     pub warned: AtomicBool,
+    /// What of the questions of other proxies was warned of.
+    pub unanswered: Mutex<HashSet<Unanswerable>>,
     /// For requests that no route was found for.
     pub unrouted: Arc<RouteMetrics>,
-}
-
-/// Where a path leads.
-pub(super) enum Place<'g> {
-    Own(OwnPage),
-    Route(&'g Arc<Route>),
-    Nowhere,
 }
 
 /// What is judged: the request itself, or one that another proxy asks about.
@@ -92,33 +90,22 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-/// RFC 8555, 8.3: a certificate authority asks here over plain HTTP.
-const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
 const LONGEST_REQUEST_ID: usize = 128;
 
 impl Gate {
-    pub async fn judge(&self, ask: &Ask<'_>) -> Judged {
-        let caller = self.client_ip.caller(ask.peer, ask.headers);
-        if !self.warned.load(Ordering::Relaxed) && self.client_ip.is_unheard(&caller, ask.headers) {
-            self.warn_of_unheard(&caller);
-        }
-        let mut notes = self.notes(self.request_id(ask.headers, &caller), caller.address);
+    /// The answer to a request that was [opened](Gate::open); `ask` is the same request, with its body where it has one for us.
+    pub async fn judge(&self, case: Case<'_>, ask: &Ask<'_>) -> Judged {
+        let Case { caller, mut notes, place } = case;
         let mut route = None;
-        let answer = match self.decide(ask, &caller, &mut notes, &mut route).await {
+        let answer = match place {
+            Ok(place) => self.decide(place, ask, &caller, &mut notes, &mut route).await,
+            Err(refusal) => Err(refusal),
+        };
+        let answer = match answer {
             Ok(answer) => answer,
             Err(refusal) => Answer::Reply(Box::new(self.refuse(refusal, ask, &mut notes, route))),
         };
         Judged { answer, notes }
-    }
-
-    /// Once: behind a proxy that is not listed all clients share one address, and one budget of refusals.
-    fn warn_of_unheard(&self, caller: &Caller) {
-        if !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                peer = %caller.address,
-                "says who its client is and is not in client_ip.trusted_proxies: it is taken for the client itself"
-            );
-        }
     }
 
     /// A refusal that comes after the judgement: the upstream could not be had.
@@ -142,25 +129,17 @@ impl Gate {
 
     async fn decide<'g>(
         &'g self,
+        place: Place<'g>,
         ask: &Ask<'_>,
         caller: &Caller,
         notes: &mut Notes,
         found: &mut Option<&'g Arc<Route>>,
     ) -> Result<Answer, Refusal> {
-        protocol::check(ask).map_err(|fault| match fault {
-            Fault::Method => Refusal::method_not_allowed(METHODS),
-            Fault::TooLarge => Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
-            Fault::Framing => Refusal::of(Reason::BadRequest),
-        })?;
-        let ambiguous = |()| Refusal::of(Reason::BadRequest);
-        let path = CanonicalPath::of(ask.target).map_err(|_| ambiguous(()))?;
-        notes.host = Host::of(ask, path.authority()).map_err(|_| ambiguous(()))?;
-        if ask.redirect_to_https && !path.as_str().starts_with(ACME_CHALLENGES) {
-            return self.redirect_to_https(ask, &path, notes);
-        }
-        let route = match self.locate(notes.host.as_ref(), ask.method, &path)? {
+        let path = CanonicalPath::of(ask.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        let route = match place {
             Place::Own(page) => return Box::pin(self.own_page(page, ask, &path, caller, notes, found)).await,
             Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
+            Place::Https => return self.redirect_to_https(ask, &path, notes),
             Place::Route(route) => route,
         };
         *found = Some(route);
@@ -198,27 +177,6 @@ impl Gate {
         let mut headers = own_headers(&notes.request_id);
         headers.push((header::LOCATION, location));
         Ok(Answer::Reply(Box::new(Reply { status: StatusCode::PERMANENT_REDIRECT, headers, body: Bytes::new() })))
-    }
-
-    /// Where every reading of the path leads; where they part, nobody may go.
-    pub(super) fn locate(
-        &self,
-        host: Option<&Host>,
-        method: &Method,
-        path: &CanonicalPath<'_>,
-    ) -> Result<Place<'_>, Refusal> {
-        let has_own_pages = self.table.has_own_pages(host);
-        let place = |reading: &[u8]| match OwnPage::at(reading, &self.auth_path) {
-            Some(page) if has_own_pages => Place::Own(page),
-            _ => self.table.find(host, method, reading).map_or(Place::Nowhere, Place::Route),
-        };
-        let first = place(path.as_str().as_bytes());
-        let part = |_| Refusal::of(Reason::BadRequest);
-        if path.is_plain() || path.every_reading(|reading| place(reading).is_same(&first)).map_err(part)? {
-            Ok(first)
-        } else {
-            Err(Refusal::of(Reason::BadRequest))
-        }
     }
 
     /// Credential and rules: who may pass, or nobody where the route lets everyone pass. Who came by a session is told with it.
@@ -326,11 +284,12 @@ impl Gate {
         reply
     }
 
-    fn notes(&self, request_id: String, client: IpAddr) -> Notes {
+    pub(super) fn notes(&self, request_id: String, client: IpAddr) -> Notes {
         Notes {
             request_id,
             client,
             host: None,
+            asked: None,
             route: self.unrouted.clone(),
             credential: Credential::none,
             identity: None,
@@ -340,7 +299,7 @@ impl Gate {
     }
 
     /// A trusted peer's own, or a new one of 128 random bits.
-    fn request_id(&self, headers: &HeaderMap, caller: &Caller) -> String {
+    pub(super) fn request_id(&self, headers: &HeaderMap, caller: &Caller) -> String {
         let heard = caller.through_trusted.then(|| headers.get(&REQUEST_ID)).flatten();
         let given = heard.and_then(|id| id.to_str().ok());
         let is_token = |id: &str| (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.bytes().all(is_token_byte);
@@ -357,17 +316,6 @@ pub(super) fn preflight(cors: &Cors, asked: &HeaderMap, notes: &mut Notes) -> Re
     let mut headers = own_headers(&notes.request_id);
     headers.extend(cors.preflight(asked));
     Reply { status: StatusCode::NO_CONTENT, headers, body: Bytes::new() }
-}
-
-impl Place<'_> {
-    fn is_same(&self, other: &Place<'_>) -> bool {
-        match (self, other) {
-            (Place::Own(one), Place::Own(two)) => one == two,
-            (Place::Route(one), Place::Route(two)) => Arc::ptr_eq(one, two),
-            (Place::Nowhere, Place::Nowhere) => true,
-            _ => false,
-        }
-    }
 }
 
 /// RFC 9110, 5.6.2.

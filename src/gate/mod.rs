@@ -3,10 +3,11 @@
 
 pub mod answer;
 pub mod ask;
+pub mod case;
 pub mod cookies;
 pub mod cors;
 mod credentials;
-mod forward_auth;
+pub mod forward_auth;
 #[allow(clippy::module_inception)] // the noun of the room
 pub mod gate;
 pub mod host;

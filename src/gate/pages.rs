@@ -3,14 +3,12 @@
 use crate::client::forwarded::Caller;
 use crate::gate::answer::{Answer, Notes, Reply};
 use crate::gate::ask::{Ask, Posted};
-use crate::gate::cors::is_preflight;
-use crate::gate::forward_auth::{self, Subject};
-use crate::gate::gate::{Entry, Gate, METHODS, Place, View, preflight};
-use crate::gate::host::Host;
+use crate::gate::forward_auth;
+use crate::gate::gate::{Gate, METHODS};
 use crate::gate::own::{MAX_BODY, OwnPage};
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::{Refusal, SIGN_IN, own_headers};
-use crate::gate::route::{Access, Route};
+use crate::gate::route::Route;
 use crate::gate::say::Say;
 use crate::login::callback::{self, Failed, Failure, callback};
 use crate::login::cookie::{SameSite, named};
@@ -26,13 +24,6 @@ use std::sync::Arc;
 use url::form_urlencoded;
 
 impl Gate {
-    /// Whether the body of this request is to be read and handed to the gate.
-    pub fn reads_body(&self, ask: &Ask<'_>) -> bool {
-        let Ok(path) = CanonicalPath::of(ask.target) else { return false };
-        let Ok(host) = Host::of(ask, path.authority()) else { return false };
-        matches!(self.locate(host.as_ref(), ask.method, &path), Ok(Place::Own(_)))
-    }
-
     /// `found`: the route that another proxy asks about, for the marks of a refusal.
     pub(super) async fn own_page<'g>(
         &'g self,
@@ -57,11 +48,11 @@ impl Gate {
         let query = Parameters::of(path.query());
         let reply = match page {
             OwnPage::Auth => {
-                let judged = self.judge_for_proxy(ask, caller, notes, page, found).await;
+                let judged = self.judge_for_auth_request(&query, ask, caller, notes, found).await;
                 judged
                     .unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, *found)))
             }
-            OwnPage::Forward => self.judge_for_proxy(ask, caller, notes, page, found).await?,
+            OwnPage::Forward => self.judge_for_forward_auth(ask, caller, notes, found).await?,
             OwnPage::Start => self.start_page(&sites, &query, ask, notes)?,
             OwnPage::Callback => self.callback_page(&sites, ask, path, notes).await?,
             OwnPage::SignOut => self.sign_out_page(&sites, &query, ask, notes).await?,
@@ -82,7 +73,9 @@ impl Gate {
     ) -> Result<Reply, Refusal> {
         let site = one_of(sites, query).ok_or(Refusal::of(Reason::BadRequest))?;
         let origin = self.origin(site, notes);
-        let target = self.return_urls.checked(query.get("rd").unwrap_or("/"), &origin);
+        // nginx and ingress-nginx tell by this header where the person was going.
+        let told = || ask.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
+        let target = self.return_urls.checked(query.get("rd").or_else(told).unwrap_or("/"), &origin);
         self.begin_login(site, &origin, target, ask.headers, Reason::LoginRequired, notes)
     }
 
@@ -229,74 +222,6 @@ impl Gate {
         None
     }
 
-    /// Judges the request that another proxy asks about.
-    async fn judge_for_proxy<'g>(
-        &'g self,
-        ask: &Ask<'_>,
-        caller: &Caller,
-        notes: &mut Notes,
-        page: OwnPage,
-        found: &mut Option<&'g Arc<Route>>,
-    ) -> Result<Reply, Refusal> {
-        let refused = Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) };
-        let subject = match (Subject::of(ask.headers, caller.through_trusted), page, &notes.host) {
-            (Ok(Some(subject)), _, _) => subject,
-            // Without forwarding headers nginx asks for the host that it was asked for.
-            (Ok(None), OwnPage::Auth, Some(host)) => Subject { method: Method::GET, host: host.clone(), target: "/" },
-            _ => return Err(refused),
-        };
-        let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| refused)?;
-        if path.authority().is_some() {
-            return Err(refused);
-        }
-        let route = match self.locate(Some(&subject.host), &subject.method, &path)? {
-            Place::Route(route) => route,
-            Place::Own(own) if page == OwnPage::Forward && !matches!(own, OwnPage::Auth | OwnPage::Forward) => {
-                return self.own_page_for_proxy(own, &subject, ask, caller, notes).await;
-            }
-            Place::Own(_) => return Err(refused),
-            Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
-        };
-        *found = Some(route);
-        notes.route = route.metrics.clone();
-        // Not for `/auth`: whoever asks there takes any 2xx for leave to pass the request on.
-        if let Some(cors) = &route.cors
-            && page == OwnPage::Forward
-            && is_preflight(&subject.method, ask.headers)
-        {
-            return Ok(preflight(cors, ask.headers, notes));
-        }
-        let view =
-            View { method: &subject.method, host: Some(subject.host.clone()), path: &path, headers: ask.headers };
-        match self.authorise(route, &view, notes).await? {
-            Entry::Pass(_) => {
-                notes.outcome = Outcome::own_page;
-                let is_public = matches!(route.access, Access::Public);
-                Ok(forward_auth::accepted(&notes.request_id, route, notes.identity.as_deref(), is_public))
-            }
-            Entry::Login(reply) if page == OwnPage::Forward => Ok(*reply),
-            Entry::Login(_) => Err(Refusal::of(Reason::LoginRequired)),
-        }
-    }
-
-    /// A forwarded request for a page of ours is answered as that page.
-    async fn own_page_for_proxy(
-        &self,
-        page: OwnPage,
-        subject: &Subject<'_>,
-        ask: &Ask<'_>,
-        caller: &Caller,
-        notes: &mut Notes,
-    ) -> Result<Reply, Refusal> {
-        notes.host = Some(subject.host.clone());
-        let own = Ask { method: &subject.method, target: subject.target.as_bytes(), ..*ask };
-        let path = CanonicalPath::of(own.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
-        match Box::pin(self.own_page(page, &own, &path, caller, notes, &mut None)).await? {
-            Answer::Reply(reply) => Ok(*reply),
-            Answer::Forward(_) => Err(Refusal::of(Reason::BadRequest)),
-        }
-    }
-
     fn origin(&self, site: &Site, notes: &Notes) -> String {
         site.origin.for_host(notes.host.as_ref().map(|host| host.name()).unwrap_or_default())
     }
@@ -311,9 +236,13 @@ impl Gate {
 
 /// The parameters of a query or a form; of several with one name the first.
 #[derive(Default)]
-struct Parameters(Vec<(String, String)>);
+pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     fn of(text: &str) -> Self {
         Parameters(form_urlencoded::parse(text.trim_start_matches('?').as_bytes()).into_owned().collect())
     }

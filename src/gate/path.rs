@@ -86,8 +86,7 @@ pub fn every_reading(path: &[u8], mut good: impl FnMut(&[u8]) -> bool) -> Result
         at += 1;
         let steps = [backslashes_as_slashes, without_parameters, merged_slashes, without_dots];
         let again = (decoded < DECODINGS).then(|| decode(reading)).flatten().map(|next| (next, decoded + 1));
-        let next: Vec<_> =
-            steps.iter().filter_map(|step| Some((step(reading)?, decoded))).chain(again).collect();
+        let next: Vec<_> = steps.iter().filter_map(|step| Some((step(reading)?, decoded))).chain(again).collect();
         for (next, decoded) in next {
             let mut known = readings.iter().filter(|(known, _)| *known == next).map(|(_, before)| *before).peekable();
             let is_new = known.peek().is_none();
@@ -315,7 +314,10 @@ mod tests {
             assert_eq!(CanonicalPath::of(long(odd).as_bytes()), Err(Ambiguous), "{odd}");
         }
         for plain in ["a/", ".a", "/..."] {
-            assert!(CanonicalPath::of(format!("/{}", format!("x{plain}").repeat(LONGEST_ODD)).as_bytes()).is_ok(), "{plain}");
+            assert!(
+                CanonicalPath::of(format!("/{}", format!("x{plain}").repeat(LONGEST_ODD)).as_bytes()).is_ok(),
+                "{plain}"
+            );
         }
     }
 

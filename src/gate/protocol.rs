@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Version, header};
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// CONNECT and TRACE.
+    /// CONNECT, TRACE, and one with a small letter.
     Method,
     /// More bytes or more fields than a head may have.
     TooLarge,
@@ -18,7 +18,7 @@ pub enum Fault {
 pub const MAX_FIELDS: usize = 128;
 
 pub fn check(ask: &Ask<'_>) -> Result<(), Fault> {
-    if matches!(*ask.method, Method::CONNECT | Method::TRACE) {
+    if !is_served(ask.method) {
         return Err(Fault::Method);
     }
     let line = ask.method.as_str().len() + ask.target.len() + " HTTP/1.1\r\n\r\n".len() + 1;
@@ -31,6 +31,11 @@ pub fn check(ask: &Ask<'_>) -> Result<(), Fault> {
         return Err(Fault::Framing);
     }
     check_framing(ask.headers, ask.version)
+}
+
+/// Some apps take `post` for POST, and would serve what was judged as a method of its own.
+pub fn is_served(method: &Method) -> bool {
+    !matches!(*method, Method::CONNECT | Method::TRACE) && !method.as_str().bytes().any(|b| b.is_ascii_lowercase())
 }
 
 fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Fault> {

@@ -2,6 +2,7 @@
 //! what is told of the person.
 
 use crate::client::{Reply, Request, ask, get};
+use crate::wait::until_so;
 use crate::world::World;
 use serde_json::json;
 
@@ -47,31 +48,143 @@ fn identity(reply: &Reply) -> [Option<&str>; 4] {
     ["user", "email", "preferred-username", "groups"].map(|name| reply.header(&format!("x-auth-request-{name}")))
 }
 
+/// A question that names no request is answered to nobody: not even a trusted proxy is told of its own request.
 #[tokio::test]
-async fn a_request_of_its_own_is_judged_by_its_host() {
-    let world = world("").await;
-    let good = world.ask(&get("/oauth2/auth").bearer(&world.token())).await;
+async fn a_question_about_nothing_is_refused() {
+    let world = world("127.0.0.0/8").await;
+    for page in ["/oauth2/auth", "/oauth2/forward"] {
+        for host in ["auth.test", "app.test", "unrouted.test"] {
+            let reply = world.ask(&get(page).set("Host", host).bearer(&world.token())).await;
+            assert_eq!((reply.outcome().as_str(), identity(&reply)), ("403 bad_request", [None; 4]), "{page} {host}");
+        }
+    }
+    let log = world.gateway.log();
+    assert_eq!(log.matches("it has neither X-Forwarded-Method").count(), 1, "{log}");
+    assert_eq!(world.app.count(), 0);
+}
+
+#[tokio::test]
+async fn who_it_is_overwrites_what_a_client_sent() {
+    let world = world("127.0.0.0/8").await;
+    let good = world.ask(&about("/oauth2/auth", "app.test", "/x").bearer(&world.token())).await;
     assert_eq!(good.outcome(), "202");
     assert_eq!(identity(&good), [Some("alice"), Some("alice@example.com"), Some("alice"), Some("admins,dev")]);
     assert_eq!(good.header("x-forwarded-user"), Some("alice"), "and the headers of the route's preset");
     let bare = world.token_with(json!({"email": null, "preferred_username": null, "groups": null}));
-    let bare = world.ask(&get("/oauth2/auth").bearer(&bare)).await;
+    let bare = world.ask(&about("/oauth2/auth", "app.test", "/x").bearer(&bare)).await;
     assert_eq!(
         identity(&bare),
         [Some("alice"), Some(""), Some(""), Some("")],
         "absent ones are empty, so that they overwrite"
     );
     for (request, expected) in [
-        (get("/oauth2/auth"), "401 login_required"),
-        (get("/oauth2/auth").page(), "401 login_required"),
-        (get("/oauth2/auth").bearer("no-jwt"), "401 unknown_token"),
-        (get("/oauth2/forward").bearer(&world.token()), "403 bad_request"),
+        (about("/oauth2/auth", "app.test", "/x"), "401 login_required"),
+        (about("/oauth2/auth", "app.test", "/x").page(), "401 login_required"),
+        (about("/oauth2/auth", "app.test", "/x").bearer("no-jwt"), "401 unknown_token"),
     ] {
         let reply = world.ask(&request).await;
-        assert_eq!(reply.outcome(), expected, "{request:?}");
-        assert_eq!(identity(&reply), [None; 4]);
+        assert_eq!((reply.outcome().as_str(), identity(&reply)), (expected, [None; 4]), "{request:?}");
     }
     assert_eq!(world.app.count(), 0);
+}
+
+/// The question of ingress-nginx, which asks under the host of the service.
+fn original(page: &str, method: &str, url: &str) -> Request {
+    get(page).set("Host", "doorward.auth.svc").with_all(&[("X-Original-Method", method), ("X-Original-URL", url)])
+}
+
+/// F2: what names the request is told whole, once, and in one voice; else nobody is answered.
+#[tokio::test]
+async fn a_question_is_whole_or_refused() {
+    let world = world("127.0.0.0/8").await;
+    let token = world.token();
+    for (request, expected) in [
+        (original("/oauth2/auth", "GET", "https://app.test/admins/x"), "202"),
+        (original("/oauth2/auth", "GET", "https://app.test/robots/x"), "403 forbidden"),
+        (original("/oauth2/auth", "GET", "https://app.test"), "202"),
+        (original("/oauth2/forward", "GET", "http://APP.test./x?q=1"), "202"),
+        (original("/oauth2/auth", "GET", "/admins/x"), "403 bad_request"),
+        (original("/oauth2/auth", "GET", "ftp://app.test/x"), "403 bad_request"),
+        (original("/oauth2/auth", "GET", "https://user@app.test/x"), "403 bad_request"),
+        (original("/oauth2/auth", "GET", "https:///x"), "403 bad_request"),
+        (original("/oauth2/auth", "GET", "https://app.test/x").without("X-Original-Method"), "403 bad_request"),
+        (original("/oauth2/auth", "GET", "https://app.test/x").with("X-Original-Method", "GET"), "403 bad_request"),
+        (
+            original("/oauth2/auth", "GET", "https://app.test/x").with("X-Original-URL", "https://app.test/x"),
+            "403 bad_request",
+        ),
+        // What a client forged and the proxy passed on.
+        (original("/oauth2/auth", "GET", "https://app.test/robots/x").with("X-Forwarded-Uri", "/x"), "403 bad_request"),
+        (original("/oauth2/auth", "GET", "https://app.test/x").with("X-Forwarded-Host", "app.test"), "403 bad_request"),
+        (
+            about("/oauth2/auth", "app.test", "/public/x")
+                .with_all(&[("X-Original-Method", "GET"), ("X-Original-URL", "https://app.test/robots/x")]),
+            "403 bad_request",
+        ),
+        (
+            about("/oauth2/auth", "app.test", "/x")
+                .with_all(&[("X-Original-Method", "POST"), ("X-Original-URL", "https://app.test/x")]),
+            "403 bad_request",
+        ),
+        (
+            about("/oauth2/auth", "app.test", "/admins/x?q=1")
+                .with_all(&[("X-Original-Method", "GET"), ("X-Original-URL", "https://app.test/admins/x?q=1")]),
+            "202",
+        ),
+        (about("/oauth2/auth", "app.test", "/x").without("X-Forwarded-Method"), "403 bad_request"),
+        (about("/oauth2/forward", "app.test", "/x").without("X-Forwarded-Uri"), "403 bad_request"),
+        (about("/oauth2/forward", "app.test", "/x").without("X-Forwarded-Host"), "403 bad_request"),
+        (about("/oauth2/auth", "app.test", "/x").set("X-Forwarded-Method", "post"), "403 bad_request"),
+        (about("/oauth2/forward", "app.test", "/x").set("X-Forwarded-Method", "post"), "405 bad_request"),
+        (about("/oauth2/forward", "app.test", "/x").set("X-Forwarded-Method", "TRACE"), "405 bad_request"),
+        (about("/oauth2/forward", "app.test", "/x%00"), "400 bad_request"),
+        (about("/oauth2/forward", "app.test", "/admins#/public/"), "400 bad_request"),
+        (about("/oauth2/auth", "app.test", "/admins#/public/"), "403 bad_request"),
+    ] {
+        assert_eq!(world.ask(&request.clone().bearer(&token)).await.outcome(), expected, "{request:?}");
+    }
+    let log = world.gateway.log();
+    for told in ["x-original-method is missing", "x-original-url is not an absolute", "name two requests"] {
+        assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
+    }
+    assert_eq!(world.app.count(), 0);
+}
+
+/// The log speaks of the request that was asked about.
+#[tokio::test]
+async fn the_log_names_the_request_that_was_asked_about() {
+    let world = world("127.0.0.0/8").await;
+    let request = about("/oauth2/auth", "app.test", "/robots/secret?q=1").set("X-Forwarded-Method", "DELETE");
+    assert_eq!(world.ask(&request.bearer(&world.token())).await.outcome(), "403 forbidden");
+    let told = "\"route\":\"robots\",\"method\":\"DELETE\",\"host\":\"app.test\",\"path\":\"/robots/secret\"";
+    until_so("the line", async || world.gateway.log().contains(told)).await;
+}
+
+/// `/auth` narrows the rules of the route by its query, and takes no other words.
+#[tokio::test]
+async fn a_question_may_narrow_the_rules() {
+    let world = world("127.0.0.0/8").await;
+    let token = world.token();
+    for (query, expected) in [
+        ("allowed_groups=admins", "202"),
+        ("allowed_groups=robots,dev", "202"),
+        ("allowed_groups=robots&allowed_groups=dev", "202"),
+        ("allowed_groups=robots", "403 forbidden"),
+        ("allowed_emails=ALICE@example.com", "202"),
+        ("allowed_emails=bob@example.com", "403 forbidden"),
+        ("allowed_email_domains=example.com&allowed_groups=dev", "202"),
+        ("allowed_email_domains=example.com&allowed_groups=robots", "403 forbidden"),
+        ("allowed_groups=", "403 bad_request"),
+        ("allowed_groups=dev,", "403 bad_request"),
+        ("allowed_groups", "403 bad_request"),
+        ("allowed_group=dev", "403 bad_request"),
+    ] {
+        let page = format!("/oauth2/auth?{query}");
+        let reply = world.ask(&about(&page, "app.test", "/x").bearer(&token)).await;
+        assert_eq!(reply.outcome(), expected, "{query}");
+    }
+    let anonymous = about("/oauth2/auth?allowed_groups=dev", "app.test", "/public/x");
+    assert_eq!(world.ask(&anonymous).await.outcome(), "403 forbidden", "nobody is in a group");
 }
 
 /// F1: from anyone but a trusted proxy forwarding headers ask about a request that nobody sent.
@@ -173,9 +286,10 @@ async fn an_ambiguous_request_is_never_accepted() {
 /// The page answers whatever the method of the question is: nginx repeats that of the request.
 #[tokio::test]
 async fn any_method_may_ask() {
-    let world = world("").await;
+    let world = world("127.0.0.0/8").await;
     for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"] {
-        let reply = world.ask(&ask(method, "/oauth2/auth").bearer(&world.token())).await;
+        let told = [("X-Forwarded-Method", method), ("X-Forwarded-Host", "app.test"), ("X-Forwarded-Uri", "/x")];
+        let reply = world.ask(&ask(method, "/oauth2/auth").with_all(&told).bearer(&world.token())).await;
         assert_eq!(reply.outcome(), "202", "{method}");
     }
 }

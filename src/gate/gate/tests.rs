@@ -140,6 +140,7 @@ fn world() -> World {
         )),
         return_urls: ReturnUrls::default(),
         warned: AtomicBool::new(false),
+        unanswered: Mutex::default(),
         unrouted: Arc::new(metrics.route("-")),
     };
     World { gate, provider, metrics }
@@ -171,7 +172,7 @@ async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Judged {
         max_head: 64 << 10,
         redirect_to_https: false,
     };
-    world.gate.judge(&ask).await
+    world.gate.judge(world.gate.open(&ask), &ask).await
 }
 
 /// `forward to <route>`, or `<status> <reason>`; what the provider was asked stands behind it.
@@ -389,10 +390,16 @@ async fn another_proxy_may_ask_about_a_request() {
     let good = format!("Bearer {}", token(json!({})));
     let auth = ("authorization", good.as_str());
     let asked = |target: &'static str| {
-        [("x-test-peer", "10.0.0.1"), ("x-forwarded-host", "app.test"), ("x-forwarded-uri", target)]
+        [
+            ("x-test-peer", "10.0.0.1"),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-host", "app.test"),
+            ("x-forwarded-uri", target),
+        ]
     };
-    check("GET /oauth2/auth", &[auth], "202 -").await;
-    check("GET /oauth2/auth", &[JSON], "401 login_required").await;
+    check("GET /oauth2/auth", &[auth], "403 bad_request").await;
+    check("GET /oauth2/auth", &[auth, ("x-test-peer", "10.0.0.1")], "403 bad_request").await;
+    check("GET /oauth2/auth", &[("x-test-peer", "10.0.0.1"), ("host", "elsewhere.test")], "403 bad_request").await;
     check("GET /oauth2/forward", &[auth], "403 bad_request").await;
     for page in ["GET /oauth2/auth", "POST /oauth2/forward"] {
         let ask = |target| [asked(target).as_slice(), &[auth]].concat();
@@ -404,7 +411,8 @@ async fn another_proxy_may_ask_about_a_request() {
     }
     check("GET /oauth2/auth", &[asked("/public/../x").as_slice(), &[auth]].concat(), "403 bad_request").await;
     check("GET /oauth2/forward", &[asked("/public/../x").as_slice(), &[auth]].concat(), "400 bad_request").await;
-    let judged = judge(&world(), "GET /oauth2/auth", &[auth, ("x-auth-request-groups", "admins")]).await;
+    let told = [asked("/x").as_slice(), &[auth, ("x-auth-request-groups", "admins")]].concat();
+    let judged = judge(&world(), "GET /oauth2/auth", &told).await;
     let Answer::Reply(reply) = judged.answer else { panic!("forwarded") };
     let told = |name: &str| reply.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap().to_string());
     assert_eq!(

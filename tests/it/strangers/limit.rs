@@ -181,8 +181,9 @@ async fn who_waits_as_told_is_heard_again() {
 /// To a proxy that asks for a verdict, which knows 401 and 403 alone.
 #[tokio::test]
 async fn a_proxy_that_asks_is_told_in_its_own_words() {
-    let world = World::guarded().await;
-    let ask = |n: usize| get("/oauth2/auth").bearer(&made_up(n));
+    let world = World::with(|config, _| guarded(config).more("client_ip: {trusted_proxies: [127.0.0.1]}")).await;
+    let told = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", "app.test"), ("X-Forwarded-Uri", "/x")];
+    let ask = |n: usize| get("/oauth2/auth").with_all(&told).bearer(&made_up(n));
     for n in 0..FEW {
         assert_eq!(world.outcome(&ask(n)).await, "401 unknown_token");
     }
@@ -190,5 +191,5 @@ async fn a_proxy_that_asks_is_told_in_its_own_words() {
     assert_eq!(limited.outcome(), "401 rate_limited");
     assert!(limited.header("retry-after").is_some());
     world.has_left(0, bad).await;
-    assert_eq!(world.ask(&get("/oauth2/auth").bearer(&world.token())).await.status, 202);
+    assert_eq!(world.ask(&get("/oauth2/auth").with_all(&told).bearer(&world.token())).await.status, 202);
 }

@@ -1,0 +1,138 @@
+//! A request, opened: who sends it and where it leads, before anything that it presents is looked at. The place is found
+//! once, whatever comes after.
+
+use crate::client::forwarded::Caller;
+use crate::gate::answer::Notes;
+use crate::gate::ask::Ask;
+use crate::gate::forward_auth::is_question;
+use crate::gate::gate::{Gate, METHODS};
+use crate::gate::host::Host;
+use crate::gate::own::OwnPage;
+use crate::gate::path::CanonicalPath;
+use crate::gate::protocol::{self, Fault};
+use crate::gate::refusal::Refusal;
+use crate::gate::route::Route;
+use crate::watch::reason::Reason;
+use http::{Method, StatusCode};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub struct Case<'g> {
+    pub(super) caller: Caller,
+    pub(super) notes: Notes,
+    pub(super) place: Result<Place<'g>, Refusal>,
+}
+
+/// Where a path leads.
+pub(super) enum Place<'g> {
+    Own(OwnPage),
+    Route(&'g Arc<Route>),
+    /// The same place over https.
+    Https,
+    Nowhere,
+}
+
+/// Whether `/auth` and `/forward` stand on a host that has no other page of ours.
+#[derive(Clone, Copy)]
+pub(super) enum Asker {
+    /// Anybody: they do not.
+    Anyone,
+    /// A trusted proxy: they do where nothing else stands.
+    Trusted,
+    /// A trusted proxy that asks about another request: they do.
+    Questioner,
+}
+
+/// RFC 8555, 8.3: a certificate authority asks here over plain HTTP.
+const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
+
+impl Case<'_> {
+    /// Whether the body of this request is to be read and handed to the gate.
+    pub fn wants_body(&self) -> bool {
+        matches!(self.place, Ok(Place::Own(_)))
+    }
+}
+
+impl Gate {
+    pub fn open(&self, ask: &Ask<'_>) -> Case<'_> {
+        let caller = self.client_ip.caller(ask.peer, ask.headers);
+        if !self.warned.load(Ordering::Relaxed) && self.client_ip.is_unheard(&caller, ask.headers) {
+            self.warn_of_unheard(&caller);
+        }
+        let mut notes = self.notes(self.request_id(ask.headers, &caller), caller.address);
+        let place = self.place(ask, &caller, &mut notes);
+        Case { caller, notes, place }
+    }
+
+    /// Once: behind a proxy that is not listed all clients share one address, and one budget of refusals.
+    fn warn_of_unheard(&self, caller: &Caller) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer = %caller.address,
+                "says who its client is and is not in client_ip.trusted_proxies: it is taken for the client itself"
+            );
+        }
+    }
+
+    fn place(&self, ask: &Ask<'_>, caller: &Caller, notes: &mut Notes) -> Result<Place<'_>, Refusal> {
+        protocol::check(ask).map_err(|fault| match fault {
+            Fault::Method => Refusal::method_not_allowed(METHODS),
+            Fault::TooLarge => Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            Fault::Framing => Refusal::of(Reason::BadRequest),
+        })?;
+        let path = CanonicalPath::of(ask.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        notes.host = Host::of(ask, path.authority()).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        if ask.redirect_to_https && !path.as_str().starts_with(ACME_CHALLENGES) {
+            return Ok(Place::Https);
+        }
+        let asker = match caller.through_trusted {
+            false => Asker::Anyone,
+            true if is_question(ask.headers) => Asker::Questioner,
+            true => Asker::Trusted,
+        };
+        self.locate(notes.host.as_ref(), ask.method, &path, asker)
+    }
+
+    /// Where every reading of the path leads; where they part, nobody may go.
+    pub(super) fn locate(
+        &self,
+        host: Option<&Host>,
+        method: &Method,
+        path: &CanonicalPath<'_>,
+        asker: Asker,
+    ) -> Result<Place<'_>, Refusal> {
+        let has_own_pages = self.table.has_own_pages(host);
+        let place = |reading: &[u8]| {
+            let own = OwnPage::at(reading, &self.auth_path);
+            let for_proxies = matches!(own, Some(OwnPage::Auth | OwnPage::Forward));
+            match (own, asker) {
+                (Some(page), _) if has_own_pages => return Place::Own(page),
+                (Some(page), Asker::Questioner) if for_proxies => return Place::Own(page),
+                _ => {}
+            }
+            match (self.table.find(host, method, reading), own, asker) {
+                (Some(route), _, _) => Place::Route(route),
+                (None, Some(page), Asker::Trusted) if for_proxies => Place::Own(page),
+                _ => Place::Nowhere,
+            }
+        };
+        let first = place(path.as_str().as_bytes());
+        let part = |_| Refusal::of(Reason::BadRequest);
+        if path.is_plain() || path.every_reading(|reading| place(reading).is_same(&first)).map_err(part)? {
+            Ok(first)
+        } else {
+            Err(Refusal::of(Reason::BadRequest))
+        }
+    }
+}
+
+impl Place<'_> {
+    fn is_same(&self, other: &Place<'_>) -> bool {
+        match (self, other) {
+            (Place::Own(one), Place::Own(two)) => one == two,
+            (Place::Route(one), Place::Route(two)) => Arc::ptr_eq(one, two),
+            (Place::Nowhere, Place::Nowhere) => true,
+            _ => false,
+        }
+    }
+}
