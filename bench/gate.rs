@@ -132,6 +132,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         headers: Injection::new(Preset::Standard, Vec::new()),
         cors: None,
         strip_prefix: false,
+        bases: Vec::new(),
         cookie: "doorward".into(),
     };
     let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);

@@ -90,7 +90,10 @@ impl Gate {
             true if is_question(ask.headers) => Asker::Questioner,
             true => Asker::Trusted,
         };
-        self.locate(notes.host.as_ref(), ask.method, &path, asker)
+        match self.locate(notes.host.as_ref(), ask.method, &path, asker)? {
+            Place::Route(route) if !route.stays_inside(&path) => Err(Refusal::of(Reason::BadRequest)),
+            place => Ok(place),
+        }
     }
 
     /// Where every reading of the path leads; where they part, nobody may go.

@@ -14,7 +14,7 @@ use crate::gate::cors::{Cors, is_preflight};
 use crate::gate::credentials::{X_API_KEY, holds_key, identity_of};
 use crate::gate::forward_auth::Unanswerable;
 use crate::gate::host::Host;
-use crate::gate::inject::Stripping;
+use crate::gate::inject::{Stripping, overrides_method};
 use crate::gate::navigation::is_navigation;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol;
@@ -241,6 +241,9 @@ impl Gate {
         }
         if ask.headers.contains_key(header::UPGRADE) && !protocol::is_websocket(ask) {
             remove.push(header::UPGRADE);
+        }
+        if self.table.chooses_by_method(notes.host.as_ref(), path.as_str().as_bytes()) {
+            remove.extend(ask.headers.keys().filter(|name| overrides_method(name)).cloned());
         }
         let mut set = Vec::with_capacity(12);
         match self.cookies.kept(ask.headers) {

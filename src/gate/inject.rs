@@ -147,6 +147,12 @@ impl Stripping {
     }
 }
 
+/// Whether apps may take the value of a field for the method of its request.
+pub fn overrides_method(name: &HeaderName) -> bool {
+    const NAMES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+    name.as_str().starts_with('x') && NAMES.contains(&fold(name.as_str()).as_str())
+}
+
 /// Lower case, and every other character than a letter or digit as `-`: what CGI, WSGI and their kin make equal.
 fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()

@@ -7,6 +7,7 @@ use crate::client::limiter;
 use crate::gate::cors::Cors;
 use crate::gate::host::Host;
 use crate::gate::inject::Injection;
+use crate::gate::path::{CanonicalPath, every_reading};
 use crate::gate::rules::Rules;
 use crate::login::cookie::CookieSpec;
 use crate::login::site::{Origin, Site};
@@ -27,6 +28,8 @@ pub struct Route {
     pub headers: Injection,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
+    /// The base paths of its apps, each in every reading.
+    bases: Vec<Vec<Vec<u8>>>,
     /// `http` or `https`, as the client sees it.
     pub scheme: HeaderValue,
     pub metrics: Arc<RouteMetrics>,
@@ -42,6 +45,8 @@ pub struct Settings {
     pub headers: Injection,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
+    /// The base paths of its apps, without a slash at their ends.
+    pub bases: Vec<String>,
     /// The base name of its session cookie, whether or not it has sessions: the app never sees it.
     pub cookie: String,
 }
@@ -135,6 +140,8 @@ pub struct Table {
     /// Longest first.
     below: Vec<(String, Vec<Group>)>,
     any: Vec<Group>,
+    /// Some route is chosen by method.
+    by_method: bool,
     /// Hosts of a `redirect_uri`, and the logins that end there.
     callbacks: Vec<(String, Arc<Site>)>,
 }
@@ -149,8 +156,9 @@ struct Group {
 
 impl Table {
     pub fn new(routes: Vec<Arc<Route>>) -> Table {
+        let by_method = routes.iter().any(|route| !route.place.methods.is_empty());
         let mut table =
-            Table { routes, one: HashMap::new(), below: Vec::new(), any: Vec::new(), callbacks: Vec::new() };
+            Table { routes, one: HashMap::new(), below: Vec::new(), any: Vec::new(), by_method, callbacks: Vec::new() };
         for route in table.routes.clone() {
             let groups = match &route.place.hosts {
                 Hosts::One(name) => table.one.entry(name.clone()).or_default(),
@@ -196,6 +204,11 @@ impl Table {
                 several.iter().find(|(own, route)| *own == port.or(default_port(&route.scheme))).map(|(_, route)| route)
             }
         }
+    }
+
+    /// Whether another method could have led elsewhere.
+    pub fn chooses_by_method(&self, host: Option<&Host>, path: &[u8]) -> bool {
+        self.by_method && self.groups(host).flatten().any(|group| !group.methods.is_empty() && group.stands_over(path))
     }
 
     /// The port under which https serves a path of this host, whatever port the request named.
@@ -266,11 +279,14 @@ impl Group {
     }
 
     fn covers(&self, method: &Method, path: &[u8]) -> bool {
-        let here = match path.strip_prefix(self.path.as_bytes()) {
+        self.stands_over(path) && (self.methods.is_empty() || self.methods.contains(method))
+    }
+
+    fn stands_over(&self, path: &[u8]) -> bool {
+        match path.strip_prefix(self.path.as_bytes()) {
             Some(rest) => rest.is_empty() || (!self.exact && rest.starts_with(b"/")),
             None => false,
-        };
-        here && (self.methods.is_empty() || self.methods.contains(method))
+        }
     }
 }
 
@@ -304,6 +320,7 @@ impl Route {
             headers: settings.headers,
             cors: settings.cors,
             strip_prefix: settings.strip_prefix,
+            bases: settings.bases.iter().map(|base| readings(base.as_bytes())).collect(),
             scheme: HeaderValue::from_static(if settings.https { "https" } else { "http" }),
             metrics: Arc::new(metrics),
         }
@@ -318,10 +335,53 @@ impl Route {
         }
     }
 
+    /// Whether every reading of what an app would be sent stays below the app's base path; a stripped prefix is such a
+    /// boundary, too.
+    pub fn stays_inside(&self, path: &CanonicalPath<'_>) -> bool {
+        if path.is_plain() {
+            return true; // nobody reads it in another way
+        }
+        let sent = self.path_for_app(path.as_str());
+        self.bases.iter().all(|base| {
+            let written = base.first().map_or(&b""[..], Vec::as_slice);
+            match (written, self.strip_prefix) {
+                (b"", false) => true,
+                (b"", true) => is_inside(&[STRIPPED.to_vec()], &sent),
+                _ => is_inside(base, &sent),
+            }
+        })
+    }
+
     /// The path prefix without its last slash.
     pub fn prefix(&self) -> &str {
         self.place.path.trim_end_matches('/')
     }
+}
+
+/// Stands for a prefix that was stripped and that no base path follows.
+const STRIPPED: &[u8] = b"/-";
+
+/// Of a path that the operator wrote; one with too many readings has the written one alone.
+fn readings(path: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let counted = every_reading(path, |reading| {
+        all.push(reading.to_vec());
+        true
+    });
+    if counted.is_err() {
+        all.truncate(1);
+    }
+    all
+}
+
+fn is_inside(base: &[Vec<u8>], sent: &str) -> bool {
+    let written = base.first().map_or(&b""[..], Vec::as_slice);
+    let is_below = |reading: &[u8]| {
+        base.iter().any(|base| {
+            reading.strip_prefix(base.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        })
+    };
+    every_reading(&[written, sent.as_bytes()].concat(), is_below) == Ok(true)
 }
 
 #[cfg(test)]

@@ -226,6 +226,17 @@ async fn a_form_that_stops_is_answered() {
     );
 }
 
+/// P6 over HTTP/2.
+#[tokio::test]
+async fn a_method_with_a_small_letter_is_refused() {
+    let world = Http2::start().await;
+    for method in ["post", "Post", "get", "trace"] {
+        let request = Request::builder().method(method).uri(uri("app.test", "/public/x")).body(()).unwrap();
+        assert_eq!(world.ask(request).await, "405 bad_request", "{method}");
+    }
+    assert_eq!(world.app.count(), 0);
+}
+
 /// An app that keeps one connection and every byte that it got on it, and answers each request with its head alone.
 async fn recorder() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

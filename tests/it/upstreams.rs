@@ -213,3 +213,83 @@ async fn a_route_may_stand_at_a_name_with_a_dot() {
         assert_eq!(gateway.ask(&get(path)).await.status, status, "{path}");
     }
 }
+
+/// P7: the base path of an app, and a prefix that is stripped, are boundaries: no reading of what is sent leaves them.
+#[tokio::test]
+async fn nothing_leaves_the_base_path_of_an_app() {
+    let app = App::start().await;
+    let config = Config::default()
+        .route("based", "http://app.test/", &format!("{}/tenant1", app.origin), PUBLIC)
+        .route(
+            "both",
+            "http://app.test/in/",
+            &format!("{}/deep/er%2Ff", app.origin),
+            "auth: public, upstream: {strip_prefix: true}",
+        )
+        .route("stripped", "http://strip.test/in/", &app.origin, "auth: public, upstream: {strip_prefix: true}");
+    let gateway = Gateway::start(&config).await;
+    for (host, path) in [
+        ("app.test", "/../admin/x"),
+        ("app.test", "/%2e%2e/admin/x"),
+        ("app.test", "/..%2fadmin/x"),
+        ("app.test", "/..%5cadmin"),
+        ("app.test", "/%252e%252e%252fadmin"),
+        ("app.test", "/x/../../admin"),
+        ("app.test", "/..;/admin"),
+        ("app.test", "/..;a=b/admin"),
+        ("app.test", "/a/..//../admin"),
+        ("app.test", "/.."),
+        ("app.test", "/a/../..;"),
+        ("app.test", "/in/../x"),
+        ("app.test", "/in//../../x"),
+        ("strip.test", "/in/../x"),
+        ("strip.test", "/in/%2e%2e%2fx"),
+    ] {
+        let reply = gateway.ask(&get(path).set("Host", host)).await;
+        assert_eq!(reply.outcome(), "400 bad_request", "{host} {path}");
+    }
+    assert_eq!(app.count(), 0);
+    for (host, path, sent) in [
+        ("app.test", "/a/../b", "/tenant1/a/../b"),
+        ("app.test", "/a//b;c/%20d", "/tenant1/a//b;c/%20d"),
+        ("app.test", "/", "/tenant1/"),
+        ("app.test", "/in/a%20b", "/deep/er%2Ff/a%20b"),
+        ("app.test", "/in/a/../b", "/deep/er%2Ff/a/../b"),
+        ("strip.test", "/in/a/../b;c", "/a/../b;c"),
+    ] {
+        let reply = gateway.ask(&get(path).set("Host", host)).await;
+        assert_eq!((reply.status, app.last().target.as_str()), (200, sent), "{path}");
+    }
+}
+
+/// P6: what is judged as one method is not served as another.
+#[tokio::test]
+async fn a_method_is_what_it_was_judged_as() {
+    let app = App::start().await;
+    let config = Config::default()
+        .route(
+            "writes",
+            "http://app.test/",
+            &app.origin,
+            "auth: {accept: [bearer]}, methods: [POST, PUT, PATCH, DELETE]",
+        )
+        .provider("corp", "http://127.0.0.1:1", "")
+        .route("reads", "http://app.test/", &app.origin, PUBLIC)
+        .route("free", "http://free.test/", &app.origin, PUBLIC);
+    let gateway = Gateway::start_unready(&config).await;
+    for method in ["post", "Post", "pOST", "get", "delete", "trace", "connect", "g-e-t"] {
+        for path in ["/x", "/oauth2/sign_out", "/unrouted"] {
+            let reply = gateway.ask(&ask(method, path)).await;
+            assert_eq!(reply.outcome(), "405 bad_request", "{method} {path}");
+            assert!(reply.header("allow").is_some());
+        }
+    }
+    assert_eq!(app.count(), 0);
+    assert_eq!(gateway.ask(&ask("PROPFIND", "/x")).await.status, 200, "any other method is the app's business");
+    for name in ["X-HTTP-Method-Override", "X_HTTP_Method_Override", "x-http-method", "X-Method.Override"] {
+        let reply = gateway.ask(&get("/x").with(name, "DELETE")).await;
+        assert_eq!((reply.status, app.last().header(name)), (200, None), "{name}: the other route would be protected");
+        gateway.ask(&get("/x").set("Host", "free.test").with(name, "DELETE")).await;
+        assert_eq!(app.last().header(name), Some("DELETE"), "{name}: no route there is chosen by method");
+    }
+}

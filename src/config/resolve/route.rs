@@ -93,6 +93,10 @@ pub(crate) fn route(
         }
     };
     let access = access(raw, route, &from, &path, problems);
+    let upstream = upstream?;
+    let mut bases: Vec<String> = upstream.to.iter().map(|origin| origin.base_path.clone()).collect();
+    bases.sort();
+    bases.dedup();
     let cookie = route.session.cookie.name.clone().unwrap_or_else(|| raw.session.cookie.name.clone());
     Some(settings::Route {
         from: route.from.clone(),
@@ -110,9 +114,10 @@ pub(crate) fn route(
             headers,
             cors,
             strip_prefix: route.upstream.strip_prefix,
+            bases,
             cookie,
         },
-        upstream: upstream?,
+        upstream,
     })
 }
 

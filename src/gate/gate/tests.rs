@@ -95,6 +95,7 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             headers: Injection::new(preset, Vec::new()),
             cors: (name == "cors").then_some(cors),
             strip_prefix: false,
+            bases: Vec::new(),
             cookie: "doorward".into(),
         };
         let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("corp"))]);

@@ -30,6 +30,7 @@ fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -
         headers: Injection::new(Preset::Standard, Vec::new()),
         cors: None,
         strip_prefix: true,
+        bases: Vec::new(),
         cookie: "doorward".into(),
     };
     Arc::new(Route::new(index, settings, |_| Policy::new(Vec::new()), None, Metrics::default().route(name)))
