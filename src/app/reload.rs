@@ -52,6 +52,8 @@ pub(super) async fn background(mut reloader: Reloader) {
     };
     while hangup.recv().await.is_some() {
         reloader.reload();
+        // Also where the file is refused: whoever has changed keys at a provider sends this signal, too.
+        reloader.providers.values().for_each(|provider| provider.look_again());
         upkeep.follow(&reloader.providers, &reloader.live.load());
     }
 }

@@ -269,6 +269,8 @@ impl Refused {
             Refusal::NotYet(from) => (Reason::InvalidToken, Memory::Until(from)),
             // The provider may have the key by now, and may not be asked again so soon.
             Refusal::UnknownKey => (Reason::InvalidToken, Memory::Never),
+            // Judged by keys that were fetched for it.
+            Refusal::BadSignature => (Reason::InvalidToken, Memory::Usual),
         };
         Refused { reason, memory, paid: None }
     }

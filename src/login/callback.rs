@@ -8,7 +8,7 @@ use crate::login::site::Site;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Unverified, Verified};
 use crate::provider::keys::KeySet;
-use crate::provider::{GrantError, NotVerified, Tokens, verify_with};
+use crate::provider::{GrantError, NotVerified, Tokens, verify_own};
 use crate::session::record::{Cold, Hot};
 use crate::session::refresh::life_of;
 use crate::session::vault::{Login, Sessions};
@@ -181,7 +181,7 @@ async fn prove(site: &Site, flow: &Flow, tokens: Tokens, sessions: &Sessions) ->
     let id = tokens.id.as_ref().ok_or(Failure::Broken)?;
     let (nonce, now) = (flow.nonce(), sessions.now());
     let read = |keys: &KeySet| Unverified::read(id.expose())?.verify_id_token(keys, settings, Some(&nonce), now);
-    let verified = verify_with(provider, read).await.map_err(|error| match error {
+    let verified = verify_own(provider, read).await.map_err(|error| match error {
         NotVerified::Refused(_) => Failure::Broken,
         NotVerified::Unavailable => Failure::ProviderAway,
     })?;

@@ -4,7 +4,7 @@ use crate::kit::secret::Secret;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::discovery::Metadata;
 use crate::provider::keys::KeySet;
-use crate::provider::{Audiences, ClientAuth, Fetched, GrantError, Mapping, Provider, Settings, Tokens};
+use crate::provider::{Audiences, ClientAuth, Demand, Fetched, GrantError, Mapping, Provider, Settings, Tokens};
 use async_trait::async_trait;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;
@@ -150,7 +150,7 @@ impl Provider for FakeProvider {
         self.asked.lock().push(format!("revoke {}", token.expose()));
     }
 
-    async fn fetch_keys(&self) -> Fetched {
+    async fn fetch_keys(&self, _demand: Demand) -> Fetched {
         self.key_fetches.fetch_add(1, Ordering::SeqCst);
         let fetched = self.on_fetch.lock().clone();
         if let Fetched::Keys(keys) = &fetched {

@@ -46,6 +46,8 @@ pub enum Refusal {
     WrongAudience,
     /// Signed with a key that is not at hand: fetching the keys anew may help.
     UnknownKey,
+    /// Not signed with the key of that name that is at hand. The provider may have made another of the same name.
+    BadSignature,
 }
 
 #[derive(Deserialize)]
@@ -161,7 +163,7 @@ impl<'a> Unverified<'a> {
         };
         match jsonwebtoken::crypto::verify(self.signature, self.message, key.decoding(), algorithm) {
             Ok(true) => {}
-            Ok(false) | Err(_) => return Err(Refusal::Invalid),
+            Ok(false) | Err(_) => return Err(Refusal::BadSignature),
         }
         if !matches!(self.claims.get("sub"), Some(Value::String(sub)) if !sub.is_empty()) {
             return Err(Refusal::Invalid);

@@ -92,6 +92,15 @@ pub enum Fetched {
     Unavailable,
 }
 
+/// Whose token asks for keys that are not at hand. Each has a window of its own, so that strangers keep nobody else's closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Demand {
+    /// Anybody's.
+    Stranger,
+    /// One that the provider itself has just handed out.
+    Own,
+}
+
 /// The provider, as the rooms above see it.
 #[async_trait]
 pub trait Provider: Send + Sync {
@@ -118,9 +127,9 @@ pub trait Provider: Send + Sync {
     /// Tells the provider that a refresh token is not needed any more (RFC 7009); whether it heard is not known.
     async fn revoke(&self, token: &Secret);
 
-    /// Fetches the keys because a token names one that is not at hand. At most one fetch in 30 s, shared by all
-    /// who wait; the fetch at start does not count.
-    async fn fetch_keys(&self) -> Fetched;
+    /// Fetches the keys because those at hand do not verify a token. At most one fetch in 30 s, for the provider's own tokens
+    /// in 5 s, shared by all who wait; the fetch at start does not count.
+    async fn fetch_keys(&self, demand: Demand) -> Fetched;
 }
 
 /// What a grant brought.
@@ -152,14 +161,18 @@ pub enum NotVerified {
     Unavailable,
 }
 
-/// Verifies with the keys at hand, and once more where the provider has a key that was not.
-pub async fn verify_with<T>(
+/// Verifies what the provider itself has just handed out, with the keys at hand, and once more where it may have newer ones.
+/// Where these may not be fetched so soon, nobody can tell: its own word is not refused for want of a key.
+pub async fn verify_own<T>(
     provider: &dyn Provider,
     verify: impl Fn(&KeySet) -> Result<T, Refusal>,
 ) -> Result<T, NotVerified> {
-    match verify_at_hand(provider, &verify) {
-        Some(decided) => decided,
-        None => verify_with_fetched(provider, verify).await,
+    if let Some(decided) = verify_at_hand(provider, &verify) {
+        return decided;
+    }
+    match provider.fetch_keys(Demand::Own).await {
+        Fetched::Keys(keys) => verify(&keys).map_err(NotVerified::Refused),
+        Fetched::Closed | Fetched::Unavailable => Err(NotVerified::Unavailable),
     }
 }
 
@@ -170,7 +183,7 @@ pub fn verify_at_hand<T>(
 ) -> Option<Result<T, NotVerified>> {
     match provider.keys().map(|keys| verify(&keys)) {
         Some(Ok(verified)) => Some(Ok(verified)),
-        Some(Err(Refusal::UnknownKey)) | None => None,
+        Some(Err(Refusal::UnknownKey | Refusal::BadSignature)) | None => None,
         Some(Err(refusal)) => Some(Err(NotVerified::Refused(refusal))),
     }
 }
@@ -180,7 +193,7 @@ pub async fn verify_with_fetched<T>(
     provider: &dyn Provider,
     verify: impl Fn(&KeySet) -> Result<T, Refusal>,
 ) -> Result<T, NotVerified> {
-    match provider.fetch_keys().await {
+    match provider.fetch_keys(Demand::Stranger).await {
         Fetched::Keys(keys) => verify(&keys).map_err(NotVerified::Refused),
         Fetched::Closed => Err(NotVerified::Refused(Refusal::UnknownKey)),
         Fetched::Unavailable => Err(NotVerified::Unavailable),

@@ -7,7 +7,7 @@ use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::keys::KeySet;
-use crate::provider::{Fetched, GrantError, Provider, Settings, Tokens, client, http};
+use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens, client, http};
 use crate::watch::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -34,11 +34,12 @@ pub struct RemoteProvider {
     up: AtomicBool,
     /// The last introspection brought no answer.
     introspection_fails: AtomicBool,
-    /// When a token last made us fetch the keys. A plain mutex: held to look and to set, never over an await.
-    demanded: Mutex<Option<Instant>>,
-    fetches: Flights<(), Fetched>,
-    /// Wakes the task when a fetch on demand has failed.
-    failed: Notify,
+    /// When a stranger's token last made us fetch the keys, and one of the provider's own. Plain mutexes: held to look and to
+    /// set, never over an await.
+    demanded: [Mutex<Option<Instant>>; 2],
+    fetches: Flights<Demand, Fetched>,
+    /// Wakes the task that reads metadata and keys.
+    look: Notify,
     on_new_keys: OnNewKeys,
     this: std::sync::Weak<RemoteProvider>,
 }
@@ -46,8 +47,10 @@ pub struct RemoteProvider {
 /// Called with a provider's name when its keys have changed.
 pub type OnNewKeys = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// An unknown key id makes at most one fetch in this time.
+/// A stranger's token makes at most one fetch in this time.
 const DEMAND_WINDOW: Duration = Duration::from_secs(30);
+/// The same for the provider's own tokens, which come only as often as people sign in and sessions are refreshed.
+const OWN_WINDOW: Duration = Duration::from_secs(5);
 /// Keys are read anew this often, so that a key that was withdrawn does not verify for ever.
 const KEYS_LIVE: Duration = Duration::from_secs(3600);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -74,9 +77,9 @@ impl RemoteProvider {
             answered: AtomicBool::new(false),
             up: AtomicBool::new(false),
             introspection_fails: AtomicBool::new(false),
-            demanded: Mutex::new(None),
+            demanded: Default::default(),
             fetches: Flights::default(),
-            failed: Notify::new(),
+            look: Notify::new(),
             on_new_keys,
             this: this.clone(),
         }))
@@ -88,13 +91,18 @@ impl RemoteProvider {
         loop {
             if self.refresh().await {
                 retry = FIRST_RETRY;
-                // Whichever comes first: the hour is over, or somebody found the provider away.
-                let _ = tokio::time::timeout(KEYS_LIVE, self.failed.notified()).await;
+                // Whichever comes first: the hour is over, somebody found the provider away, or an operator asks for it.
+                let _ = tokio::time::timeout(KEYS_LIVE, self.look.notified()).await;
             } else {
                 tokio::time::sleep(retry).await;
                 retry = (retry * 2).min(LONGEST_RETRY);
             }
         }
+    }
+
+    /// Has metadata and keys read anew soon.
+    pub fn look_again(&self) {
+        self.look.notify_one();
     }
 
     pub fn name(&self) -> &str {
@@ -184,17 +192,21 @@ impl RemoteProvider {
             }
             Err(problem) => {
                 self.told(Err(problem));
-                self.failed.notify_one();
+                self.look_again();
                 Fetched::Unavailable
             }
         }
     }
 
     /// Opens the window for one fetch, or says that it is closed.
-    fn may_fetch(&self) -> bool {
-        let mut demanded = self.demanded.lock();
+    fn may_fetch(&self, demand: Demand) -> bool {
+        let [by_strangers, own] = &self.demanded;
+        let (mut demanded, window) = match demand {
+            Demand::Stranger => (by_strangers.lock(), DEMAND_WINDOW),
+            Demand::Own => (own.lock(), OWN_WINDOW),
+        };
         let now = Instant::now();
-        if demanded.is_some_and(|last| now.duration_since(last) < DEMAND_WINDOW) {
+        if demanded.is_some_and(|last| now.duration_since(last) < window) {
             return false;
         }
         *demanded = Some(now);
@@ -268,18 +280,18 @@ impl Provider for RemoteProvider {
         }
     }
 
-    async fn fetch_keys(&self) -> Fetched {
+    async fn fetch_keys(&self, demand: Demand) -> Fetched {
         let Some(this) = self.this.upgrade() else {
             return Fetched::Unavailable;
         };
         let work = || async move {
-            if this.may_fetch() {
+            if this.may_fetch(demand) {
                 return this.fetch_on_demand().await;
             }
             // Within the window the keys at hand decide, unless they may be out of date because the provider is away.
             if this.is_up() { Fetched::Closed } else { Fetched::Unavailable }
         };
-        self.fetches.join((), work).await.map_or(Fetched::Unavailable, |(fetched, _)| fetched)
+        self.fetches.join(demand, work).await.map_or(Fetched::Unavailable, |(fetched, _)| fetched)
     }
 }
 
@@ -340,19 +352,36 @@ mod tests {
         let asking: Vec<_> = (0..10)
             .map(|_| {
                 let provider = provider.clone();
-                tokio::spawn(async move { provider.fetch_keys().await })
+                tokio::spawn(async move { provider.fetch_keys(Demand::Stranger).await })
             })
             .collect();
         for asked in asking {
             assert!(matches!(asked.await.unwrap(), Fetched::Keys(_) | Fetched::Closed));
         }
         assert_eq!(server.key_reads.load(Ordering::SeqCst), 2, "the fetch at start does not count");
-        assert!(matches!(provider.fetch_keys().await, Fetched::Closed));
+        assert!(matches!(provider.fetch_keys(Demand::Stranger).await, Fetched::Closed));
         tokio::time::pause();
         tokio::time::advance(DEMAND_WINDOW).await;
         tokio::time::resume();
-        assert!(matches!(provider.fetch_keys().await, Fetched::Keys(_)));
+        assert!(matches!(provider.fetch_keys(Demand::Stranger).await, Fetched::Keys(_)));
         assert_eq!(server.key_reads.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_keep_the_window_of_own_tokens_closed() {
+        let server = server().await;
+        let provider = provider(&server);
+        assert!(provider.refresh().await);
+        assert!(matches!(provider.fetch_keys(Demand::Stranger).await, Fetched::Keys(_)));
+        assert!(matches!(provider.fetch_keys(Demand::Stranger).await, Fetched::Closed));
+        assert!(matches!(provider.fetch_keys(Demand::Own).await, Fetched::Keys(_)));
+        assert!(matches!(provider.fetch_keys(Demand::Own).await, Fetched::Closed));
+        tokio::time::pause();
+        tokio::time::advance(OWN_WINDOW).await;
+        tokio::time::resume();
+        assert!(matches!(provider.fetch_keys(Demand::Own).await, Fetched::Keys(_)));
+        assert!(matches!(provider.fetch_keys(Demand::Stranger).await, Fetched::Closed));
+        assert_eq!(server.key_reads.load(Ordering::SeqCst), 4);
     }
 
     #[tokio::test]
@@ -361,8 +390,11 @@ mod tests {
         let provider = provider(&server);
         server.broken.store(true, Ordering::SeqCst);
         assert!(!provider.refresh().await && !provider.has_answered() && !provider.is_up());
-        assert!(matches!(provider.fetch_keys().await, Fetched::Unavailable));
-        assert!(matches!(provider.fetch_keys().await, Fetched::Unavailable), "also while the window is closed");
+        assert!(matches!(provider.fetch_keys(Demand::Stranger).await, Fetched::Unavailable));
+        assert!(
+            matches!(provider.fetch_keys(Demand::Stranger).await, Fetched::Unavailable),
+            "also while the window is closed"
+        );
         server.broken.store(false, Ordering::SeqCst);
         assert!(provider.refresh().await && provider.has_answered() && provider.is_up());
     }

@@ -13,7 +13,7 @@ use crate::kit::secret::Secret;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
 use crate::provider::keys::KeySet;
-use crate::provider::{GrantError, NotVerified, Tokens, verify_with};
+use crate::provider::{GrantError, NotVerified, Tokens, verify_own};
 use crate::session::record::{Cold, Hot};
 use crate::session::vault::{Realm, Session, Sessions};
 use crate::store::kv::Away;
@@ -328,7 +328,7 @@ impl Sessions {
         let (provider, now) = (realm.provider.as_ref(), self.clock.now());
         let settings = provider.settings();
         let read = |keys: &KeySet| Unverified::read(token.expose())?.verify_id_token(keys, settings, None, now);
-        let verified = match verify_with(provider, read).await {
+        let verified = match verify_own(provider, read).await {
             Ok(verified) if verified.claims().get("sub").and_then(Value::as_str) == Some(&hot.subject) => verified,
             Ok(_) | Err(NotVerified::Refused(_)) => return Err(Judged::Forged),
             Err(NotVerified::Unavailable) => return Err(Judged::Untold),

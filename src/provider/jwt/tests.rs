@@ -13,6 +13,7 @@ fn check(token: &str, expected: Result<(), Refusal>) {
 }
 
 const BAD: Result<(), Refusal> = Err(Refusal::Invalid);
+const FORGED: Result<(), Refusal> = Err(Refusal::BadSignature);
 
 #[test]
 fn every_algorithm_verifies() {
@@ -39,13 +40,13 @@ fn headers_are_judged() {
         json!({"kid": "rs", "typ": ""}),
         json!({"kid": "rs", "alg": "none"}),
         json!({"kid": "rs", "alg": "ES256"}),
-        json!({"kid": "rs", "alg": "PS256"}), // signed with RS256
         json!({"kid": "rs", "alg": null}),
     ] {
         check(&with(bad), BAD);
     }
     check(&token_as(Algorithm::HS256, json!({"kid": "rs"}), json!({})), BAD);
-    check(&token_as(Algorithm::EdDSA, json!({"kid": "rs", "alg": "RS256"}), json!({})), BAD);
+    check(&token_as(Algorithm::EdDSA, json!({"kid": "rs", "alg": "RS256"}), json!({})), FORGED);
+    check(&with(json!({"kid": "rs", "alg": "PS256"})), FORGED); // signed with RS256
 }
 
 #[test]
@@ -123,12 +124,10 @@ fn a_changed_or_broken_token_is_refused() {
         format!("{message}."),
         format!("{message}.{}", &signature[..signature.len() - 20]),
         format!("{good}="),
-        format!("{good}.x"),
-        message.to_string(),
-        String::new(),
-        "..".into(),
-        "a.b.c".into(),
     ] {
+        check(&bad, FORGED);
+    }
+    for bad in [format!("{good}.x"), message.to_string(), String::new(), "..".into(), "a.b.c".into()] {
         check(&bad, BAD);
     }
 }

@@ -8,7 +8,7 @@ use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::fake::NOW;
 use crate::provider::keys::KeySet;
-use crate::provider::{Fetched, GrantError, Provider, Settings, Tokens};
+use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens};
 use crate::store::kv::{Away, Entry, Heard, Kv};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
@@ -323,7 +323,7 @@ impl Provider for Way {
     async fn revoke(&self, _token: &Secret) {
         self.world.revoke();
     }
-    async fn fetch_keys(&self) -> Fetched {
+    async fn fetch_keys(&self, _demand: Demand) -> Fetched {
         Fetched::Unavailable
     }
 }

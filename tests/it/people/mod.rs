@@ -14,6 +14,7 @@ mod refresh;
 mod refused_refresh;
 mod restart;
 mod return_urls;
+mod rotation;
 mod screens;
 mod sessions;
 mod sign_in;
