@@ -67,6 +67,8 @@ fn settings(issuer: &str) -> ProviderSettings {
     ProviderSettings {
         name: "demo".into(),
         issuer: issuer.into(),
+        tenants: Vec::new(),
+        bearer_issuer: None,
         client_id: "doorward".into(),
         client_auth: ClientAuth::None,
         scopes: Vec::new(),

@@ -74,8 +74,10 @@ impl Policy {
 
     /// The providers whose issuer the token names; reading that proves nothing.
     fn of_token(&self, token: &str) -> impl Iterator<Item = &Issuer> {
-        let claimed = Unverified::read(token).ok().and_then(|token| token.issuer().map(str::to_owned));
-        self.issuers.iter().filter(move |issuer| Some(&issuer.provider.settings().issuer) == claimed.as_ref())
+        let read = Unverified::read(token).ok();
+        self.issuers.iter().filter(move |issuer| {
+            read.as_ref().is_some_and(|token| issuer.provider.settings().is_bearer_issuer_of(token.claims()))
+        })
     }
 
     fn introspecting(&self) -> impl Iterator<Item = &Issuer> {

@@ -138,7 +138,7 @@ async fn end(
     sessions: &Sessions,
 ) -> Result<Option<HeaderValue>, Failure> {
     let provider = site.realm.provider.as_ref();
-    if answer.issuer.as_ref().is_some_and(|issuer| *issuer != provider.settings().issuer) {
+    if answer.issuer.as_ref().is_some_and(|issuer| !provider.settings().is_response_issuer(issuer)) {
         return Err(Failure::Rejected); // RFC 9207
     }
     let mark = format!("used:{}", data_encoding::HEXLOWER.encode(TokenDigest::of(flow.state().as_bytes()).bytes()));

@@ -29,10 +29,14 @@ impl ClaimPath {
         self.find(claims)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// A text or a list as texts; numbers and booleans as they are written. Anything else is not there.
+    /// A text or a list as texts, of an object the keys (some providers write roles so); numbers and booleans as they are
+    /// written. Anything else is not there.
     pub fn texts(&self, claims: &Claims) -> Vec<Box<str>> {
         match self.find(claims) {
             Some(Value::Array(list)) => list.iter().filter_map(scalar).collect(),
+            Some(Value::Object(object)) => {
+                object.keys().filter(|key| !key.is_empty()).map(|key| key.as_str().into()).collect()
+            }
             Some(one) => scalar(one).into_iter().collect(),
             None => Vec::new(),
         }
@@ -79,7 +83,8 @@ mod tests {
         check("a.c", &["whole"]);
         check("https://corp.test/roles", &["auditor"]);
         check("https://corp.test/o.p.q.r", &["1"]);
-        for absent in ["", ".", "a", "a.", ".a", "a.b.c", "empty", "b", "a..b"] {
+        check("a", &["b", "c"]);
+        for absent in ["", ".", "a.", ".a", "a.b.c", "empty", "b", "a..b"] {
             check(absent, &[]);
         }
         assert_eq!(ClaimPath::new("n").text(claims), None);

@@ -45,7 +45,11 @@ impl Metadata {
     pub fn location(settings: &Settings) -> Result<Url, url::ParseError> {
         match settings.endpoints.get("discovery") {
             Some(url) => Ok(url.clone()),
-            None => Url::parse(&format!("{}/.well-known/openid-configuration", settings.issuer.trim_end_matches('/'))),
+            // Where the tenants' common document stands at Microsoft Entra.
+            None => Url::parse(&format!(
+                "{}/.well-known/openid-configuration",
+                settings.issuer.replacen("{tenantid}", "common", 1).trim_end_matches('/')
+            )),
         }
     }
 

@@ -44,6 +44,8 @@ pub(crate) fn settings(issuer: &str) -> Settings {
     Settings {
         name: "corp".into(),
         issuer: issuer.into(),
+        tenants: Vec::new(),
+        bearer_issuer: None,
         client_id: "doorward".into(),
         client_auth: ClientAuth::None,
         scopes: vec!["openid".into(), "profile".into()],

@@ -34,9 +34,8 @@ pub fn judge(mut claims: Claims, settings: &Settings, now: Timestamp) -> Result<
     claims.retain(|_, value| !value.is_null());
     let claims = &claims;
     let invalid = Wrong::Refused(Refusal::Invalid);
-    let of_other_issuer = claims.get("iss").is_some_and(|iss| iss.as_str() != Some(&settings.issuer));
-    let has_subject = matches!(claims.get("sub"), Some(Value::String(sub)) if !sub.is_empty());
-    if of_other_issuer || !has_subject || is_refresh_token(claims) || !is_access_token(claims, settings) {
+    let of_other_issuer = claims.contains_key("iss") && !settings.is_bearer_issuer_of(claims);
+    if of_other_issuer || is_refresh_token(claims) || !is_access_token(claims, false, settings) {
         return Err(invalid);
     }
     let expires = match claims.get("exp") {
@@ -54,10 +53,11 @@ pub fn judge(mut claims: Claims, settings: &Settings, now: Timestamp) -> Result<
     Ok(Introspected { identity: Arc::new(identity), expires })
 }
 
-/// `aud`, or without it the client that the token was made for.
+/// `aud`, or where it is absent or empty the client that the token was made for.
 fn is_for_us(claims: &Claims, accepted: &Audiences) -> bool {
-    match (claims.get("aud"), accepted) {
-        (None, Audiences::OneOf(ours)) => {
+    let names_nobody = claims.get("aud").is_none_or(|aud| aud.as_array().is_some_and(Vec::is_empty));
+    match accepted.accepted() {
+        Some(ours) if names_nobody => {
             claims.get("client_id").and_then(Value::as_str).is_some_and(|id| ours.iter().any(|our| our == id))
         }
         _ => audience(claims, accepted),
@@ -65,8 +65,9 @@ fn is_for_us(claims: &Claims, accepted: &Audiences) -> bool {
 }
 
 fn is_refresh_token(claims: &Claims) -> bool {
-    let says_so =
-        |name| claims.get(name).and_then(Value::as_str).is_some_and(|kind| kind.to_lowercase().starts_with("refresh"));
+    let says_so = |name| {
+        claims.get(name).and_then(Value::as_str).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("refresh"))
+    };
     says_so("token_type") || says_so("token_use")
 }
 
@@ -102,6 +103,9 @@ mod tests {
             check(json!({ "active": active }), Err(Wrong::Inactive));
         }
         check(json!({"aud": null}), refused(Refusal::WrongAudience));
+        check(json!({"aud": [], "client_id": "doorward"}), Ok("alice-1"));
+        check(json!({"aud": [], "client_id": "other"}), refused(Refusal::WrongAudience));
+        check(json!({"aud": "", "client_id": "doorward"}), refused(Refusal::WrongAudience));
         check(json!({"aud": null, "client_id": "other"}), refused(Refusal::WrongAudience));
         check(json!({"aud": "other", "client_id": "doorward"}), refused(Refusal::WrongAudience));
         check(json!({"exp": NOW - 60}), refused(Refusal::Expired));
@@ -117,5 +121,17 @@ mod tests {
         ] {
             check(changes, refused(Refusal::Invalid));
         }
+    }
+
+    #[test]
+    fn the_mapped_claim_says_who_it_is() {
+        let mut by_client = settings("https://id.test");
+        by_client.claims.user = crate::provider::claims::ClaimPath::new("client_id");
+        let claims = json!({"active": true, "client_id": "doorward", "scope": "a"});
+        let now = Timestamp::from_seconds(NOW);
+        let judged = judge(claims.as_object().unwrap().clone(), &by_client, now).unwrap();
+        assert_eq!(&*judged.identity.user, "doorward");
+        let nobody = judge(claims.as_object().unwrap().clone(), &settings("https://id.test"), now);
+        assert_eq!(nobody.unwrap_err(), Wrong::Refused(Refusal::Invalid));
     }
 }

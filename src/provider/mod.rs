@@ -32,8 +32,13 @@ use url::Url;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub name: Arc<str>,
-    /// Compared to the letter with what the provider says (OpenID Connect Discovery 1.0, 4.3).
+    /// Compared to the letter with what the provider says (OpenID Connect Discovery 1.0, 4.3); in what it signs `{tenantid}`
+    /// stands for the token's own `tid`.
     pub issuer: String,
+    /// The `tid`s that are accepted; empty = any.
+    pub tenants: Vec<String>,
+    /// The `iss` of its access tokens, where it is another.
+    pub bearer_issuer: Option<String>,
     pub client_id: String,
     pub client_auth: ClientAuth,
     /// Sent as written.
@@ -71,6 +76,8 @@ pub enum ClientAuth {
 pub enum Audiences {
     Any,
     OneOf(Vec<String>),
+    /// The client itself, which ID tokens name as well: a token must show that it is none.
+    Client(String),
 }
 
 /// Which claim says what.
@@ -200,19 +207,79 @@ pub async fn verify_with_fetched<T>(
     }
 }
 
+/// What stands in `issuer` for a tenant's id.
+const TENANT: &str = "{tenantid}";
+
+impl Audiences {
+    /// `None` = any.
+    pub fn accepted(&self) -> Option<&[String]> {
+        match self {
+            Audiences::Any => None,
+            Audiences::OneOf(list) => Some(list),
+            Audiences::Client(id) => Some(std::slice::from_ref(id)),
+        }
+    }
+}
+
 impl Settings {
+    /// Whether the issuer stands for many, one a tenant.
+    pub fn has_tenants(&self) -> bool {
+        self.issuer.contains(TENANT)
+    }
+
+    /// Whether an ID token with these claims names this provider.
+    pub fn is_issuer_of(&self, claims: &Claims) -> bool {
+        self.is_issued_by(&self.issuer, claims)
+    }
+
+    /// The same for an access token.
+    pub fn is_bearer_issuer_of(&self, claims: &Claims) -> bool {
+        match &self.bearer_issuer {
+            Some(issuer) => self.is_issued_by(issuer, claims) || (self.bearer_id_tokens && self.is_issuer_of(claims)),
+            None => self.is_issuer_of(claims),
+        }
+    }
+
+    /// Whether the `iss` of an authorization response (RFC 9207) is this provider's. No tenant is known there yet.
+    pub fn is_response_issuer(&self, issuer: &str) -> bool {
+        match self.issuer.split_once(TENANT) {
+            None => issuer == self.issuer,
+            Some((before, after)) => {
+                let tenant = issuer.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+                tenant.is_some_and(|tenant| self.is_tenant(tenant))
+            }
+        }
+    }
+
+    fn is_issued_by(&self, issuer: &str, claims: &Claims) -> bool {
+        let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
+        let Some(claimed) = text("iss") else { return false };
+        if !issuer.contains(TENANT) {
+            return claimed == issuer;
+        }
+        text("tid").is_some_and(|tid| self.is_tenant(tid) && issuer.replacen(TENANT, tid, 1) == claimed)
+    }
+
+    fn is_tenant(&self, tid: &str) -> bool {
+        let is_id = !tid.is_empty() && tid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        is_id && (self.tenants.is_empty() || self.tenants.iter().any(|known| known == tid))
+    }
+
     /// Stands for everything that shapes an identity made from this provider's tokens.
     pub fn fingerprint(&self) -> Fingerprint {
-        let audiences: &[String] = match &self.audiences {
-            Audiences::Any => &[],
-            Audiences::OneOf(list) => list,
-        };
+        let audiences = self.audiences.accepted().unwrap_or_default();
         let m = &self.claims;
         Fingerprint::of()
             .part(self.name.as_bytes())
             .part(&self.issuer)
             .part(&self.client_id)
-            .part(matches!(self.audiences, Audiences::Any).to_string())
+            .parts(&self.tenants)
+            .parts(&self.bearer_issuer)
+            .part(match self.audiences {
+                Audiences::Any => "any",
+                Audiences::OneOf(_) => "one of",
+                Audiences::Client(_) => "client",
+            })
             .parts(audiences)
             .part(self.bearer_id_tokens.to_string())
             .part(self.introspection.to_string())

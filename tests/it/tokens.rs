@@ -69,8 +69,8 @@ async fn claims_that_do_not_fit_are_refused() {
         (json!({"sub": null}), "401 invalid_token"),
         (json!({"sub": 17}), "401 invalid_token"),
         (json!({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}), "401 invalid_token"),
-        (json!({"nonce": "n"}), "401 invalid_token"),
-        (json!({"at_hash": "h"}), "401 invalid_token"),
+        (json!({"typ": "ID"}), "401 invalid_token"),
+        (json!({"nonce": "n"}), "200"), // its header says that it is an access token (RFC 9068)
         (json!({"typ": "ID"}), "401 invalid_token"),
         (json!({"typ": "Refresh"}), "401 invalid_token"),
         (json!({"typ": "Bearer"}), "200"),
@@ -219,6 +219,25 @@ async fn other_kinds_of_tokens_are_refused() {
     assert_eq!(world.ask(&get("/ids/x").bearer(&logout)).await.outcome(), "401 invalid_token");
     world.check(&id_token, "401 invalid_token").await;
     assert_eq!(world.provider.calls().count(Endpoint::Introspect), 0);
+}
+
+/// T7: what a provider refreshes has often neither nonce nor hash; a header without `at+jwt` does not make it a bearer token.
+#[tokio::test]
+async fn a_refreshed_id_token_is_no_bearer_token() {
+    let world = World::start().await;
+    let header = json!({"typ": "JWT"});
+    let bare = json!({"scope": null, "client_id": null});
+    world.check(&world.odd_token(bare, header.clone()), "401 invalid_token").await;
+    for (claims, expected) in [
+        (json!({"scope": null, "client_id": null, "nonce": "n"}), "401 invalid_token"),
+        (json!({"nonce": "n"}), "401 invalid_token"),
+        (json!({"at_hash": "h"}), "401 invalid_token"),
+        (json!({"scope": null, "client_id": null, "typ": "Bearer", "nonce": "n"}), "200"),
+        (json!({"client_id": null}), "200"),
+        (json!({"scope": null}), "200"),
+    ] {
+        world.check(&world.odd_token(claims, header.clone()), expected).await;
+    }
 }
 
 /// T3: a token that is good for one route is judged anew for another, also when it comes from the cache.

@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
+    /// The URL that it names itself by, to the letter; `{tenantid}` in it stands for a token's own `tid`.
     pub issuer: String,
+    /// The `tid`s that are accepted where the issuer has `{tenantid}`; empty = any.
+    #[serde(default)]
+    pub tenants: Vec<String>,
     pub client_id: String,
     #[serde(default)]
     pub client_secret: Option<String>,
@@ -24,9 +28,13 @@ pub struct Provider {
     /// Sent as written; only offline_access is left out where the provider lists its scopes without it.
     #[serde(default = "default_scopes")]
     pub scopes: Vec<String>,
-    /// The accepted `aud` of bearer tokens; empty = the client_id; `*` alone = not checked.
+    /// The accepted `aud` of bearer tokens; empty = the client_id, and then the token must show that it is an access token; `*`
+    /// alone = not checked.
     #[serde(default)]
     pub audiences: Vec<String>,
+    /// The `iss` of its access tokens, where it is another than `issuer`.
+    #[serde(default)]
+    pub bearer_issuer: Option<String>,
     /// ID tokens of the provider count as bearer tokens.
     #[serde(default)]
     pub bearer_id_tokens: bool,

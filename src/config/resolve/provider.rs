@@ -52,9 +52,15 @@ pub(super) fn provider(
     };
     let endpoints = endpoints(raw, &path, problems);
     issuer(&raw.issuer, &format!("{path}.issuer"), problems)?;
+    if let Some(other) = &raw.bearer_issuer {
+        issuer(other, &format!("{path}.bearer_issuer"), problems)?;
+    }
+    tenants(raw, &path, problems);
     Some(provider::Settings {
         name: name.into(),
         issuer: raw.issuer.clone(),
+        tenants: raw.tenants.clone(),
+        bearer_issuer: raw.bearer_issuer.clone(),
         client_id: raw.client_id.clone(),
         client_auth: proof(raw),
         scopes: raw.scopes.clone(),
@@ -78,6 +84,23 @@ fn issuer(text: &str, path: &str, problems: &mut Problems) -> Option<Url> {
         problems.add(path, format!("`{text}` is no issuer; write the URL that the provider names itself by, such as https://id.example.com/realms/corp"));
     }
     url
+}
+
+fn tenants(raw: &raw::Provider, path: &str, problems: &mut Problems) {
+    let path = format!("{path}.tenants");
+    let many = [Some(&raw.issuer), raw.bearer_issuer.as_ref()].into_iter().flatten().any(|i| i.contains("{tenantid}"));
+    match (many, raw.tenants.is_empty()) {
+        (true, true) => problems.warn(&path, "people of every tenant are accepted; name the tenants that may sign in"),
+        (false, false) => {
+            problems.add(&path, "has a meaning only where the issuer has `{tenantid}`; remove one of them")
+        }
+        _ => {}
+    }
+    if let Some(i) =
+        raw.tenants.iter().position(|id| !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') || id.is_empty())
+    {
+        problems.add(&format!("{path}.{i}"), "is not the id of a tenant; write it as it stands in the claim `tid`");
+    }
 }
 
 fn client_auth(raw: &raw::Provider, path: &str, problems: &mut Problems) {
@@ -180,7 +203,7 @@ fn endpoints(raw: &raw::Provider, path: &str, problems: &mut Problems) -> BTreeM
 
 fn audiences(raw: &raw::Provider, path: &str, problems: &mut Problems) -> Audiences {
     match raw.audiences.as_slice() {
-        [] => Audiences::OneOf(vec![raw.client_id.clone()]),
+        [] => Audiences::Client(raw.client_id.clone()),
         [star] if star == "*" => {
             problems.warn(&format!("{path}.audiences"), "the audience of bearer tokens is not checked: a token that the provider made for any other service is good here");
             Audiences::Any

@@ -136,15 +136,112 @@ fn a_changed_or_broken_token_is_refused() {
 fn what_is_a_jwt_is_told_by_its_shape() {
     let b64 = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
     assert_eq!(shape(&token(json!({}))), Shape::Jwt);
-    assert_eq!(shape(&format!("{}.e30.c2ln", b64(r#"{"alg":"x"}"#))), Shape::Jwt);
+    for rest in ["e30.c2ln", "e30.", ".", "e30.+/=", "no-json.x"] {
+        assert_eq!(shape(&format!("{}.{rest}", b64(r#"{"alg":"x"}"#))), Shape::Jwt, "{rest}");
+    }
     for opaque in [
         format!("{}.e30.c2ln", b64(r#"{"no":"alg"}"#)),
         format!("{}.e30.c2ln", b64("[1]")),
-        format!("{}.e30.", b64(r#"{"alg":"x"}"#)),
+        format!("{}.e30", b64(r#"{"alg":"x"}"#)),
+        format!("{}.e30..", b64(r#"{"alg":"x"}"#)),
         "one.two.three".into(),
         "hvs.CAESI.b.c".into(),
         "opaque".into(),
     ] {
         assert_eq!(shape(&opaque), Shape::Opaque, "{opaque}");
     }
+}
+
+/// What a refreshed ID token looks like: no nonce, no hash.
+fn like_an_id_token(changes: Value) -> Value {
+    let mut claims = json!({"scope": null, "auth_time": NOW});
+    claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    claims
+}
+
+#[test]
+fn an_id_token_is_no_bearer_token_of_the_client() {
+    let mut client = settings("https://id.test");
+    client.audiences = Audiences::Client("doorward".into());
+    let passes = |settings: &Settings, header: Value, changes| {
+        judge(&token_as(Algorithm::RS256, header, like_an_id_token(changes)), settings).is_ok()
+    };
+    let plain = || json!({"kid": "rs"});
+    for id in [json!({}), json!({"azp": "doorward", "sid": "s"}), json!({"token_use": "id"}), json!({"typ": "ID"})] {
+        assert!(!passes(&client, plain(), id.clone()), "{id}");
+    }
+    for access in [
+        json!({"scope": "openid"}),
+        json!({"scope": ""}),
+        json!({"scp": ["a"]}),
+        json!({"client_id": "doorward"}),
+        json!({"cid": "x"}),
+        json!({"typ": "Bearer"}),
+        json!({"token_use": "access"}),
+    ] {
+        assert!(passes(&client, plain(), access.clone()), "{access}");
+    }
+    assert!(passes(&client, json!({"kid": "rs", "typ": "at+jwt"}), json!({})));
+    client.bearer_id_tokens = true;
+    assert!(passes(&client, plain(), json!({})));
+    assert!(passes(&settings("https://id.test"), plain(), json!({})), "an audience that was named decides alone");
+}
+
+#[test]
+fn an_access_token_may_have_a_nonce_where_it_says_what_it_is() {
+    let keycloak = |changes| token_as(Algorithm::RS256, json!({"kid": "rs"}), changes);
+    check(&keycloak(json!({"typ": "Bearer", "nonce": "n", "at_hash": "h"})), Ok(()));
+    check(&token_as(Algorithm::RS256, json!({"kid": "rs", "typ": "at+jwt"}), json!({"nonce": "n"})), Ok(()));
+    check(
+        &token_as(Algorithm::RS256, json!({"kid": "rs", "typ": "application/AT+JWT"}), json!({"nonce": "n"})),
+        Ok(()),
+    );
+    check(&token_as(Algorithm::RS256, json!({"kid": "rs", "typ": "JWT"}), json!({"nonce": "n"})), BAD);
+    check(&keycloak(json!({"typ": "bearer", "nonce": "n"})), BAD);
+    check(&token_as(Algorithm::RS256, json!({"kid": "rs", "typ": "at+jwt"}), json!({"typ": "ID"})), BAD);
+}
+
+#[test]
+fn access_tokens_may_be_of_another_issuer() {
+    let mut adfs = settings("https://id.test/adfs");
+    assert!(judge(&token(json!({})), &adfs).is_err());
+    adfs.bearer_issuer = Some("https://id.test".into());
+    assert!(judge(&token(json!({})), &adfs).is_ok());
+    let of_metadata = token(json!({"iss": "https://id.test/adfs"}));
+    assert!(judge(&of_metadata, &adfs).is_err());
+    adfs.bearer_id_tokens = true;
+    assert!(judge(&of_metadata, &adfs).is_ok());
+}
+
+#[test]
+fn an_issuer_may_stand_for_many_tenants() {
+    let mut entra = settings("https://id.test/{tenantid}/v2.0");
+    let of = |iss: &str, tid: Value| token(json!({"iss": iss, "tid": tid}));
+    let passes = |settings: &Settings, iss, tid| judge(&of(iss, tid), settings).is_ok();
+    assert!(passes(&entra, "https://id.test/t-1/v2.0", json!("t-1")));
+    for (iss, tid) in [
+        ("https://id.test/t-1/v2.0", json!("t-2")),
+        ("https://id.test/t-1/v2.0", json!(null)),
+        ("https://id.test/{tenantid}/v2.0", json!("{tenantid}")),
+        ("https://id.test/a/b/v2.0", json!("a/b")),
+        ("https://id.test//v2.0", json!("")),
+        ("https://evil.test/t-1/v2.0", json!("t-1")),
+    ] {
+        assert!(!passes(&entra, iss, tid.clone()), "{iss} {tid}");
+    }
+    entra.tenants = vec!["t-1".into()];
+    assert!(passes(&entra, "https://id.test/t-1/v2.0", json!("t-1")));
+    assert!(!passes(&entra, "https://id.test/t-2/v2.0", json!("t-2")));
+    assert!(
+        entra.is_response_issuer("https://id.test/t-1/v2.0") && !entra.is_response_issuer("https://id.test/t-2/v2.0")
+    );
+}
+
+#[test]
+fn another_claim_may_say_who_a_program_is() {
+    let mut by_client = settings("https://id.test");
+    by_client.claims.user = crate::provider::claims::ClaimPath::new("client_id");
+    let lightweight = token(json!({"sub": null, "client_id": "robot"}));
+    assert!(judge(&lightweight, &by_client).is_ok());
+    assert!(judge(&token(json!({"sub": "x"})), &by_client).is_err());
 }
