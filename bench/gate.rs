@@ -161,6 +161,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         )),
         return_urls: ReturnUrls::default(),
         warned: std::sync::atomic::AtomicBool::new(false),
+        unanswered: Default::default(),
         unrouted: Arc::new(metrics.route("-")),
     }
 }
@@ -193,13 +194,13 @@ async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metri
         max_head: 64 << 10,
         redirect_to_https: false,
     };
-    drop(gate.judge(&ask).await); // verified once
+    drop(gate.judge(gate.open(&ask), &ask).await); // verified once
     let counted = allocation_counter::measure(|| {
-        drop(futures_util::FutureExt::now_or_never(gate.judge(&ask)).expect("a hit waits for nothing"))
+        drop(futures_util::FutureExt::now_or_never(gate.judge(gate.open(&ask), &ask)).expect("a hit waits for nothing"))
     });
     let begun = Instant::now();
     for _ in 0..ROUNDS {
-        std::hint::black_box(gate.judge(&ask).await);
+        std::hint::black_box(gate.judge(gate.open(&ask), &ask).await);
     }
     println!(
         "bearer hit: {:.2} us, {} allocations of {} bytes",

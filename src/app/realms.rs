@@ -6,7 +6,7 @@ use crate::gate::route::{AccessSettings, SessionSettings};
 use crate::kit::seal::{Secrets, derive};
 use crate::login::site::Site;
 use crate::provider::{ClientAuth, Provider};
-use crate::session::vault::{Realm, RefreshLimits};
+use crate::session::vault::Realm;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,18 @@ pub(super) struct Realms(BTreeMap<(Arc<str>, String), Arc<Realm>>);
 
 impl Realms {
     pub(super) fn new(settings: &Settings, foundation: &Foundation, providers: &Providers) -> Self {
-        let mut widest: BTreeMap<(Arc<str>, String), (Duration, RefreshLimits)> = BTreeMap::new();
+        let mut widest: BTreeMap<(Arc<str>, String), Duration> = BTreeMap::new();
         for session in settings.routes.iter().filter_map(|route| session_of(&route.gate.access)) {
             let key = (session.provider.clone(), session.cookie.name.clone());
-            let (max_age, _) = widest.entry(key).or_insert((Duration::ZERO, session.refresh));
+            let max_age = widest.entry(key).or_insert(Duration::ZERO);
             // Each route judges by its own; the record must live for the most patient one.
             *max_age = session.limits.max_age.max(*max_age);
         }
-        let realm = |((name, cookie), (max_age, refresh)): ((Arc<str>, String), (Duration, RefreshLimits))| {
+        let realm = |((name, cookie), max_age): ((Arc<str>, String), Duration)| {
             let provider: Arc<dyn Provider> = providers.get(&name)?.clone();
             let secrets = secrets(foundation, provider.as_ref());
             let metrics = foundation.metrics.provider(&name);
-            let realm = Realm::new(provider, metrics, cookie.clone(), secrets, max_age, refresh);
+            let realm = Realm::new(provider, metrics, cookie.clone(), secrets, max_age);
             Some(((name, cookie), Arc::new(realm)))
         };
         Realms(widest.into_iter().filter_map(realm).collect())
@@ -40,6 +40,7 @@ impl Realms {
             realm,
             cookie: session.cookie.clone(),
             limits: session.limits,
+            refresh: session.refresh,
             origin: session.origin.clone(),
             redirect_uri: session.redirect_uri.clone(),
             auth_path: auth_path.to_string(),

@@ -156,6 +156,10 @@ async fn faulty_response(faults: &Faults, endpoint: Endpoint) -> Option<Response
     if let Some(status) = faults.status.get(&endpoint) {
         return Some(StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response());
     }
+    if let Some((status, kind, body)) = faults.reply.get(&endpoint) {
+        let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        return Some((status, [(CONTENT_TYPE, *kind)], body.clone()).into_response());
+    }
     if faults.huge.contains(&endpoint) {
         // Valid JSON as far as anybody reads; without a length, so that only counting shows how much it is.
         let start = stream::iter([Bytes::from_static(br#"{"padding":""#)]);

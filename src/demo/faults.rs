@@ -41,6 +41,8 @@ pub struct Faults {
     pub reply_delay: HashMap<Endpoint, Duration>,
     /// Answers this status with an empty body, and does nothing.
     pub status: HashMap<Endpoint, u16>,
+    /// Answers this status with a body of that type, and does nothing.
+    pub reply: HashMap<Endpoint, (u16, &'static str, String)>,
     /// Never answers.
     pub hang: HashSet<Endpoint>,
     /// Answers 200 and streams 100 MB.
@@ -85,6 +87,7 @@ impl Default for Faults {
             delay: HashMap::new(),
             reply_delay: HashMap::new(),
             status: HashMap::new(),
+            reply: HashMap::new(),
             hang: HashSet::new(),
             huge: HashSet::new(),
             malformed: HashSet::new(),

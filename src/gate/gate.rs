@@ -278,7 +278,7 @@ impl Gate {
         notes.reason = Some(refusal.reason);
         let realm = Some(&**notes.route.name()).filter(|name| *name != "-");
         let wants_page = is_navigation(ask.headers);
-        let link = wants_page.then(|| self.way_on(&refusal, notes)).flatten();
+        let link = wants_page.then(|| self.way_on(&refusal, ask.target, notes)).flatten();
         let to = Addressee { request_id: &notes.request_id, wants_page, realm, link };
         let mut reply = refusal.reply(&self.pages, &to);
         if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {

@@ -165,10 +165,17 @@ impl Gate {
     }
 
     /// What a person who was refused can click on.
-    pub(super) fn way_on(&self, refusal: &Refusal, notes: &Notes) -> Option<(&'static str, String)> {
+    pub(super) fn way_on(&self, refusal: &Refusal, target: &[u8], notes: &Notes) -> Option<(&'static str, String)> {
         match refusal.reason {
             Reason::LoginFailed | Reason::StateMismatch => {
                 Some((SIGN_IN, self.start(&self.table.sites(notes.host.as_ref()))?))
+            }
+            // The session is kept; who does not want to wait for it begins another.
+            Reason::ProviderUnavailable if notes.credential == Credential::session => {
+                let start = self.start(&self.table.sites(notes.host.as_ref()))?;
+                let target = notes.asked.as_ref().map_or(target, |(_, asked)| asked.as_bytes());
+                let target: String = form_urlencoded::byte_serialize(target).collect();
+                Some((SIGN_IN, format!("{start}?rd={target}")))
             }
             Reason::Forbidden if notes.credential == Credential::session => {
                 Some(("Sign out", format!("{}/sign_out", self.auth_path)))

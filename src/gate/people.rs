@@ -58,14 +58,15 @@ impl Gate {
             },
         };
         self.sessions.touch(&site.realm, &session, site.limits);
-        if !session.hot.has_refresh || !session.hot.is_due(site.realm.refresh.before_expiry, now) {
+        self.sessions.renew_identity_beside(&site.realm, &session);
+        if !session.hot.has_refresh || !session.hot.is_due(site.refresh.before_expiry, now) {
             return Ok(Some(session));
         }
         if !session.hot.has_expired(now) {
-            self.sessions.refresh_beside(&site.realm, &session);
+            self.sessions.refresh_beside(&site.realm, &session, site.refresh);
             return Ok(Some(session));
         }
-        match self.sessions.refresh(&site.realm, &session).await {
+        match self.sessions.refresh(&site.realm, &session, site.refresh).await {
             Refreshed::Live(session) => Ok(Some(session)),
             Refreshed::Ended => Ok(None),
             Refreshed::Unavailable(Unavailable::Provider) => Err(Reason::ProviderUnavailable),

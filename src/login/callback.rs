@@ -8,7 +8,7 @@ use crate::login::site::Site;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Unverified, Verified};
 use crate::provider::keys::KeySet;
-use crate::provider::{GrantError, NotVerified, Tokens, verify_own};
+use crate::provider::{GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
 use crate::session::refresh::life_of;
 use crate::session::vault::{Login, Sessions};
@@ -154,8 +154,8 @@ async fn end(
             let tokens =
                 provider.exchange(code, &flow.verifier(), &flow.redirect_uri).await.map_err(|error| match error {
                     GrantError::Denied => Failure::Rejected,
-                    GrantError::Refused => Failure::Broken,
                     GrantError::Unavailable => Failure::ProviderAway,
+                    _ => Failure::Broken,
                 })?;
             let login = prove(site, flow, tokens, sessions).await?;
             let lives = site.realm.ttl(login.hot.created, sessions.now()).min(site.limits.max_age);
@@ -187,10 +187,13 @@ async fn prove(site: &Site, flow: &Flow, tokens: Tokens, sessions: &Sessions) ->
     })?;
     let mut userinfo = None;
     if settings.userinfo && Identity::lacks_claims(&verified, settings) {
-        userinfo = match provider.userinfo(&tokens.access).await {
-            Ok(claims) if claims.get("sub") == verified.claims().get("sub") => Some(claims),
-            Ok(_) => return Err(Failure::Broken),
-            Err(_) => None, // what the ID token says has to do
+        let subject = verified.claims().get("sub").and_then(Value::as_str).unwrap_or_default();
+        userinfo = match userinfo_about(provider, &tokens.access, subject).await {
+            Ok(claims) => Some(claims),
+            Err(NoUserInfo::Forged) => return Err(Failure::Broken),
+            Err(NoUserInfo::Refused) => None, // what the ID token says has to do
+            // A session without groups would be there for hours.
+            Err(NoUserInfo::Unavailable) => return Err(Failure::ProviderAway),
         };
     }
     let identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Failure::Nobody)?;
@@ -208,6 +211,7 @@ fn login(identity: Identity, verified: &Verified, tokens: Tokens, now: crate::ki
         access_expires: now.plus(life).millis(),
         access_life: i64::try_from(life.as_millis()).unwrap_or(i64::MAX),
         has_refresh: tokens.refresh.is_some(),
+        stale: None,
     };
     let own = |secret: &crate::kit::secret::Secret| secret.expose().clone();
     let cold = Cold {

@@ -1,7 +1,7 @@
 //! What a login needs to know of the place that it is for.
 
 use crate::login::cookie::CookieSpec;
-use crate::session::vault::{Limits, Realm};
+use crate::session::vault::{Limits, Realm, RefreshLimits};
 use std::sync::Arc;
 
 /// A provider's logins for one route or more.
@@ -9,6 +9,7 @@ pub struct Site {
     pub realm: Arc<Realm>,
     pub cookie: CookieSpec,
     pub limits: Limits,
+    pub refresh: RefreshLimits,
     pub origin: Origin,
     /// One callback for many hosts.
     pub redirect_uri: Option<String>,

@@ -4,9 +4,10 @@
 use crate::kit::clock::Clock;
 use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
-use crate::provider::{ClientAuth, GrantError, Settings, Tokens, http};
+use crate::provider::http::Http;
+use crate::provider::{ClientAuth, GrantError, Settings, Tokens, UserInfo};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use std::sync::Arc;
@@ -32,14 +33,14 @@ struct ErrorAnswer {
 const ASSERTION_SECONDS: i64 = 60;
 
 pub(super) async fn grant(
-    client: &Client,
+    http: &Http,
     endpoint: &Url,
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     form: &[(&str, &str)],
 ) -> Result<Tokens, GrantError> {
-    let body = post(client, endpoint, settings, clock, form).await?;
-    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable)?;
+    let body = post(http, endpoint, settings, clock, form).await?;
+    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| GrantError::Refused)?;
     Ok(Tokens {
         access: answer.access_token.into(),
         id: answer.id_token.map(Secret::from),
@@ -48,28 +49,65 @@ pub(super) async fn grant(
     })
 }
 
-pub(super) async fn userinfo(client: &Client, endpoint: &Url, token: &Secret) -> Result<Claims, GrantError> {
-    let request = client.get(endpoint.clone()).bearer_auth(token.expose()).header("accept", "application/json");
-    match http::send(request).await {
-        Ok((StatusCode::OK, body)) => serde_json::from_slice(&body).map_err(|_| GrantError::Refused),
-        Ok((status, _)) if status.is_client_error() => Err(GrantError::Refused),
-        Ok(_) | Err(_) => Err(GrantError::Unavailable),
+pub(super) async fn userinfo(http: &Http, endpoint: &Url, token: &Secret) -> Result<UserInfo, GrantError> {
+    let request = http.request(Method::GET, endpoint).bearer_auth(token.expose());
+    match http.send(request.header("accept", "application/json, application/jwt;q=0.9")).await {
+        Ok((StatusCode::OK, answer)) if answer.is_jwt => {
+            let jwt = String::from_utf8(answer.body).map_err(|_| GrantError::Refused)?;
+            Ok(UserInfo::Signed(jwt.trim().to_owned().into()))
+        }
+        Ok((StatusCode::OK, answer)) => {
+            serde_json::from_slice(&answer.body).map(UserInfo::Plain).map_err(|_| GrantError::Refused)
+        }
+        Ok((StatusCode::TOO_MANY_REQUESTS, _)) | Err(_) => Err(GrantError::Unavailable),
+        Ok((status, _)) if status.is_server_error() => Err(GrantError::Unavailable),
+        Ok(_) => Err(GrantError::Refused),
+    }
+}
+
+/// What the provider says of a token (RFC 7662). A refusal that speaks of the token says that it is not active.
+pub(super) async fn introspect(
+    http: &Http,
+    endpoint: &Url,
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    token: &Secret,
+) -> Result<Claims, GrantError> {
+    let form = [("token", token.expose().as_str()), ("token_type_hint", "access_token")];
+    match call(http, endpoint, settings, clock, &form).await? {
+        (status, body) if status.is_success() => serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable),
+        (status, body) if speaks_of_token(status, &body) => {
+            Ok(Claims::from_iter([("active".to_owned(), serde_json::Value::Bool(false))]))
+        }
+        _ => Err(GrantError::Unavailable),
     }
 }
 
 /// Posts a form with the client's credentials; the answer's body where it is good.
 pub(super) async fn post(
-    client: &Client,
+    http: &Http,
     endpoint: &Url,
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     form: &[(&str, &str)],
 ) -> Result<Vec<u8>, GrantError> {
-    let request =
-        authenticated(client.post(endpoint.clone()), endpoint, settings, clock, form).ok_or(GrantError::Refused)?;
-    match http::send(request).await {
-        Ok((status, body)) if status.is_success() => Ok(body),
-        Ok((status, body)) => Err(refusal(status, &body)),
+    match call(http, endpoint, settings, clock, form).await? {
+        (status, body) if status.is_success() => Ok(body),
+        (status, body) => Err(refusal(status, &body)),
+    }
+}
+
+async fn call(
+    http: &Http,
+    endpoint: &Url,
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    form: &[(&str, &str)],
+) -> Result<(StatusCode, Vec<u8>), GrantError> {
+    let request = http.request(Method::POST, endpoint);
+    let request = authenticated(request, endpoint, settings, clock, form).ok_or(GrantError::Refused)?;
+    match http.send(request).await {
+        Ok((status, answer)) => Ok((status, answer.body)),
         Err(problem) => {
             tracing::debug!(provider = %settings.name, %problem, "the provider does not answer");
             Err(GrantError::Unavailable)
@@ -111,16 +149,34 @@ fn authenticated(
     Some(request.body(fields.finish()))
 }
 
-/// By the error's code. Dex says `invalid_request` of a refresh token that was spent.
+fn error_code(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<ErrorAnswer>(body).map(|answer| answer.error).ok()
+}
+
+/// By the error's code.
 fn refusal(status: StatusCode, body: &[u8]) -> GrantError {
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return GrantError::Unavailable;
     }
-    match serde_json::from_slice::<ErrorAnswer>(body).map(|answer| answer.error).as_deref() {
-        Ok("invalid_grant" | "invalid_request") => GrantError::Denied,
-        Ok("temporarily_unavailable" | "server_error" | "slow_down") => GrantError::Unavailable,
-        _ => GrantError::Refused,
+    match error_code(body).as_deref() {
+        Some("invalid_grant") => GrantError::Denied,
+        Some("invalid_request") => GrantError::InvalidRequest,
+        // OpenID Connect Core 1.0, 3.1.2.6.
+        Some("interaction_required" | "login_required" | "consent_required" | "account_selection_required") => {
+            GrantError::NeedsPerson
+        }
+        Some("temporarily_unavailable" | "server_error" | "slow_down") => GrantError::Unavailable,
+        None if status == StatusCode::BAD_REQUEST => GrantError::Unnamed,
+        Some(_) | None => GrantError::Refused,
     }
+}
+
+/// 401 and 403 speak of our own client.
+fn speaks_of_token(status: StatusCode, body: &[u8]) -> bool {
+    let ours = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
+    status.is_client_error()
+        && !ours.contains(&status)
+        && matches!(error_code(body).as_deref(), Some("unsupported_token_type" | "invalid_request"))
 }
 
 /// RFC 7523, 2.2.
@@ -159,13 +215,37 @@ mod tests {
             assert_eq!(refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes()), expected, "{status} {body}");
         };
         check(400, r#"{"error": "invalid_grant"}"#, GrantError::Denied);
-        check(400, r#"{"error": "invalid_request"}"#, GrantError::Denied);
+        check(400, r#"{"error": "invalid_request"}"#, GrantError::InvalidRequest);
+        for error in ["interaction_required", "login_required", "consent_required", "account_selection_required"] {
+            check(400, &format!(r#"{{"error": "{error}"}}"#), GrantError::NeedsPerson);
+        }
         check(401, r#"{"error": "invalid_client"}"#, GrantError::Refused);
-        check(400, "invalid_grant", GrantError::Refused);
-        check(400, "", GrantError::Refused);
+        check(400, "invalid_grant", GrantError::Unnamed);
+        check(400, "", GrantError::Unnamed);
+        check(401, "", GrantError::Refused);
+        check(403, r#"{"error": "invalid_code"}"#, GrantError::Refused);
         check(500, r#"{"error": "invalid_grant"}"#, GrantError::Unavailable);
         check(429, "", GrantError::Unavailable);
         check(400, r#"{"error": "temporarily_unavailable"}"#, GrantError::Unavailable);
+    }
+
+    #[test]
+    fn some_refusals_of_an_introspection_speak_of_the_token() {
+        let check = |status: u16, body: &str, expected| {
+            assert_eq!(
+                speaks_of_token(StatusCode::from_u16(status).unwrap(), body.as_bytes()),
+                expected,
+                "{status} {body}"
+            );
+        };
+        check(400, r#"{"error": "unsupported_token_type"}"#, true);
+        check(400, r#"{"error": "invalid_request"}"#, true);
+        check(422, r#"{"error": "invalid_request"}"#, true);
+        check(400, "", false);
+        check(400, r#"{"error": "invalid_client"}"#, false);
+        for status in [401, 403, 429, 500, 503] {
+            check(status, r#"{"error": "invalid_request"}"#, false);
+        }
     }
 
     #[test]

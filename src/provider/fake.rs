@@ -4,7 +4,9 @@ use crate::kit::secret::Secret;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::discovery::Metadata;
 use crate::provider::keys::KeySet;
-use crate::provider::{Audiences, ClientAuth, Demand, Fetched, GrantError, Mapping, Provider, Settings, Tokens};
+use crate::provider::{
+    Audiences, ClientAuth, Demand, Fetched, GrantError, Mapping, Provider, Settings, Tokens, UserInfo,
+};
 use async_trait::async_trait;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;
@@ -34,7 +36,7 @@ pub(crate) struct FakeProvider {
     pub(crate) grants: Mutex<VecDeque<Result<Tokens, GrantError>>>,
     /// What was asked: `exchange code`, `refresh token`, `userinfo token`, `revoke token`.
     pub(crate) asked: Mutex<Vec<String>>,
-    pub(crate) userinfo: Mutex<Result<Claims, GrantError>>,
+    pub(crate) userinfo: Mutex<Result<UserInfo, GrantError>>,
     pub(crate) introspected: Mutex<Result<Claims, GrantError>>,
     /// Grants wait here while it is closed.
     pub(crate) gate: Semaphore,
@@ -124,7 +126,7 @@ impl Provider for FakeProvider {
         let at = |path: &str| format!("{}/{path}", self.settings.issuer);
         let json = json!({
             "issuer": self.settings.issuer, "jwks_uri": at("jwks"), "authorization_endpoint": at("authorize"), "token_endpoint": at("token"),
-            "end_session_endpoint": at("end"), "scopes_supported": ["openid"],
+            "userinfo_endpoint": at("userinfo"), "end_session_endpoint": at("end"), "scopes_supported": ["openid"],
         });
         Some(Arc::new(serde_json::from_value(json).unwrap()))
     }
@@ -137,7 +139,7 @@ impl Provider for FakeProvider {
         self.granted(format!("refresh {}", token.expose())).await
     }
 
-    async fn userinfo(&self, token: &Secret) -> Result<Claims, GrantError> {
+    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError> {
         self.asked.lock().push(format!("userinfo {}", token.expose()));
         self.userinfo.lock().clone()
     }

@@ -78,6 +78,13 @@ impl Identity {
         Self::of_claims(&claims, Vec::new(), settings)
     }
 
+    /// Of a session whose provider sends no ID token with a refresh: UserInfo is newer than the last ID token, and stands over
+    /// what that one said.
+    pub fn renewed(mut before: Claims, userinfo: Claims, settings: &Settings) -> Result<Identity, Nobody> {
+        before.extend(userinfo);
+        Self::of_claims(&before, Vec::new(), settings)
+    }
+
     /// Whether the token lacks a claim that is mapped or named.
     pub fn lacks_claims(verified: &Verified, settings: &Settings) -> bool {
         let m = &settings.claims;

@@ -149,8 +149,27 @@ impl<'a> Unverified<'a> {
         Ok(verified)
     }
 
+    /// Judges an answer of UserInfo that came as a JWT (OpenID Connect Core 1.0, 5.3.2). It is no token: it has no end, and
+    /// issuer and audience where the provider writes them.
+    pub fn verify_userinfo(self, keys: &KeySet, settings: &Settings) -> Result<Claims, Refusal> {
+        let other_issuer = self.claims.contains_key("iss") && !settings.is_issuer_of(&self.claims);
+        let ours = Audiences::Client(settings.client_id.clone());
+        if other_issuer || (self.claims.contains_key("aud") && !audience(&self.claims, &ours)) {
+            return Err(Refusal::Invalid);
+        }
+        self.verify_signature(keys, settings)?;
+        Ok(self.claims)
+    }
+
     /// The signature, and that there is an end.
     fn verify(self, keys: &KeySet, settings: &Settings) -> Result<Verified, Refusal> {
+        let standing = self.verify_signature(keys, settings)?;
+        let expires = time(self.claims.get("exp")).ok_or(Refusal::Invalid)?;
+        Ok(Verified { expires, standing, claims: self.claims })
+    }
+
+    /// The standing of the key that it fits.
+    fn verify_signature(&self, keys: &KeySet, settings: &Settings) -> Result<Arc<Standing>, Refusal> {
         let algorithm = self.header.alg.filter(|a| settings.algorithms.contains(a)).ok_or(Refusal::Invalid)?;
         if self.header.crit.is_some() {
             return Err(Refusal::Invalid); // no extension is understood here (RFC 7515, 4.1.11)
@@ -161,11 +180,9 @@ impl<'a> Unverified<'a> {
             Selected::Unknown => return Err(Refusal::UnknownKey),
         };
         match jsonwebtoken::crypto::verify(self.signature, self.message, key.decoding(), algorithm) {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return Err(Refusal::BadSignature),
+            Ok(true) => Ok(key.standing().clone()),
+            Ok(false) | Err(_) => Err(Refusal::BadSignature),
         }
-        let expires = time(self.claims.get("exp")).ok_or(Refusal::Invalid)?;
-        Ok(Verified { expires, standing: key.standing().clone(), claims: self.claims })
     }
 }
 

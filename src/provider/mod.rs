@@ -18,7 +18,7 @@ use crate::kit::digest::Fingerprint;
 use crate::kit::secret::Secret;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::discovery::Metadata;
-use crate::provider::jwt::Refusal;
+use crate::provider::jwt::{Refusal, Unverified};
 use crate::provider::keys::KeySet;
 use async_trait::async_trait;
 use jsonwebtoken::Algorithm;
@@ -125,8 +125,8 @@ pub trait Provider: Send + Sync {
     /// Spends a refresh token (RFC 6749, 6).
     async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError>;
 
-    /// What the provider says of the person behind an access token (OpenID Connect Core 1.0, 5.3).
-    async fn userinfo(&self, token: &Secret) -> Result<Claims, GrantError>;
+    /// What the provider says of the person behind an access token (OpenID Connect Core 1.0, 5.3), not verified yet.
+    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError>;
 
     /// What the provider says of an opaque token (RFC 7662, 2).
     async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError>;
@@ -137,6 +137,24 @@ pub trait Provider: Send + Sync {
     /// Fetches the keys because those at hand do not verify a token. At most one fetch in 30 s, for the provider's own tokens
     /// in 5 s, shared by all who wait; the fetch at start does not count.
     async fn fetch_keys(&self, demand: Demand) -> Fetched;
+}
+
+/// An answer of UserInfo.
+#[derive(Clone, Debug)]
+pub enum UserInfo {
+    Plain(Claims),
+    /// A JWT.
+    Signed(Secret),
+}
+
+/// Why UserInfo says nothing of a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoUserInfo {
+    /// It speaks of somebody else, or its signature is not the provider's.
+    Forged,
+    /// The provider has nothing to say, and asking again does not help.
+    Refused,
+    Unavailable,
 }
 
 /// What a grant brought.
@@ -154,6 +172,12 @@ pub struct Tokens {
 pub enum GrantError {
     /// The code or token is not good (any more).
     Denied,
+    /// `invalid_request`: of a refresh token Dex says so where it was spent.
+    InvalidRequest,
+    /// The provider wants to see the person.
+    NeedsPerson,
+    /// A 400 without an error's code: of a refresh token glewlwyd says so where it is dead.
+    Unnamed,
     /// The provider understood, and says no for another cause; asking again does not help.
     Refused,
     /// The provider could not be asked, or could not tell.
@@ -205,6 +229,26 @@ pub async fn verify_with_fetched<T>(
         Fetched::Closed => Err(NotVerified::Refused(Refusal::UnknownKey)),
         Fetched::Unavailable => Err(NotVerified::Unavailable),
     }
+}
+
+/// What UserInfo says of this person.
+pub async fn userinfo_about(provider: &dyn Provider, access: &Secret, subject: &str) -> Result<Claims, NoUserInfo> {
+    let told = match provider.userinfo(access).await {
+        Ok(UserInfo::Plain(claims)) => claims,
+        Ok(UserInfo::Signed(jwt)) => {
+            let settings = provider.settings();
+            let read = |keys: &KeySet| Unverified::read(jwt.expose())?.verify_userinfo(keys, settings);
+            verify_own(provider, read).await.map_err(|error| match error {
+                NotVerified::Refused(_) => NoUserInfo::Forged,
+                NotVerified::Unavailable => NoUserInfo::Unavailable,
+            })?
+        }
+        Err(GrantError::Unavailable) => return Err(NoUserInfo::Unavailable),
+        Err(_) => return Err(NoUserInfo::Refused),
+    };
+    // OpenID Connect Core 1.0, 5.3.2: else it must not be used.
+    let same = told.get("sub").and_then(serde_json::Value::as_str) == Some(subject);
+    if same { Ok(told) } else { Err(NoUserInfo::Forged) }
 }
 
 /// What stands in `issuer` for a tenant's id.

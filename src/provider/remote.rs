@@ -6,13 +6,13 @@ use crate::kit::flights::Flights;
 use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
+use crate::provider::http::{self, Http};
 use crate::provider::keys::KeySet;
-use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens, client, http};
+use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens, UserInfo, client};
 use crate::watch::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use reqwest::Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use url::Url;
 pub struct RemoteProvider {
     clock: Arc<dyn Clock>,
     settings: Settings,
-    client: Client,
+    http: Http,
     metrics: ProviderMetrics,
     metadata: ArcSwapOption<Metadata>,
     keys: ArcSwapOption<KeySet>,
@@ -32,8 +32,8 @@ pub struct RemoteProvider {
     answered: AtomicBool,
     /// Its last answer was a good one.
     up: AtomicBool,
-    /// The last introspection brought no answer.
-    introspection_fails: AtomicBool,
+    introspection: Trouble,
+    userinfo: Trouble,
     /// When a stranger's token last made us fetch the keys, and one of the provider's own. Plain mutexes: held to look and to
     /// set, never over an await.
     demanded: [Mutex<Option<Instant>>; 2],
@@ -43,6 +43,10 @@ pub struct RemoteProvider {
     on_new_keys: OnNewKeys,
     this: std::sync::Weak<RemoteProvider>,
 }
+
+/// Whether one kind of call fails, so that it is told once when that begins and once when it ends.
+#[derive(Default)]
+struct Trouble(AtomicBool);
 
 /// Called with a provider's name when its keys have changed.
 pub type OnNewKeys = Arc<dyn Fn(&str) + Send + Sync>;
@@ -67,16 +71,24 @@ impl RemoteProvider {
     ) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
         let client = http::client(settings.timeout, settings.ca_file.as_deref())?;
         metrics.up(false);
-        Ok(Arc::new_cyclic(|this| RemoteProvider {
+        let noted = |this: std::sync::Weak<RemoteProvider>| -> http::OnAnswer {
+            Box::new(move |outcome| {
+                if let Some(provider) = this.upgrade() {
+                    provider.answered(outcome);
+                }
+            })
+        };
+        Ok(Arc::new_cyclic(|this: &std::sync::Weak<RemoteProvider>| RemoteProvider {
             clock,
             settings,
-            client,
+            http: Http::new(client, noted(this.clone())),
             metrics,
             metadata: ArcSwapOption::empty(),
             keys: ArcSwapOption::empty(),
             answered: AtomicBool::new(false),
             up: AtomicBool::new(false),
-            introspection_fails: AtomicBool::new(false),
+            introspection: Trouble::default(),
+            userinfo: Trouble::default(),
             demanded: Default::default(),
             fetches: Flights::default(),
             look: Notify::new(),
@@ -89,14 +101,20 @@ impl RemoteProvider {
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut retry = FIRST_RETRY;
         loop {
+            let begun = Instant::now();
             if self.refresh().await {
-                retry = FIRST_RETRY;
                 // Whichever comes first: the hour is over, somebody found the provider away, or an operator asks for it.
                 let _ = tokio::time::timeout(KEYS_LIVE, self.look.notified()).await;
-            } else {
-                tokio::time::sleep(retry).await;
-                retry = (retry * 2).min(LONGEST_RETRY);
+                if begun.elapsed() > LONGEST_RETRY {
+                    retry = FIRST_RETRY;
+                }
+                if self.is_up() {
+                    continue;
+                }
             }
+            // Also where metadata and keys can be read and something else cannot be had: it is not asked for each time.
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(LONGEST_RETRY);
         }
     }
 
@@ -135,7 +153,7 @@ impl RemoteProvider {
 
     async fn read_metadata(&self) -> Result<Metadata, String> {
         let location = Metadata::location(&self.settings).map_err(|e| e.to_string())?;
-        let json = http::get(&self.client, &location).await.map_err(|e| format!("metadata: {e}"))?;
+        let json = self.http.get(&location).await.map_err(|e| format!("metadata: {e}"))?;
         Metadata::read(&json, &self.settings).map_err(|e| e.to_string())
     }
 
@@ -149,7 +167,7 @@ impl RemoteProvider {
     }
 
     async fn read_keys_at(&self, location: &Url) -> Result<Arc<KeySet>, String> {
-        let json = http::get(&self.client, location).await.map_err(|e| format!("keys: {e}"))?;
+        let json = self.http.get(location).await.map_err(|e| format!("keys: {e}"))?;
         let before = self.keys.load_full();
         let keys = Arc::new(KeySet::parse(&json, before.as_deref()).map_err(|e| format!("keys: {e}"))?);
         self.keys.store(Some(keys.clone()));
@@ -178,10 +196,17 @@ impl RemoteProvider {
         up
     }
 
+    /// A call that somebody waited for found the provider, or did not.
+    fn answered(&self, outcome: Result<(), String>) {
+        if !self.told(outcome) {
+            self.look_again();
+        }
+    }
+
     async fn grant(&self, form: &[(&str, &str)]) -> Result<Tokens, GrantError> {
         let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
         let endpoint = metadata.token_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        client::grant(&self.client, endpoint.url(), &self.settings, &self.clock, form).await
+        client::grant(&self.http, endpoint.url(), &self.settings, &self.clock, form).await
     }
 
     async fn fetch_on_demand(self: Arc<Self>) -> Fetched {
@@ -218,9 +243,21 @@ impl RemoteProvider {
     async fn ask_about(&self, token: &Secret) -> Result<Claims, GrantError> {
         let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
         let endpoint = metadata.introspection_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        let form = [("token", token.expose().as_str()), ("token_type_hint", "access_token")];
-        let body = client::post(&self.client, endpoint.url(), &self.settings, &self.clock, &form).await?;
-        serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable)
+        client::introspect(&self.http, endpoint.url(), &self.settings, &self.clock, token).await
+    }
+}
+
+impl Trouble {
+    fn note(&self, provider: &str, call: &str, problem: Option<&GrantError>) {
+        if self.0.swap(problem.is_some(), Ordering::SeqCst) == problem.is_some() {
+            return;
+        }
+        match problem {
+            None => tracing::info!(provider, "the provider answers {call} again"),
+            Some(problem) => {
+                tracing::warn!(provider, ?problem, "the provider does not answer {call} as it should");
+            }
+        }
     }
 }
 
@@ -252,22 +289,17 @@ impl Provider for RemoteProvider {
         self.grant(&[("grant_type", "refresh_token"), ("refresh_token", token.expose())]).await
     }
 
-    async fn userinfo(&self, token: &Secret) -> Result<Claims, GrantError> {
+    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError> {
         let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
         let endpoint = metadata.userinfo_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        client::userinfo(&self.client, endpoint.url(), token).await
+        let told = client::userinfo(&self.http, endpoint.url(), token).await;
+        self.userinfo.note(&self.settings.name, "UserInfo", told.as_ref().err());
+        told
     }
 
     async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError> {
         let told = self.ask_about(token).await;
-        if self.introspection_fails.swap(told.is_err(), Ordering::SeqCst) != told.is_err() {
-            match &told {
-                Ok(_) => tracing::info!(provider = %self.settings.name, "the provider answers an introspection again"),
-                Err(problem) => tracing::warn!(
-                    provider = %self.settings.name, ?problem, "the provider does not answer an introspection as it should"
-                ),
-            }
-        }
+        self.introspection.note(&self.settings.name, "an introspection", told.as_ref().err());
         told
     }
 
@@ -275,7 +307,7 @@ impl Provider for RemoteProvider {
         let metadata = self.metadata.load_full();
         let Some(endpoint) = metadata.as_ref().and_then(|m| m.revocation_endpoint.as_ref()) else { return };
         let form = [("token", token.expose().as_str()), ("token_type_hint", "refresh_token")];
-        if client::post(&self.client, endpoint.url(), &self.settings, &self.clock, &form).await.is_err() {
+        if client::post(&self.http, endpoint.url(), &self.settings, &self.clock, &form).await.is_err() {
             tracing::warn!(provider = %self.settings.name, "a refresh token could not be revoked");
         }
     }

@@ -23,6 +23,9 @@ pub struct Hot {
     /// How long the access token lived when it was new, in milliseconds.
     pub access_life: i64,
     pub has_refresh: bool,
+    /// Since when what the provider says of the person could not be had, in milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<i64>,
 }
 
 /// The part that requests do not read.

@@ -3,26 +3,26 @@
 //! on; and "no" is told from "could not tell". Across replicas a lease decides who spends the token, and a sealed result
 //! tells the others what it brought.
 
+mod identity;
 mod lease;
 mod shared;
+pub(crate) mod tries;
 
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
 use crate::kit::flights::{Flights, Lost, Part};
 use crate::kit::secret::Secret;
-use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
-use crate::provider::keys::KeySet;
-use crate::provider::{GrantError, NotVerified, Tokens, verify_own};
-use crate::session::record::{Cold, Hot};
-use crate::session::vault::{Realm, Session, Sessions};
+use crate::provider::{GrantError, Tokens};
+use crate::session::record::Cold;
+use crate::session::vault::{Realm, RefreshLimits, Session, Sessions};
 use crate::store::kv::Away;
 use crate::watch::metrics::Refresh;
-use lease::Lease;
-use serde_json::Value;
+use identity::{Judged, Renewed};
+use lease::{Lease, Taken};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 /// The refreshes under way in this process, by the digest of the session's place.
 pub type Refreshes = Flights<TokenDigest, Outcome>;
@@ -63,35 +63,43 @@ const TRIES: u64 = 5;
 /// Those who wait for another replica look again after a pause that grows.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// A request waits for its provider's time-out and so much longer, however many replicas there are.
+const SPARE: Duration = Duration::from_secs(1);
 /// Such pauses that a store is given after an outage, however often it comes and goes.
 const SETTLES: u32 = 10;
 
 impl Sessions {
-    /// Refreshes once for all who ask. A request that goes away leaves the work to the others.
-    pub async fn refresh(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>) -> Outcome {
+    /// Refreshes once for all who ask. A request that goes away leaves the work to the others; one whose time is over leaves
+    /// it to the next.
+    pub async fn refresh(
+        self: &Arc<Self>,
+        realm: &Arc<Realm>,
+        session: &Arc<Session>,
+        limits: RefreshLimits,
+    ) -> Outcome {
         let place = TokenDigest::of(session.ticket.place().as_bytes());
         let (sessions, realm_, session_) = (self.clone(), realm.clone(), session.clone());
-        let work = move || async move { sessions.refresh_once(&realm_, &session_).await };
-        match self.refreshes.join(place, work).await {
-            Ok((outcome, part)) => {
+        let work = move || async move { sessions.refresh_once(&realm_, &session_, limits).await };
+        match timeout(patience(realm), self.refreshes.join(place, work)).await {
+            Ok(Ok((outcome, part))) => {
                 if part == Part::Joined {
                     realm.metrics.refreshed(Refresh::joined);
                 }
                 outcome
             }
-            Err(Lost) => Outcome::Unavailable(Unavailable::Provider),
+            Ok(Err(Lost)) | Err(_) => Outcome::Unavailable(Unavailable::Provider),
         }
     }
 
     /// The same beside a request that can go on without it.
-    pub fn refresh_beside(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>) {
+    pub fn refresh_beside(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>, limits: RefreshLimits) {
         let (sessions, realm, session) = (self.clone(), realm.clone(), session.clone());
-        tokio::spawn(async move { drop(sessions.refresh(&realm, &session).await) });
+        tokio::spawn(async move { drop(sessions.refresh(&realm, &session, limits).await) });
     }
 
-    async fn refresh_once(&self, realm: &Realm, session: &Session) -> Outcome {
+    async fn refresh_once(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Outcome {
         let reading = self.begin_reading();
-        let outcome = match self.spend(realm, session).await {
+        let outcome = match self.spend(realm, session, limits).await {
             Ok(outcome) => outcome,
             Err(Away) if self.kv.is_shared() => self.without_store(session), // it went away meanwhile
             Err(Away) => Outcome::Unavailable(Unavailable::Store),
@@ -102,7 +110,7 @@ impl Sessions {
         outcome
     }
 
-    async fn spend(&self, realm: &Realm, session: &Session) -> Result<Outcome, Away> {
+    async fn spend(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Result<Outcome, Away> {
         if self.kv.is_away() {
             return Ok(self.without_store(session)); // two replicas would spend the same token
         }
@@ -111,12 +119,12 @@ impl Sessions {
             if !self.kv.is_settling() {
                 break;
             }
-            tokio::time::sleep(LONGEST_PAUSE).await;
+            sleep(LONGEST_PAUSE).await;
         }
-        let ends = Instant::now() + self.dedup.lease + realm.provider.settings().timeout * 2;
-        let mut pause = FIRST_PAUSE;
+        let ends = Instant::now() + patience(realm);
+        let (mut pause, mut waited) = (FIRST_PAUSE, None);
         loop {
-            let grant = match self.due(realm, session).await? {
+            let grant = match self.due(realm, session, limits).await? {
                 Due::Grant(grant) => *grant,
                 Due::Nothing(outcome) => return Ok(outcome),
             };
@@ -124,38 +132,52 @@ impl Sessions {
             if self.kv.is_away() {
                 return Ok(self.without_store(session));
             }
+            if self.tries.are_paused(&session.ticket.place()) {
+                return Ok(self.meanwhile(grant.stored));
+            }
             if !self.dedup.enabled || !self.kv.is_shared() {
-                return self.exchange(realm, grant, None).await;
+                return self.exchange(realm, grant, None, limits).await;
             }
             if let Some(tokens) = self.shared_result(&grant).await? {
                 realm.metrics.refreshed(Refresh::reused);
-                return self.renew(realm, grant, tokens).await;
+                return self.renew(realm, grant, tokens, limits).await;
             }
             let place = session.ticket.place();
-            if let Some(lease) = Lease::take(&self.kv, self.entropy.as_ref(), &place, self.dedup.lease).await? {
-                let outcome = self.spend_under(realm, session, &grant, &lease).await;
-                lease.let_go().await;
-                if let Some(outcome) = outcome? {
-                    return Ok(outcome);
+            match Lease::take(&self.kv, self.entropy.as_ref(), &place, self.dedup.lease).await? {
+                Taken::Ours(lease) => {
+                    // A lease that we waited for and that has not run out was let go: that try brought nothing.
+                    let failed = waited.is_some_and(|until| Instant::now() < until);
+                    let outcome = self.spend_under(realm, session, &grant, &lease, failed, limits).await;
+                    lease.let_go().await;
+                    if let Some(outcome) = outcome? {
+                        return Ok(outcome);
+                    }
                 }
+                Taken::Until(ends) => waited = Some(ends),
+                Taken::Unknown => {}
             }
             if Instant::now() >= ends {
-                return Ok(self.unavailable(realm, grant.stored));
+                realm.metrics.refreshed(Refresh::unavailable);
+                return Ok(self.meanwhile(grant.stored)); // no try of ours: the next request may make one
             }
-            tokio::time::sleep(pause).await;
+            // Not beyond the moment at which a lease that nobody renews runs out.
+            let over = waited.map_or(pause, |until| until.saturating_duration_since(Instant::now()));
+            sleep(pause.min(over.max(FIRST_PAUSE))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// With the lease in hand: whoever held it before may have done the work.
+    /// With the lease in hand: whoever held it before may have done the work, or have tried in vain.
     async fn spend_under(
         &self,
         realm: &Realm,
         session: &Session,
         before: &Grant,
         lease: &Lease,
+        failed: bool,
+        limits: RefreshLimits,
     ) -> Result<Option<Outcome>, Away> {
-        let grant = match self.due(realm, session).await? {
+        let grant = match self.due(realm, session, limits).await? {
             Due::Grant(grant) => *grant,
             Due::Nothing(outcome) => return Ok(Some(outcome)),
         };
@@ -165,16 +187,19 @@ impl Sessions {
         }
         if let Some(tokens) = self.shared_result(&grant).await? {
             realm.metrics.refreshed(Refresh::reused);
-            return self.renew(realm, grant, tokens).await.map(Some);
+            return self.renew(realm, grant, tokens, limits).await.map(Some);
         }
-        self.exchange(realm, grant, Some(lease)).await.map(Some)
+        if failed {
+            return Ok(Some(self.unavailable(realm, grant.stored)));
+        }
+        self.exchange(realm, grant, Some(lease), limits).await.map(Some)
     }
 
     /// Whether there is a token to be spent now.
-    async fn due(&self, realm: &Realm, session: &Session) -> Result<Due, Away> {
+    async fn due(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Result<Due, Away> {
         let now = self.clock.now();
         let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(Due::Nothing(Outcome::Ended)) };
-        if !stored.hot.is_due(realm.refresh.before_expiry, now) {
+        if !stored.hot.is_due(limits.before_expiry, now) {
             realm.metrics.refreshed(Refresh::reused);
             return Ok(Due::Nothing(Outcome::Live(stored))); // somebody was quicker
         }
@@ -186,10 +211,10 @@ impl Sessions {
         let Some(token) = cold.refresh.clone().map(Secret::from) else {
             return Ok(Due::Nothing(Outcome::Live(stored)));
         };
-        if realm.refresh.max_token_age.is_some_and(|age| now >= Timestamp::from_millis(cold.refreshed).plus(age)) {
-            realm.metrics.refreshed(Refresh::denied);
-            self.delete(realm, &session.ticket).await?;
-            return Ok(Due::Nothing(Outcome::Ended));
+        // By this route's limits. It stays where it is: another route may be more patient.
+        if limits.max_token_age.is_some_and(|age| now >= Timestamp::from_millis(cold.refreshed).plus(age)) {
+            let over = stored.hot.has_expired(now);
+            return Ok(Due::Nothing(if over { Outcome::Ended } else { Outcome::Live(stored) }));
         }
         Ok(Due::Grant(Box::new(Grant { stored, cold, generation, token })))
     }
@@ -200,7 +225,14 @@ impl Sessions {
         Ok(told.filter(|tokens| *tokens.access.expose() != grant.cold.access))
     }
 
-    async fn exchange(&self, realm: &Realm, grant: Grant, lease: Option<&Lease>) -> Result<Outcome, Away> {
+    async fn exchange(
+        &self,
+        realm: &Realm,
+        grant: Grant,
+        lease: Option<&Lease>,
+        limits: RefreshLimits,
+    ) -> Result<Outcome, Away> {
+        let place = grant.stored.ticket.place();
         match realm.provider.refresh(&grant.token).await {
             Ok(tokens) => {
                 realm.metrics.refreshed(Refresh::exchanged);
@@ -208,15 +240,25 @@ impl Sessions {
                     shared::publish(self.kv.as_ref(), &grant.token, &tokens, self.clock.now(), self.dedup.result_ttl)
                         .await;
                 }
-                self.renew(realm, grant, tokens).await
+                self.renew(realm, grant, tokens, limits).await
             }
-            Err(GrantError::Denied) => self.denied(realm, grant).await,
+            Err(GrantError::Denied | GrantError::InvalidRequest | GrantError::NeedsPerson) => {
+                self.denied(realm, grant, limits).await
+            }
+            // Some providers say no more than that of a token that is dead; once it may be anything.
+            Err(GrantError::Unnamed) if self.tries.was_unnamed_before(&place) => {
+                self.denied(realm, grant, limits).await
+            }
+            Err(GrantError::Unnamed) => {
+                self.tries.unnamed(&place);
+                Ok(self.unavailable(realm, grant.stored))
+            }
             Err(GrantError::Refused | GrantError::Unavailable) => Ok(self.unavailable(realm, grant.stored)),
         }
     }
 
     /// Stores what the provider rotated before anybody goes on with it.
-    async fn renew(&self, realm: &Realm, grant: Grant, tokens: Tokens) -> Result<Outcome, Away> {
+    async fn renew(&self, realm: &Realm, grant: Grant, tokens: Tokens, limits: RefreshLimits) -> Result<Outcome, Away> {
         let Grant { stored, cold, generation, .. } = grant;
         let renewed = renewed_cold(&cold, &tokens, self.clock.now().millis());
         if !self.replace_cold(realm, &stored.ticket, &stored.label, &renewed, generation + 1).await? {
@@ -230,14 +272,14 @@ impl Sessions {
             // Somebody else has stored the same result, and may not yet have put it in force.
             match self.load(realm, &stored.ticket).await? {
                 None => return Ok(Outcome::Ended),
-                Some(current) if !current.hot.is_due(realm.refresh.before_expiry, self.clock.now()) => {
+                Some(current) if !current.hot.is_due(limits.before_expiry, self.clock.now()) => {
                     return Ok(Outcome::Live(current));
                 }
                 Some(_) => {}
             }
         }
-        let identity = match self.identity(realm, &stored.hot, &tokens).await {
-            Ok(identity) => identity,
+        let renewed = match self.identity(realm, &stored.hot, &cold, &tokens).await {
+            Ok(renewed) => renewed,
             Err(Judged::Forged) => {
                 realm.metrics.refreshed(Refresh::denied);
                 tracing::warn!(provider = %realm.provider.settings().name, "a refreshed ID token is forged or of somebody else; the session ends");
@@ -246,26 +288,35 @@ impl Sessions {
             }
             Err(Judged::Untold) => return Ok(self.unavailable(realm, stored)),
         };
-        let outcome = self.put_in_force(realm, &stored, identity, &tokens).await;
+        let outcome = self.put_in_force(realm, &stored, renewed, Some(&tokens)).await;
+        self.tries.succeeded(&stored.ticket.place());
         self.kv.announce(&stored.ticket.place()).await;
         outcome
     }
 
+    /// `tokens`: none where the identity alone is new.
     async fn put_in_force(
         &self,
         realm: &Realm,
         stored: &Session,
-        identity: Option<Identity>,
-        tokens: &Tokens,
+        renewed: Renewed,
+        tokens: Option<&Tokens>,
     ) -> Result<Outcome, Away> {
-        let mut identity = identity;
+        let stale = matches!(renewed, Renewed::Untold).then(|| self.clock.now().millis());
+        let mut identity = match renewed {
+            Renewed::Told(identity) => Some(*identity),
+            Renewed::Same | Renewed::Untold => None,
+        };
         for _ in 0..TRIES {
             let Some(mut current) = self.load(realm, &stored.ticket).await?.and_then(Arc::into_inner) else {
                 return Ok(Outcome::Ended);
             };
-            let life = life_of(tokens, self.clock.now());
-            current.hot.access_expires = self.clock.now().plus(life).millis();
-            current.hot.access_life = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
+            if let Some(tokens) = tokens {
+                let life = life_of(tokens, self.clock.now());
+                current.hot.access_expires = self.clock.now().plus(life).millis();
+                current.hot.access_life = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
+            }
+            current.hot.stale = stale;
             if let Some(identity) = identity.take() {
                 current.hot.identity = Arc::new(identity);
             }
@@ -284,12 +335,12 @@ impl Sessions {
     }
 
     /// The provider denies the token. Unless somebody else has rotated it, the session is over.
-    async fn denied(&self, realm: &Realm, grant: Grant) -> Result<Outcome, Away> {
+    async fn denied(&self, realm: &Realm, grant: Grant, limits: RefreshLimits) -> Result<Outcome, Away> {
         if self.kv.is_shared()
             && let Some(tokens) = self.shared_result(&grant).await?
         {
             realm.metrics.refreshed(Refresh::reused);
-            return self.renew(realm, grant, tokens).await;
+            return self.renew(realm, grant, tokens, limits).await;
         }
         let ticket = &grant.stored.ticket;
         let now = self.load_cold(realm, ticket).await?;
@@ -312,39 +363,20 @@ impl Sessions {
         }
     }
 
+    /// A try brought nothing.
     fn unavailable(&self, realm: &Realm, stored: Arc<Session>) -> Outcome {
         realm.metrics.refreshed(Refresh::unavailable);
+        self.tries.failed(&stored.ticket.place());
+        self.meanwhile(stored)
+    }
+
+    fn meanwhile(&self, stored: Arc<Session>) -> Outcome {
         // While its access token lives, nobody need notice.
         if stored.hot.has_expired(self.clock.now()) {
             Outcome::Unavailable(Unavailable::Provider)
         } else {
             Outcome::Live(stored)
         }
-    }
-
-    /// Who the refreshed ID token names; `None` where the provider sent none.
-    async fn identity(&self, realm: &Realm, hot: &Hot, tokens: &Tokens) -> Result<Option<Identity>, Judged> {
-        let Some(token) = &tokens.id else { return Ok(None) };
-        let (provider, now) = (realm.provider.as_ref(), self.clock.now());
-        let settings = provider.settings();
-        let read = |keys: &KeySet| Unverified::read(token.expose())?.verify_id_token(keys, settings, None, now);
-        let verified = match verify_own(provider, read).await {
-            Ok(verified) if verified.claims().get("sub").and_then(Value::as_str) == Some(&hot.subject) => verified,
-            Ok(_) | Err(NotVerified::Refused(_)) => return Err(Judged::Forged),
-            Err(NotVerified::Unavailable) => return Err(Judged::Untold),
-        };
-        let mut userinfo = None;
-        if settings.userinfo && Identity::lacks_claims(&verified, settings) {
-            userinfo = match provider.userinfo(&tokens.access).await {
-                Ok(claims) if claims.get("sub") == verified.claims().get("sub") => Some(claims),
-                Ok(_) => return Err(Judged::Forged),
-                Err(_) => None, // what is known stays; it is asked again with the next refresh
-            };
-            if userinfo.is_none() {
-                return Ok(None);
-            }
-        }
-        Identity::of_login(&verified, userinfo.as_ref(), settings).map(Some).map_err(|_| Judged::Forged)
     }
 }
 
@@ -361,10 +393,9 @@ enum Due {
     Nothing(Outcome),
 }
 
-/// Why a refreshed identity is not taken.
-enum Judged {
-    Forged,
-    Untold,
+/// How long a request waits, whatever is done for it.
+fn patience(realm: &Realm) -> Duration {
+    realm.provider.settings().timeout + SPARE
 }
 
 fn renewed_cold(cold: &Cold, tokens: &Tokens, now: i64) -> Cold {

@@ -53,20 +53,13 @@ struct Replica {
     realm: Arc<Realm>,
 }
 
-/// The longest that anybody waits for a refresh, by the steps of `Sessions::refresh`: it looks for the lease until
-/// `lease + 2 * timeout` is over, and once more after a pause. It may win it then: one more grant. The calls of that last
-/// round (4), under the lease (3), for what is published and stored (2), for the hot part (5 tries of 2), to tell (1) and
-/// to let go (1), each with a look for the epoch behind it where a fallback is in front.
-fn longest_wait(plan: &Plan) -> Duration {
-    let calls = COMMAND_TIMEOUT * (4 + 3 + 2 + 10 + 1 + 1);
-    let calls = if plan.fallback { calls * 2 } else { calls };
-    plan.lease + PROVIDER_TIMEOUT * 2 + Duration::from_millis(200) + PROVIDER_TIMEOUT + calls
-}
+/// The longest that anybody waits for a refresh, whatever happens: the provider's time-out and a second.
+const LONGEST_WAIT: Duration = PROVIDER_TIMEOUT.saturating_add(Duration::from_millis(1001));
+const REFRESH: RefreshLimits = RefreshLimits { before_expiry: Duration::from_secs(60), max_token_age: None };
 
 fn realm(provider: Arc<dyn crate::provider::Provider>) -> Realm {
-    let limits = RefreshLimits { before_expiry: Duration::from_secs(60), max_token_age: None };
     let (metrics, secrets) = (METRICS.provider("corp"), Secrets::new([vec![7; 32]]));
-    Realm::new(provider, metrics, "doorward".into(), secrets, LIMITS.max_age, limits)
+    Realm::new(provider, metrics, "doorward".into(), secrets, LIMITS.max_age)
 }
 
 impl Replica {
@@ -94,7 +87,7 @@ impl Replica {
         let sessions = Arc::new(Sessions::new(kv, clock, world.dice.clone(), dedup, copies));
         tokio::spawn(sessions.clone().hear());
         let settings = crate::provider::Settings { timeout: PROVIDER_TIMEOUT, ..settings("https://id.test") };
-        let realm = Arc::new(realm(Arc::new(Way { world: world.clone(), replica: at, settings })));
+        let realm = Arc::new(realm(Arc::new(Way::new(world, at, settings))));
         Arc::new(Replica { at, world: world.clone(), sessions, realm })
     }
 
@@ -129,13 +122,14 @@ impl Replica {
         if self.world.dice.chance(30) {
             self.sessions.touch(&self.realm, &session, LIMITS);
         }
-        if !session.hot.is_due(self.realm.refresh.before_expiry, self.sessions.now()) {
+        if !session.hot.is_due(REFRESH.before_expiry, self.sessions.now()) {
             return Some(Outcome::Live(session));
         }
         let began = self.world.now();
-        let outcome = timeout(Duration::from_secs(600), self.sessions.refresh(&self.realm, &session)).await.ok();
+        let outcome =
+            timeout(Duration::from_secs(600), self.sessions.refresh(&self.realm, &session, REFRESH)).await.ok();
         let (now, mut law) = (self.world.now(), self.world.law.lock());
-        let longest = longest_wait(&self.world.plan) + law.frozen_for(self.at);
+        let longest = LONGEST_WAIT + law.frozen_for(self.at);
         if now - began > longest {
             law.broke(now, format!("(4) {} waits for {:?}, longer than {longest:?}", self.at, now - began));
         }
@@ -177,6 +171,7 @@ async fn sign_in(world: &Arc<World>, replicas: &[Arc<Replica>]) -> String {
         access_expires: now.plus(left).millis(),
         access_life: 300_000,
         has_refresh: true,
+        stale: None,
     };
     let cold = Cold {
         access: "access".into(),
@@ -229,6 +224,15 @@ async fn live_through(seed: u64, tell: bool) -> Told {
                 biased;
                 () = replica.world.until_crash(replica.at) => {}
                 () = replica.sign_out(&cookie) => {}
+            }
+        });
+    }
+    if world.plan.rotates {
+        let world = world.clone();
+        people.spawn(async move {
+            while world.now() < QUIET {
+                sleep(world.dice.millis(1000..9000)).await;
+                world.rotate_keys();
             }
         });
     }

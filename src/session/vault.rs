@@ -9,6 +9,7 @@ use crate::kit::secret::Secret;
 use crate::provider::Provider;
 use crate::session::copies::{Begun, Copies};
 use crate::session::record::{Cold, Hot, Label, Part, open, seal};
+use crate::session::refresh::tries::Tries;
 use crate::session::refresh::{Dedup, Refreshes};
 use crate::session::ticket::Ticket;
 use crate::store::kv::{Away, Entry, Heard, Kv};
@@ -28,12 +29,12 @@ pub struct Realm {
     pub secrets: Secrets,
     /// As long as the longest `max_age` of its routes: the record lives no longer.
     pub max_age: Duration,
-    pub refresh: RefreshLimits,
     id: Vec<u8>,
     /// The provider's settings, as far as they shape an identity: other settings, other copies.
     shape: Vec<u8>,
 }
 
+/// When a route refreshes a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshLimits {
     pub before_expiry: Duration,
@@ -73,6 +74,7 @@ pub struct Sessions {
     pub(crate) entropy: Arc<dyn Entropy>,
     copies: ArcSwapOption<Copies>,
     pub(crate) refreshes: Refreshes,
+    pub(crate) tries: Tries,
     pub(crate) dedup: Dedup,
 }
 
@@ -92,12 +94,11 @@ impl Realm {
         cookie: String,
         secrets: Secrets,
         max_age: Duration,
-        refresh: RefreshLimits,
     ) -> Self {
         let settings = provider.settings();
         let id = [settings.issuer.as_str(), &settings.client_id, &cookie].join("\n").into_bytes();
         let shape = format!("{:?}", settings.fingerprint()).into_bytes();
-        Realm { provider, metrics, cookie, secrets, max_age, refresh, id, shape }
+        Realm { provider, metrics, cookie, secrets, max_age, id, shape }
     }
 
     pub(crate) fn seal<T: serde::Serialize>(
@@ -148,7 +149,7 @@ impl Sessions {
         copies: Option<Copies>,
     ) -> Self {
         let copies = ArcSwapOption::from(copies.map(Arc::new));
-        Sessions { kv, clock, entropy, copies, refreshes: Refreshes::default(), dedup }
+        Sessions { kv, clock, entropy, copies, refreshes: Refreshes::default(), tries: Tries::new(), dedup }
     }
 
     /// Begins with other copies, or none.

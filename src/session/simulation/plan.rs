@@ -62,6 +62,10 @@ pub(super) struct Plan {
     pub(super) freezes: bool,
     pub(super) crashes: bool,
     pub(super) provider_fails: bool,
+    /// It answers no refresh at all until the end.
+    pub(super) provider_hangs: bool,
+    /// It changes its keys at any moment, and a refreshed ID token is signed with the newest.
+    pub(super) rotates: bool,
     /// It denies a spent token that comes again, and leaves the others alone.
     pub(super) lenient: bool,
     /// The refreshed ID token cannot be judged: the provider's keys are not to be had.
@@ -70,7 +74,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn roll(dice: &Dice) -> Self {
-        let replicas = usize::try_from(dice.of(2..4)).unwrap();
+        let replicas = usize::try_from(dice.of(2..5)).unwrap();
         let mut outages = Vec::new();
         if dice.chance(40) {
             for _ in 0..dice.of(1..4) {
@@ -91,6 +95,8 @@ impl Plan {
             freezes: dice.chance(20),
             crashes: dice.chance(25),
             provider_fails: dice.chance(30),
+            provider_hangs: dice.chance(5),
+            rotates: dice.chance(25),
             lenient: dice.chance(40),
             untold: if dice.chance(20) { dice.pick(&[30, 90]) } else { 0 },
         }

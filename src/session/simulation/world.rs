@@ -6,17 +6,19 @@ use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
-use crate::provider::fake::NOW;
+use crate::provider::fake::{NOW, key_set, token_as};
 use crate::provider::keys::KeySet;
-use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens};
+use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens, UserInfo};
 use crate::store::kv::{Away, Entry, Heard, Kv};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
+use jsonwebtoken::Algorithm;
 use parking_lot::Mutex;
+use serde_json::json;
 use std::future::pending;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -45,6 +47,8 @@ pub(super) struct World {
     news: broadcast::Sender<Heard>,
     crashed: Vec<watch::Sender<bool>>,
     frozen: Mutex<Vec<Instant>>,
+    /// Which key the provider signs with.
+    key: AtomicU64,
     family: Mutex<Family>,
 }
 
@@ -67,6 +71,7 @@ impl World {
             news: broadcast::channel(64).0,
             crashed: (0..plan.replicas).map(|_| watch::channel(false).0).collect(),
             frozen: Mutex::new(vec![began; plan.replicas]),
+            key: 0.into(),
             family: Mutex::default(),
             plan,
         })
@@ -131,6 +136,34 @@ impl World {
         self.law.lock().revoked(self.now());
     }
 
+    pub(super) fn rotate_keys(&self) {
+        if !self.healed.load(SeqCst) {
+            let key = self.key.fetch_add(1, SeqCst) + 1;
+            self.law.lock().tell(self.now(), || format!("the provider signs with key {key}"));
+        }
+    }
+
+    fn kid(&self) -> String {
+        format!("ed{}", self.key.load(SeqCst))
+    }
+
+    /// What the provider publishes: the key that it signs with, and those of before, for what they have signed and nobody has
+    /// judged yet.
+    fn published(&self) -> KeySet {
+        let newest = self.key.load(SeqCst);
+        let kids: Vec<String> = (newest.saturating_sub(12)..=newest).map(|key| format!("ed{key}")).collect();
+        key_set(&kids.iter().map(String::as_str).collect::<Vec<_>>(), None)
+    }
+
+    /// What a grant says of who it is.
+    fn id_token(&self) -> Option<Secret> {
+        if !self.plan.rotates && !self.healed.load(SeqCst) && self.dice.chance(self.plan.untold) {
+            return Some("a.b.c".to_string().into());
+        }
+        let signed = || token_as(Algorithm::EdDSA, json!({"kid": self.kid()}), json!({"exp": NOW + 3600})).into();
+        self.plan.rotates.then(signed)
+    }
+
     fn spend(&self, number: u64) -> Result<Tokens, GrantError> {
         let mut family = self.family.lock();
         if family.revoked || number != family.current {
@@ -144,7 +177,7 @@ impl World {
         self.law.lock().granted(family.current);
         Ok(Tokens {
             access: "access".to_string().into(),
-            id: (!self.healed.load(SeqCst) && self.dice.chance(self.plan.untold)).then(|| "a.b.c".to_string().into()),
+            id: self.id_token(),
             refresh: Some(family.current.to_string().into()),
             lives: Some(self.plan.life),
         })
@@ -255,6 +288,18 @@ pub(super) struct Way {
     pub(super) world: Arc<World>,
     pub(super) replica: usize,
     pub(super) settings: Settings,
+    keys: Mutex<Option<Arc<KeySet>>>,
+    fetched: Mutex<Option<Instant>>,
+}
+
+/// The provider's own tokens make a replica fetch the keys once in so long a time.
+const OWN_WINDOW: Duration = Duration::from_secs(5);
+
+impl Way {
+    pub(super) fn new(world: &Arc<World>, replica: usize, settings: Settings) -> Self {
+        let keys = world.plan.rotates.then(|| Arc::new(key_set(&["ed0"], None)));
+        Way { world: world.clone(), replica, settings, keys: Mutex::new(keys), fetched: Mutex::default() }
+    }
 }
 
 #[async_trait]
@@ -263,7 +308,7 @@ impl Provider for Way {
         &self.settings
     }
     fn keys(&self) -> Option<Arc<KeySet>> {
-        None
+        self.keys.lock().clone()
     }
     fn metadata(&self) -> Option<Arc<Metadata>> {
         None
@@ -277,6 +322,13 @@ impl Provider for Way {
         world.going(replica).await;
         let number: u64 = token.expose().parse().unwrap();
         let ask = world.law.lock().asked(replica, number, world.now());
+        if plan.provider_hangs && !world.healed.load(SeqCst) {
+            sleep(PROVIDER_TIMEOUT).await;
+            world.going(replica).await;
+            let answer = Err(GrantError::Unavailable);
+            world.law.lock().answered(ask, &answer, world.now());
+            return answer;
+        }
         let soon = dice.millis(0..1500);
         if plan.crashes && dice.chance(25) {
             let world = world.clone();
@@ -314,7 +366,7 @@ impl Provider for Way {
         answer
     }
 
-    async fn userinfo(&self, _token: &Secret) -> Result<Claims, GrantError> {
+    async fn userinfo(&self, _token: &Secret) -> Result<UserInfo, GrantError> {
         Err(GrantError::Unavailable)
     }
     async fn introspect(&self, _token: &Secret) -> Result<Claims, GrantError> {
@@ -324,6 +376,17 @@ impl Provider for Way {
         self.world.revoke();
     }
     async fn fetch_keys(&self, _demand: Demand) -> Fetched {
-        Fetched::Unavailable
+        let (world, now) = (&self.world, Instant::now());
+        if !world.plan.rotates {
+            return Fetched::Unavailable;
+        }
+        if self.fetched.lock().is_some_and(|last| now.duration_since(last) < OWN_WINDOW) {
+            return Fetched::Closed;
+        }
+        *self.fetched.lock() = Some(now);
+        sleep(world.dice.millis(0..300)).await;
+        let keys = Arc::new(world.published());
+        *self.keys.lock() = Some(keys.clone());
+        Fetched::Keys(keys)
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::SystemEntropy;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
-use crate::provider::{GrantError, Tokens};
+use crate::provider::{GrantError, Tokens, UserInfo};
 use crate::session::refresh::{Outcome, Unavailable};
 use crate::store::faulty::Faulty;
 use crate::watch::metrics::{Cache as CacheName, Metrics};
@@ -24,13 +24,13 @@ const DEDUP: Dedup = Dedup {
     lease: Duration::from_secs(10),
     grace: Duration::from_secs(300),
 };
+const REFRESH: RefreshLimits = RefreshLimits { before_expiry: Duration::from_secs(60), max_token_age: None };
 const LIMITS: Limits = Limits { max_age: Duration::from_secs(3600), idle_timeout: Some(Duration::from_secs(600)) };
 
 fn realm(provider: Arc<FakeProvider>, cookie: &str, secret: &[u8]) -> Arc<Realm> {
-    let refresh = RefreshLimits { before_expiry: Duration::from_secs(60), max_token_age: None };
     let secrets = Secrets::new([secret.to_vec()]);
     let metrics = Metrics::default().provider("corp");
-    Arc::new(Realm::new(provider, metrics, cookie.into(), secrets, LIMITS.max_age, refresh))
+    Arc::new(Realm::new(provider, metrics, cookie.into(), secrets, LIMITS.max_age))
 }
 
 fn world() -> World {
@@ -74,6 +74,7 @@ impl World {
             access_expires: now.plus(Duration::from_secs(300)).millis(),
             access_life: 300_000,
             has_refresh: true,
+            stale: None,
         };
         let cold = Cold {
             access: "access".into(),
@@ -99,7 +100,7 @@ impl World {
 
     async fn refresh(&self, cookie: &str) -> &'static str {
         let session = self.live(cookie).await;
-        match self.sessions.refresh(&self.realm, &session).await {
+        match self.sessions.refresh(&self.realm, &session, REFRESH).await {
             Outcome::Live(_) => "live",
             Outcome::Ended => "ended",
             Outcome::Unavailable(Unavailable::Provider) => "provider away",
@@ -250,7 +251,9 @@ async fn many_requests_spend_one_refresh_token() {
     let mut asking = Vec::new();
     for _ in 0..50 {
         let (sessions, realm, session) = (w.sessions.clone(), w.realm.clone(), session.clone());
-        asking.push(tokio::spawn(async move { matches!(sessions.refresh(&realm, &session).await, Outcome::Live(_)) }));
+        asking.push(tokio::spawn(async move {
+            matches!(sessions.refresh(&realm, &session, REFRESH).await, Outcome::Live(_))
+        }));
     }
     while w.asked().is_empty() {
         tokio::task::yield_now().await;
@@ -278,7 +281,10 @@ async fn no_is_told_from_could_not_tell() {
     for (answer, early, late) in [
         (Err(GrantError::Unavailable), "live", "provider away"),
         (Err(GrantError::Refused), "live", "provider away"),
+        (Err(GrantError::Unnamed), "live", "provider away"),
         (Err(GrantError::Denied), "ended", "ended"),
+        (Err(GrantError::InvalidRequest), "ended", "ended"),
+        (Err(GrantError::NeedsPerson), "ended", "ended"),
     ] {
         for (seconds, expected) in [(290, early), (301, late)] {
             let w = world();
@@ -321,7 +327,8 @@ async fn a_session_that_was_ended_meanwhile_stays_ended() {
     w.provider.grants.lock().push_back(tokens(Some("second"), None));
     let held = w.provider.gate.acquire_many(1000).await.unwrap();
     let (sessions, realm, session) = (w.sessions.clone(), w.realm.clone(), w.live(&cookie).await);
-    let refreshing = tokio::spawn(async move { matches!(sessions.refresh(&realm, &session).await, Outcome::Ended) });
+    let refreshing =
+        tokio::spawn(async move { matches!(sessions.refresh(&realm, &session, REFRESH).await, Outcome::Ended) });
     while w.asked().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -336,12 +343,13 @@ async fn a_session_that_was_ended_meanwhile_stays_ended() {
 async fn an_old_refresh_token_is_not_tried() {
     let w = world();
     let cookie = w.sign_in().await;
-    let mut strict = realm(w.provider.clone(), "doorward", &[7; 32]);
-    Arc::get_mut(&mut strict).unwrap().refresh.max_token_age = Some(Duration::from_secs(200));
+    let strict = RefreshLimits { max_token_age: Some(Duration::from_secs(200)), ..REFRESH };
     w.clock.advance(Duration::from_secs(301));
     let session = w.live(&cookie).await;
-    assert!(matches!(w.sessions.refresh(&strict, &session).await, Outcome::Ended));
+    assert!(matches!(w.sessions.refresh(&w.realm, &session, strict).await, Outcome::Ended));
     assert!(w.asked().is_empty());
+    w.provider.grants.lock().push_back(tokens(Some("second"), None));
+    assert_eq!(w.refresh(&cookie).await, "live", "another route may be more patient");
 }
 
 #[tokio::test]
@@ -351,7 +359,7 @@ async fn a_store_that_is_away_spends_nothing() {
     w.clock.advance(Duration::from_secs(301));
     let session = w.live(&cookie).await;
     w.store.away.store(true, Ordering::SeqCst);
-    let refreshed = w.sessions.refresh(&w.realm, &session).await;
+    let refreshed = w.sessions.refresh(&w.realm, &session, REFRESH).await;
     assert!(matches!(refreshed, Outcome::Unavailable(Unavailable::Store)));
     assert!(w.asked().is_empty());
 }
@@ -373,4 +381,121 @@ async fn large_tokens_make_the_cold_part_large_and_no_other() {
     let (hot_after, cold_after) = sizes().await;
     assert_eq!(hot_after, hot);
     assert!(hot < 2048 && cold_after < 3 * 6 * 1024 + 2048, "hot {hot}, cold {cold_after}");
+}
+
+/// A provider in trouble is asked once in five seconds, however many requests come.
+#[tokio::test(start_paused = true)]
+async fn after_a_try_that_failed_there_is_a_pause() {
+    for answer in [GrantError::Unavailable, GrantError::Refused, GrantError::Unnamed] {
+        let w = world();
+        let cookie = w.sign_in().await;
+        w.clock.advance(Duration::from_secs(301));
+        w.provider.grants.lock().push_back(Err(answer));
+        for _ in 0..3 {
+            assert_eq!(w.refresh(&cookie).await, "provider away");
+        }
+        assert_eq!(w.asked().len(), 1, "{answer:?}");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        w.provider.grants.lock().push_back(tokens(Some("second"), None));
+        assert_eq!(w.refresh(&cookie).await, "live", "{answer:?}");
+    }
+}
+
+/// A provider that refuses without a word is believed the second time, and not before.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_without_a_word_ends_the_session_the_second_time() {
+    let w = world();
+    let cookie = w.sign_in().await;
+    w.clock.advance(Duration::from_secs(301));
+    w.provider.grants.lock().extend([Err(GrantError::Unnamed), Err(GrantError::Unavailable), Err(GrantError::Unnamed)]);
+    for expected in ["provider away", "provider away", "ended"] {
+        assert_eq!(w.refresh(&cookie).await, expected);
+        tokio::time::advance(Duration::from_secs(5)).await;
+    }
+    assert!(w.is_absent(&w.realm, &cookie).await);
+}
+
+/// A request has its answer in time, and what was done for it is not lost.
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_no_longer_than_its_time() {
+    let w = world();
+    let cookie = w.sign_in().await;
+    w.clock.advance(Duration::from_secs(301));
+    w.provider.grants.lock().push_back(tokens(Some("second"), None));
+    let held = w.provider.gate.acquire_many(1000).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(w.refresh(&cookie).await, "provider away");
+    assert_eq!(begun.elapsed().as_secs(), 6, "the provider's time-out and a second");
+    drop(held);
+    while w.live(&cookie).await.hot.has_expired(w.clock.now()) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(w.asked().first().map(String::as_str), Some("refresh first"));
+    assert_eq!(w.asked().iter().filter(|asked| asked.starts_with("refresh")).count(), 1);
+}
+
+fn userinfo(changes: Value) -> Result<UserInfo, GrantError> {
+    let mut claims = json!({"sub": "alice-1", "groups": ["new"]});
+    claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    Ok(UserInfo::Plain(claims.as_object().unwrap().clone()))
+}
+
+/// Without an ID token UserInfo says who it is: somebody who was taken out of a group is out of it.
+#[tokio::test]
+async fn a_refresh_without_an_id_token_is_told_by_userinfo() {
+    let jwt = |changes: Value| Ok(UserInfo::Signed(Secret::from(token(changes))));
+    for (told, expected, groups) in [
+        (userinfo(json!({})), "live", Some("new")),
+        (userinfo(json!({"groups": []})), "live", None),
+        (userinfo(json!({"sub": "mallory"})), "ended", None),
+        (userinfo(json!({"sub": null})), "ended", None),
+        (jwt(json!({"groups": ["signed"]})), "live", Some("signed")),
+        (jwt(json!({"sub": "mallory"})), "ended", None),
+        (jwt(json!({"iss": "https://evil.test"})), "ended", None),
+        (jwt(json!({"aud": "other"})), "ended", None),
+        (Ok(UserInfo::Signed(Secret::from("a.b.c".to_string()))), "ended", None),
+        (Err(GrantError::Refused), "live", Some("dev")),
+        (Err(GrantError::Unavailable), "live", Some("dev")),
+    ] {
+        let w = world();
+        let cookie = w.sign_in().await;
+        w.clock.advance(Duration::from_secs(301));
+        *w.provider.userinfo.lock() = told.clone();
+        w.provider.grants.lock().push_back(tokens(Some("second"), None));
+        assert_eq!(w.refresh(&cookie).await, expected, "{told:?}");
+        if expected == "live" {
+            let session = w.live(&cookie).await;
+            assert_eq!(session.hot.identity.groups.first().map(|group| &**group), groups, "{told:?}");
+            assert_eq!(session.hot.stale.is_some(), matches!(told, Err(GrantError::Unavailable)), "{told:?}");
+        }
+    }
+}
+
+/// UserInfo that is away when the session is refreshed is asked again, not before five seconds have passed.
+#[tokio::test]
+async fn what_userinfo_could_not_say_is_asked_again() {
+    let w = world();
+    let cookie = w.sign_in().await;
+    w.clock.advance(Duration::from_secs(301));
+    *w.provider.userinfo.lock() = Err(GrantError::Unavailable);
+    w.provider.grants.lock().push_back(tokens(Some("second"), None));
+    assert_eq!(w.refresh(&cookie).await, "live");
+    let asked = || w.asked().iter().filter(|asked| asked.starts_with("userinfo")).count();
+    let again = async |expected: usize| {
+        w.sessions.renew_identity_beside(&w.realm, &w.live(&cookie).await);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(asked(), expected);
+    };
+    again(1).await;
+    w.clock.advance(Duration::from_secs(5));
+    again(2).await;
+    again(2).await;
+    *w.provider.userinfo.lock() = userinfo(json!({}));
+    w.clock.advance(Duration::from_secs(5));
+    again(3).await;
+    assert_eq!(&*w.live(&cookie).await.hot.identity.groups[0], "new");
+    w.clock.advance(Duration::from_secs(5));
+    again(3).await;
 }

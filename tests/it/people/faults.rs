@@ -5,7 +5,7 @@ use super::person::{SESSION, consent};
 use super::{Scene, fails_with, garbles, hangs, main_route, sends_100_mb};
 use crate::client::Reply;
 use crate::gateway::Config;
-use crate::wait::in_time;
+use crate::wait::{in_time, until_so};
 use crate::world::object;
 use doorward::demo::{Endpoint, Faults, SigningAlgorithm};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ async fn a_token_endpoint_that_fails() {
     for status in [400, 401, 403, 404] {
         check(&scene, "a refusal", fails_with(Endpoint::Token, status), "502 login_failed").await;
     }
-    check(&scene, "no JSON", garbles(Endpoint::Token), away).await;
+    check(&scene, "no JSON", garbles(Endpoint::Token), "502 login_failed").await;
     check_heals(&scene).await;
 }
 
@@ -80,7 +80,7 @@ async fn an_endless_answer_is_not_read_to_its_end() {
         f.id_token_claims = object(json!({"email": null}));
         let _ = f.huge.insert(Endpoint::UserInfo);
     };
-    check(&scene, "100 MB of UserInfo: what the ID token says has to do", lacks_email, "302").await;
+    check(&scene, "100 MB of UserInfo", lacks_email, "503 provider_unavailable").await;
     // What the allocator keeps for next time is some tens of MiB, however many such answers come.
     let grown = scene.gateway.peak_memory() - before;
     assert!(grown < 80 * 1024, "{grown} KiB for answers that should have been cut at 1 MiB");
@@ -164,11 +164,15 @@ async fn userinfo_about_somebody_else_ends_the_login() {
         check(&scene, "another sub", fault, "502 login_failed").await;
     }
     assert_eq!(scene.calls(Endpoint::UserInfo), 3);
-    let silent = |f: &mut Faults| {
-        f.id_token_claims = object(json!({"email": null}));
-        let _ = f.status.insert(Endpoint::UserInfo, 500);
-    };
-    check(&scene, "UserInfo is away: what is signed has to do", silent, "302").await;
+    for (status, expected) in [(401, "302"), (403, "302"), (404, "302"), (500, "503 provider_unavailable")] {
+        let silent = |f: &mut Faults| {
+            f.id_token_claims = object(json!({"email": null}));
+            let _ = f.status.insert(Endpoint::UserInfo, status);
+        };
+        check(&scene, "a session without groups for hours, or another try", silent, expected).await;
+    }
+    let told = "the provider does not answer UserInfo as it should";
+    until_so("the warning", async || scene.gateway.log().matches(told).count() == 1).await;
 }
 
 #[tokio::test]
@@ -218,6 +222,6 @@ async fn a_provider_that_is_away_when_a_login_begins() {
         assert!(reply.header("retry-after").is_some());
     }
     scene.provider.start_again().await.unwrap();
-    crate::wait::until_so("it heals", async || person.visit("/x").await.status == 302).await;
+    until_so("it heals", async || person.visit("/x").await.status == 302).await;
     check_heals(&scene).await;
 }

@@ -153,7 +153,7 @@ async fn a_token_that_still_lives_is_renewed_beside_the_request() {
 #[tokio::test]
 async fn a_refresh_that_fails_early_is_not_noticed() {
     let scene = Scene::with(|config, app| main_route(config, app, "session: {refresh: {before_expiry: 1h}}")).await;
-    scene.provider_does(|faults| faults.access_token_lifetime = 6);
+    scene.provider_does(|faults| faults.access_token_lifetime = 20);
     let mut person = scene.signed_in("alice").await;
     scene.provider_does(fails_with(Endpoint::Token, 500));
     let unavailable = "doorward_refreshes_total{provider=\"corp\",result=\"unavailable\"}";

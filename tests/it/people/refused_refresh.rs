@@ -37,12 +37,20 @@ async fn check_ended(scene: &Scene, person: &mut Person, what: &str) {
 #[tokio::test]
 async fn a_refresh_token_that_is_refused_ends_the_session() {
     let scene = Scene::start().await;
-    for error in ["invalid_grant", "invalid_request"] {
+    const ERRORS: [&str; 6] = [
+        "invalid_grant",
+        "invalid_request",
+        "interaction_required",
+        "login_required",
+        "consent_required",
+        "account_selection_required",
+    ];
+    for error in ERRORS {
         let mut person = expired(&scene, |faults| faults.refresh_error = Some(error.to_owned())).await;
         check_ended(&scene, &mut person, error).await;
     }
     let denied = "doorward_refreshes_total{provider=\"corp\",result=\"denied\"}";
-    assert_eq!(scene.gateway.metric(denied).await, 2.0);
+    assert_eq!(scene.gateway.metric(denied).await, 6.0);
     let mut person = expired(&scene, |faults| faults.refresh_error = Some("invalid_grant".to_owned())).await;
     let reply = person.visit("/wanted").await;
     assert_eq!(reply.status, 302, "a navigation goes to the login");
@@ -88,8 +96,10 @@ async fn what_does_not_say_no_keeps_the_session() {
         ("100 MB", Box::new(sends_100_mb(Endpoint::Token))),
         ("it hangs", Box::new(hangs(Endpoint::Token))),
     ];
+    let mut people = Vec::new();
     for (what, fault) in faults {
         let mut person = expired(&scene, fault).await;
+        let asked = scene.refreshes();
         let cookie = person.session().to_owned();
         for page in [false, true] {
             let request = if page { get("/x").page() } else { get("/x") };
@@ -97,9 +107,15 @@ async fn what_does_not_say_no_keeps_the_session() {
             assert_eq!(reply.outcome(), "503 provider_unavailable", "{what}");
             assert!(reply.header("retry-after").is_some_and(|s| s.parse::<u32>().unwrap() > 0), "{what}");
             assert_eq!(reply.header("set-cookie"), None, "{what}");
+            let way_on = "/oauth2/start?rd=%2Fx";
+            assert_eq!(reply.text().contains(way_on), page, "{what}: a person can sign in anew: {}", reply.text());
         }
+        assert_eq!(scene.refreshes(), asked + 1, "{what}: not asked anew by every request");
         scene.provider_is_well();
-        assert_eq!(person.fetch("/x").await.outcome(), "200", "{what}: it heals");
+        people.push((what, cookie, person));
+    }
+    for (what, cookie, mut person) in people {
+        until_so(&format!("{what}: it heals"), async || person.fetch("/x").await.status == 200).await;
         assert_eq!(person.session(), cookie, "{what}");
     }
     let mut person = expired(&scene, |_| {}).await;
@@ -119,7 +135,7 @@ async fn a_crowd_at_a_provider_that_hangs_waits_once_and_together() {
     assert!(replies.iter().all(|reply| reply.outcome() == "503 provider_unavailable"));
     assert_eq!(scene.refreshes(), 1);
     scene.provider_is_well();
-    assert_eq!(person.fetch("/x").await.outcome(), "200");
+    until_so("it heals", async || person.fetch("/x").await.status == 200).await;
 }
 
 #[tokio::test]
@@ -195,6 +211,79 @@ async fn a_refresh_token_beyond_its_age_is_not_tried() {
     assert_eq!(last.outcome(), "401 session_ended");
     let tried = scene.refreshes();
     assert!(tried >= 1, "a young one is tried");
-    assert_eq!(person.visit("/x").await.outcome(), "302 login_required");
+    assert_eq!(person.visit("/x").await.outcome(), "302 session_ended");
     assert_eq!(scene.refreshes(), tried);
+}
+
+/// glewlwyd says no more of a dead refresh token than 400: once it may be anything, the second time it is the end.
+#[tokio::test]
+async fn a_refusal_without_a_word_ends_the_session_the_second_time() {
+    let scene = Scene::start().await;
+    let mut person = expired(&scene, fails_with(Endpoint::Token, 400)).await;
+    assert_eq!(person.fetch("/x").await.outcome(), "503 provider_unavailable");
+    let mut last = String::new();
+    until_so("the end", async || {
+        last = person.fetch("/x").await.outcome();
+        last != "503 provider_unavailable"
+    })
+    .await;
+    assert_eq!((last.as_str(), scene.refreshes()), ("401 session_ended", 2));
+}
+
+/// The user was taken out of a group; the provider sends no ID token with a refresh.
+#[tokio::test]
+async fn groups_are_renewed_by_userinfo() {
+    let scene = Scene::start().await;
+    scene.provider_does(|faults| {
+        faults.access_token_lifetime = 1;
+        faults.refresh_without_id_token = true;
+    });
+    let mut person = scene.signed_in("alice").await;
+    assert_eq!(person.fetch("/x").await.outcome(), "200");
+    assert_eq!(scene.app.last().header("x-forwarded-groups"), Some("admins,dev"));
+    scene.provider.faults().userinfo_claims = object(json!({"groups": ["dev"]}));
+    until_so("the refresh that tells it", async || {
+        assert_eq!(person.fetch("/x").await.outcome(), "200");
+        scene.app.last().header("x-forwarded-groups") == Some("dev")
+    })
+    .await;
+    // What cannot be had now is told once, stays, and is asked again.
+    scene.provider.faults().status.insert(Endpoint::UserInfo, 500);
+    let told = "the provider does not answer UserInfo as it should";
+    until_so("the warning", async || {
+        assert_eq!(person.fetch("/x").await.outcome(), "200");
+        assert_eq!(scene.app.last().header("x-forwarded-groups"), Some("dev"));
+        scene.gateway.log().matches(told).count() == 1
+    })
+    .await;
+    scene.provider.faults().status.clear();
+    scene.provider.faults().userinfo_claims = object(json!({"sub": "mallory"}));
+    until_so("the end", async || person.fetch("/x").await.status == 401).await;
+}
+
+/// B27: whichever call finds the provider away, readiness and metrics say so; one that finds it says so, too.
+#[tokio::test]
+async fn whatever_call_finds_the_provider_away_is_noticed() {
+    let scene = Scene::start().await;
+    const UP: &str = "doorward_provider_up{provider=\"corp\"}";
+    let degraded = async || scene.gateway.admin("/readyz").await.json()["degraded"].clone();
+    assert_eq!((degraded().await, scene.gateway.metric(UP).await), (json!([]), 1.0));
+    let mut person = expired(&scene, |_| {}).await;
+    scene.provider.stop().await;
+    assert_eq!(person.fetch("/x").await.outcome(), "503 provider_unavailable");
+    assert_eq!((degraded().await, scene.gateway.metric(UP).await), (json!(["provider:corp"]), 0.0), "a refresh");
+    scene.provider.start_again().await.unwrap();
+    until_so("it is looked for", async || scene.gateway.metric(UP).await == 1.0).await;
+    assert_eq!(degraded().await, json!([]));
+    // A login, at a provider whose token endpoint alone is in trouble.
+    let mut another = scene.person();
+    let begun = another.begin("/").await;
+    let answer = consent(&scene.provider, &begun, "bob").await;
+    let before = scene.calls(Endpoint::Discovery);
+    scene.provider_does(fails_with(Endpoint::Token, 500));
+    assert_eq!(another.go_back(&answer).await.outcome(), "503 provider_unavailable");
+    let log = scene.gateway.log();
+    let told = "\"WARN\",\"message\":\"the provider does not answer\"";
+    assert_eq!(log.matches(told).count(), 2, "{log}");
+    until_so("it is looked for", async || scene.calls(Endpoint::Discovery) > before).await;
 }

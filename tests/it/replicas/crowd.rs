@@ -63,3 +63,26 @@ async fn the_new_token_is_not_spent_before_it_is_in_force() {
     assert_eq!(replicas.refreshes(), 1);
     println!("FIGURE {} requests beside a slow UserInfo: the slowest took {:?}", met.count(), met.slowest);
 }
+
+/// A token endpoint that hangs is asked by one replica: who has waited for a try that failed makes no further one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_hangs_is_waited_for_once() {
+    let redis = RedisServer::start().await;
+    let replicas = Setting { replicas: 4, ..Setting::on(&redis) }.start().await;
+    let person = replicas.expired(0, "alice").await;
+    replicas.provider_does(|faults| _ = faults.hang.insert(Endpoint::Token));
+    let begun = Instant::now();
+    let asking = (0..12).map(|n| replicas.asks(n % 4, &person));
+    let replies = futures_util::future::join_all(asking).await;
+    println!("FIGURE 12 requests, 4 replicas, a provider that hangs for 3 s: {:?}", begun.elapsed());
+    for reply in replies {
+        assert_eq!(reply.outcome(), "503 provider_unavailable");
+    }
+    assert_eq!(replicas.refreshes(), 1);
+    replicas.everywhere(&person, "503 provider_unavailable").await;
+    assert_eq!(replicas.refreshes(), 1, "nor by who comes a moment later");
+    replicas.provider_does(|_| {});
+    crate::wait::until_so("it heals", async || replicas.asks(1, &person).await.status == 200).await;
+    replicas.everywhere(&person, "200").await;
+    assert_eq!(replicas.refreshes(), 2);
+}

@@ -131,6 +131,7 @@ async fn provider_and_redis_both_away() {
         }
         let before = replicas.refreshes();
         for person in &people {
+            until_so("the provider is asked again", async || replicas.asks(0, person).await.status == 200).await;
             replicas.everywhere(person, "200").await;
         }
         assert_eq!(replicas.refreshes() - before, people.len());

@@ -23,7 +23,7 @@ struct Held {
 /// The first replica holds the lease and has asked the provider.
 async fn held(fault: impl FnOnce(&mut Faults)) -> Held {
     let redis = RedisServer::start().await;
-    let setting = Setting { dedup: "refresh_dedup: {lease: 2s}", timeout: "1s", ..Setting::on(&redis) };
+    let setting = Setting { dedup: "refresh_dedup: {lease: 2s}", timeout: "1500ms", ..Setting::on(&redis) };
     let replicas = setting.start().await;
     let person = replicas.expired(0, "alice").await;
     replicas.provider_does(fault);
@@ -107,6 +107,7 @@ async fn frozen_while_the_provider_rotates() {
     let mut held = held(|faults| _ = faults.delay.insert(Endpoint::Token, SLOW)).await;
     let others = held.others().await;
     held.replicas.gateways[0].signal("STOP");
+    held.replicas.provider_does(|_| {});
     let outcomes = all(others).await;
     assert!(outcomes.iter().all(|outcome| outcome.starts_with("401 ")), "{outcomes:?}");
     assert_eq!(held.replicas.refreshes(), 2, "one further grant");
@@ -134,6 +135,7 @@ async fn frozen_at_a_provider_that_does_not_rotate() {
     .await;
     let others = held.others().await;
     held.replicas.gateways[0].signal("STOP");
+    held.replicas.provider_does(|faults| faults.rotate_refresh_tokens = false);
     assert_eq!(all(others).await, ["200"]);
     assert_eq!(held.replicas.refreshes(), 2, "one further grant");
     held.replicas.gateways[0].signal("CONT");

@@ -129,6 +129,13 @@ async fn no_jwt_is_asked_about() {
         assert_eq!(world.outcome(&get("/x").bearer(&token)).await, expected);
     }
     assert_eq!(world.introspections(), 0);
+    // T8: however empty or broken the rest.
+    for token in
+        ["eyJhbGciOiJub25lIn0.e30.", "eyJhbGciOiJub25lIn0..", "eyJhbGciOiJSUzI1NiJ9.e30.x", "eyJhbGciOiJSUzI1NiJ9.+.~"]
+    {
+        assert_eq!(world.outcome(&get("/x").bearer(token)).await, "401 invalid_token", "{token}");
+    }
+    assert_eq!(world.introspections(), 0);
     assert_eq!(world.outcome(&get("/x").bearer("two.parts")).await, "401 unknown_token");
     assert_eq!(world.introspections(), 1, "what is no JWT is asked about");
 }
@@ -146,6 +153,8 @@ async fn only_access_tokens_of_ours_count() {
         (json!({"aud": "other"}), "401 wrong_audience"),
         (json!({"aud": null, "client_id": "doorward"}), "200"),
         (json!({"aud": null, "client_id": "other"}), "401 wrong_audience"),
+        (json!({"aud": [], "client_id": "doorward"}), "200"),
+        (json!({"aud": [], "client_id": "other"}), "401 wrong_audience"),
         (json!({"sub": null}), "401 invalid_token"),
         (json!({"token_type": "refresh_token"}), "401 invalid_token"),
     ] {
@@ -237,4 +246,59 @@ async fn one_provider_speaks_for_no_other() {
     assert_eq!(world.outcome(&get("/two/").bearer(&ours)).await, "200");
     other.faults().status.clear();
     assert_eq!(world.outcome(&get("/two/").bearer(&theirs)).await, "200");
+}
+
+/// T8: a JWT without a good signature is charged, and nobody is asked about it.
+#[tokio::test]
+async fn a_broken_jwt_is_charged() {
+    let world = world().await;
+    world.has_broken_jwts_left().await;
+    assert_eq!(world.introspections(), 0);
+}
+
+impl World {
+    async fn has_broken_jwts_left(&self) {
+        for _ in 0..FEW {
+            let request = get("/x").bearer("eyJhbGciOiJub25lIn0.e30.");
+            assert_eq!(self.outcome(&request).await, "401 invalid_token");
+        }
+        assert_eq!(self.outcome(&get("/x").bearer("eyJhbGciOiJub25lIn0.e30.")).await, "429 rate_limited");
+    }
+}
+
+/// A 4xx that speaks of the token refuses it and is charged; one that speaks of us cannot tell.
+#[tokio::test]
+async fn a_refusal_that_speaks_of_the_token_is_one() {
+    let world = world().await;
+    let answers = |status: u16, error: &str| {
+        let body = json!({"error": error}).to_string();
+        world.provider.faults().reply.insert(Endpoint::Introspect, (status, "application/json", body));
+    };
+    for (status, error) in [(401, "invalid_request"), (403, "unsupported_token_type"), (400, "invalid_client")] {
+        answers(status, error);
+        assert_eq!(world.outcome(&bad(0)).await, "503 provider_unavailable", "{status} {error}");
+    }
+    for (n, error) in ["unsupported_token_type", "invalid_request"].into_iter().cycle().take(FEW).enumerate() {
+        answers(400, error);
+        assert_eq!(world.outcome(&bad(n)).await, "401 unknown_token", "{error}");
+    }
+    assert_eq!(world.outcome(&bad(FEW)).await, "429 rate_limited");
+}
+
+/// Programs of the provider's own without a person behind them: another claim says who it is.
+#[tokio::test]
+async fn the_mapped_claim_says_who_a_program_is() {
+    let world = World::with(|config, _| {
+        let mut config = introspecting(config);
+        config.providers[0] = config.providers[0].replace("timeout: 1s,", "timeout: 1s, claims: {user: client_id},");
+        config
+    })
+    .await;
+    let options = IssueOptions {
+        claims: crate::world::object(json!({"sub": null, "client_id": "doorward", "aud": null})),
+        ..IssueOptions::default()
+    };
+    let token = world.provider.issue_opaque_token("alice", &options);
+    assert_eq!(world.outcome(&get("/x").bearer(&token)).await, "200");
+    assert_eq!(world.app.last().header("x-forwarded-user"), Some("doorward"));
 }
