@@ -89,6 +89,9 @@ fn settings(issuer: &str) -> ProviderSettings {
         },
         kept: Vec::new(),
         endpoints: Default::default(),
+        assertion_audience: None,
+        discovery: true,
+        end_session_params: Vec::new(),
     }
 }
 

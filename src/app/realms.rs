@@ -68,6 +68,8 @@ fn secrets(foundation: &Foundation, provider: &dyn Provider) -> Secrets {
             let parts = [provider.issuer.as_bytes(), provider.client_id.as_bytes()];
             Secrets::new([derive(secret.expose().as_bytes(), b"store secret", &parts).to_vec()])
         }
-        ClientAuth::None | ClientAuth::PrivateKeyJwt(_) => Secrets::new([foundation.made_secret.expose().clone()]),
+        ClientAuth::None | ClientAuth::PrivateKeyJwt(_) | ClientAuth::AssertionFile(_) => {
+            Secrets::new([foundation.made_secret.expose().clone()])
+        }
     }
 }

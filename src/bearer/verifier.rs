@@ -15,6 +15,7 @@ use crate::provider::{NotVerified, Provider, verify_at_hand, verify_with_fetched
 use crate::watch::metrics::{CacheMetrics, ProviderMetrics};
 use crate::watch::reason::Reason;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Whose tokens count. Its id is part of every cache key.
@@ -30,6 +31,8 @@ pub struct Issuer {
     pub provider: Arc<dyn Provider>,
     pub metrics: ProviderMetrics,
     id: Fingerprint,
+    /// Whether it was told that groups are left out of tokens.
+    overage: Arc<AtomicBool>,
 }
 
 pub struct Verifier {
@@ -88,7 +91,7 @@ impl Policy {
 impl Issuer {
     pub fn new(provider: Arc<dyn Provider>, metrics: ProviderMetrics) -> Self {
         let id = provider.settings().fingerprint();
-        Issuer { provider, metrics, id }
+        Issuer { provider, metrics, id, overage: Arc::default() }
     }
 
     /// Of its settings.
@@ -192,6 +195,12 @@ impl Verifier {
         let Ok(identity) = Identity::of_token(&verified, settings) else {
             return Judged::Refused(Refused::of(Refusal::Invalid));
         };
+        if identity.groups_left_out && !issuer.overage.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                provider = %settings.name,
+                "overage: the provider leaves the groups out of a token, there are too many of them; map another claim, such as app roles"
+            );
+        }
         let identity = Arc::new(identity);
         if let Some((cache, _)) = &self.verified {
             let expires = verified.expires().plus(settings.clock_skew);

@@ -207,7 +207,7 @@ fn form_post(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
         ),
     };
     let over_http = provider.redirect_uri.as_ref().map_or(!route.from.https, |uri| uri.starts_with("http:"));
-    if mode.is_some_and(|mode| mode == "form_post") && over_http {
+    if mode.is_some_and(|mode| mode.as_slice().iter().any(|mode| mode == "form_post")) && over_http {
         problems.add(
             &path,
             format!("form_post needs https, and the callback of routes.{} is http; write query", route.index),
@@ -362,6 +362,11 @@ fn api_keys(raw: &Config, problems: &mut Problems) {
         }
         if key.user.is_empty() {
             problems.add(&format!("{path}.user"), "is empty; say whose key it is");
+        }
+        let texts = [("user", &key.user)].into_iter().chain(key.email.iter().map(|email| ("email", email)));
+        let lists = key.groups.iter().map(|group| ("groups", group)).chain(key.scopes.iter().map(|s| ("scopes", s)));
+        for (field, _) in texts.chain(lists).filter(|(_, text)| text.chars().any(char::is_control)) {
+            problems.add(&format!("{path}.{field}"), "must have no control characters");
         }
         for (r, route) in key.routes.iter().flatten().enumerate().filter(|(_, route)| !names.contains(&route.as_str()))
         {

@@ -290,3 +290,83 @@ fn the_example_at_the_root_is_good() {
     let checked = check(&Sources { file: &file, text: &text, env: Vec::new() });
     assert!(checked.is_ok(), "{:#?}", checked.err());
 }
+
+const SIGNING: &str = include_str!("../provider/testdata/p256.pem");
+
+/// The keys of the provider `corp` in flow style.
+fn with_provider(keys: &str) -> String {
+    with("    client_secret: secret\n", &format!("    {}\n", keys.replace("PEM", &format!("{SIGNING:?}"))))
+}
+
+#[test]
+fn the_ways_of_real_providers_can_be_said() {
+    for keys in [
+        "client_secret: s, discovery: never, endpoints: {jwks_uri: 'https://id.test/jwks'}",
+        "client_secret: s, bearer_issuer: 'http://id.test/adfs/services/trust'",
+        "client_auth: private_key_jwt, private_key: PEM",
+        "client_auth: private_key_jwt, private_key: {key: PEM, kid: k1}, assertion_audience: 'https://id.test/'",
+        "client_auth: private_key_jwt, private_key: [{key: PEM}, PEM]",
+        "client_auth: private_key_jwt, client_assertion_file: /var/run/secrets/token",
+        "client_secret: s, authorization_params: {resource: [a, b], prompt: login}",
+        "client_secret: s, end_session_params: {logout_uri: '{post_logout_redirect_uri}', x: '{client_id}{id_token_hint}'}",
+    ] {
+        let keys = keys.replace(", ", "\n    ").replace("{key: PEM\n    kid", "{key: PEM, kid");
+        let keys = keys
+            .replace("[{key: PEM}\n    PEM]", "[{key: PEM}, PEM]")
+            .replace("[a\n    b]\n    prompt", "[a, b], prompt");
+        let keys = keys.replace("uri}'\n    x:", "uri}', x:");
+        let told = read(&with_provider(&keys), &[]);
+        assert!(told.is_ok(), "{keys}: {:#?}", told.err());
+    }
+    let entra = with("issuer: https://id.test/", "issuer: https://id.test/{tenantid}/v2.0");
+    let checked = read(&entra, &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert!(
+        checked.warnings.iter().any(|w| w.to_string().contains("providers.corp.tenants")),
+        "{:?}",
+        checked.warnings
+    );
+    let named = entra.replace("    client_id", "    tenants: [4f0c-1]\n    client_id");
+    assert!(read(&named, &[]).unwrap_or_else(|problems| panic!("{problems:#?}")).warnings.is_empty());
+    assert!(read(&GOOD.replace("corp", "my.corp"), &[]).is_ok(), "a name may have a dot");
+}
+
+#[test]
+fn what_such_a_provider_lacks_is_told() {
+    for (keys, place, expected) in [
+        ("client_secret: s\n    discovery: never", "providers.corp.endpoints", "needs `jwks_uri`"),
+        ("client_secret: s\n    tenants: [a]", "providers.corp.tenants", "only where the issuer has"),
+        ("client_secret: s\n    bearer_issuer: x", "providers.corp.bearer_issuer", "`x` is no issuer"),
+        ("client_auth: private_key_jwt", "providers.corp.private_key", "is required"),
+        ("client_auth: private_key_jwt\n    private_key: x", "providers.corp.private_key", "openssl genpkey"),
+        (
+            "client_auth: private_key_jwt\n    private_key: '-----BEGIN EC PRIVATE KEY-----'",
+            "providers.corp.private_key",
+            "openssl pkcs8",
+        ),
+        (
+            "client_auth: private_key_jwt\n    private_key: [PEM, {key: PEM, certificate: x}]",
+            "providers.corp.private_key.1",
+            "has a `certificate`",
+        ),
+        (
+            "client_auth: private_key_jwt\n    private_key: PEM\n    client_assertion_file: f",
+            "providers.corp.client_assertion_file",
+            "beside `private_key`",
+        ),
+        (
+            "client_secret: s\n    end_session_params: {state: x}",
+            "providers.corp.end_session_params.state",
+            "is set by",
+        ),
+        ("client_secret: s\n    end_session_params: {a: '{b}'}", "providers.corp.end_session_params.a", "placeholder"),
+        (
+            "client_secret: s\n    authorization_params: {response_mode: [query, form_post]}",
+            "providers.corp.authorization_params.response_mode",
+            "cannot be answered",
+        ),
+    ] {
+        let problems = read(&with_provider(keys), &[]).err().unwrap_or_default();
+        let told = problems.len() == 1 && problems[0].contains(&format!("{place}: ")) && problems[0].contains(expected);
+        assert!(told, "{keys}: {problems:#?}");
+    }
+}

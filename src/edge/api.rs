@@ -105,14 +105,17 @@ fn read(body: &[u8], routes: &[String]) -> Result<NewKey, Wrong> {
     }
     let text = |name: &'static str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text.clone())),
+        Some(Value::String(text)) if !text.trim().is_empty() && is_plain(text) => Ok(Some(text.clone())),
+        Some(Value::String(text)) if !is_plain(text) => Err((name.to_string(), "must have no control characters")),
         _ => Err((name.to_string(), "must be a text that is not empty")),
     };
     let texts = |name: &'static str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Array(list)) => {
-            let texts = list.iter().map(|one| one.as_str().filter(|one| !one.is_empty()).map(str::to_owned));
-            texts.collect::<Option<Vec<String>>>().map(Some).ok_or((name.to_string(), "must be a list of texts"))
+            let good = |one: &&str| !one.is_empty() && is_plain(one);
+            let texts = list.iter().map(|one| one.as_str().filter(good).map(str::to_owned));
+            let wrong = (name.to_string(), "must be a list of texts without control characters");
+            texts.collect::<Option<Vec<String>>>().map(Some).ok_or(wrong)
         }
         _ => Err((name.to_string(), "must be a list of texts")),
     };
@@ -133,6 +136,11 @@ fn read(body: &[u8], routes: &[String]) -> Result<NewKey, Wrong> {
         routes: allowed,
         expires_in: expires_in.transpose()?,
     })
+}
+
+/// Nothing in it that a terminal or a header's reader could obey.
+fn is_plain(text: &str) -> bool {
+    !text.chars().any(char::is_control)
 }
 
 fn required(name: &str, text: Option<String>) -> Result<String, Wrong> {
@@ -167,6 +175,11 @@ mod tests {
             (r#"{"name": "ci"}"#, "user"),
             (r#"{"name": "ci", "user": " "}"#, "user"),
             (r#"{"name": "ci", "user": 1}"#, "user"),
+            (r#"{"name": "x", "user": "a\r\nb"}"#, "user"),
+            (r#"{"name": "x\u0000", "user": "a"}"#, "name"),
+            (r#"{"name": "x", "user": "a", "email": "a\u0085b"}"#, "email"),
+            (r#"{"name": "x", "user": "a", "groups": ["ok", "a\tb"]}"#, "groups"),
+            (r#"{"name": "x", "user": "a", "scopes": ["\u007f"]}"#, "scopes"),
             (r#"{"name": "ci", "user": "robot", "groups": "ops"}"#, "groups"),
             (r#"{"name": "ci", "user": "robot", "scopes": [1]}"#, "scopes"),
             (r#"{"name": "ci", "user": "robot", "routes": ["other"]}"#, "routes"),

@@ -197,6 +197,12 @@ async fn prove(site: &Site, flow: &Flow, tokens: Tokens, sessions: &Sessions) ->
         };
     }
     let identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Failure::Nobody)?;
+    if identity.groups_left_out {
+        tracing::warn!(
+            provider = %settings.name, user = %identity.user,
+            "overage: the provider leaves the groups out, there are too many of them; map another claim, such as app roles"
+        );
+    }
     Ok(login(identity, &verified, tokens, now))
 }
 

@@ -4,12 +4,11 @@
 use crate::kit::clock::Clock;
 use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
+use crate::provider::discovery::Metadata;
 use crate::provider::http::Http;
 use crate::provider::{ClientAuth, GrantError, Settings, Tokens, UserInfo};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -29,17 +28,19 @@ struct ErrorAnswer {
     error: String,
 }
 
-/// A client assertion's life (RFC 7523, 3): long enough for a slow clock, too short to be worth stealing.
-const ASSERTION_SECONDS: i64 = 60;
+/// The gateway, as the provider knows it.
+pub(super) struct Client<'a> {
+    pub(super) http: &'a Http,
+    pub(super) settings: &'a Settings,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) metadata: &'a Metadata,
+}
 
-pub(super) async fn grant(
-    http: &Http,
-    endpoint: &Url,
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
-    form: &[(&str, &str)],
-) -> Result<Tokens, GrantError> {
-    let body = post(http, endpoint, settings, clock, form).await?;
+/// RFC 7521, 4.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+pub(super) async fn grant(client: &Client<'_>, endpoint: &Url, form: &[(&str, &str)]) -> Result<Tokens, GrantError> {
+    let body = post(client, endpoint, form).await?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| GrantError::Refused)?;
     Ok(Tokens {
         access: answer.access_token.into(),
@@ -66,15 +67,9 @@ pub(super) async fn userinfo(http: &Http, endpoint: &Url, token: &Secret) -> Res
 }
 
 /// What the provider says of a token (RFC 7662). A refusal that speaks of the token says that it is not active.
-pub(super) async fn introspect(
-    http: &Http,
-    endpoint: &Url,
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
-    token: &Secret,
-) -> Result<Claims, GrantError> {
+pub(super) async fn introspect(client: &Client<'_>, endpoint: &Url, token: &Secret) -> Result<Claims, GrantError> {
     let form = [("token", token.expose().as_str()), ("token_type_hint", "access_token")];
-    match call(http, endpoint, settings, clock, &form).await? {
+    match call(client, endpoint, &form).await? {
         (status, body) if status.is_success() => serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable),
         (status, body) if speaks_of_token(status, &body) => {
             Ok(Claims::from_iter([("active".to_owned(), serde_json::Value::Bool(false))]))
@@ -84,29 +79,21 @@ pub(super) async fn introspect(
 }
 
 /// Posts a form with the client's credentials; the answer's body where it is good.
-pub(super) async fn post(
-    http: &Http,
-    endpoint: &Url,
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
-    form: &[(&str, &str)],
-) -> Result<Vec<u8>, GrantError> {
-    match call(http, endpoint, settings, clock, form).await? {
+pub(super) async fn post(client: &Client<'_>, endpoint: &Url, form: &[(&str, &str)]) -> Result<Vec<u8>, GrantError> {
+    match call(client, endpoint, form).await? {
         (status, body) if status.is_success() => Ok(body),
         (status, body) => Err(refusal(status, &body)),
     }
 }
 
-async fn call(
-    http: &Http,
-    endpoint: &Url,
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
-    form: &[(&str, &str)],
-) -> Result<(StatusCode, Vec<u8>), GrantError> {
-    let request = http.request(Method::POST, endpoint);
-    let request = authenticated(request, endpoint, settings, clock, form).ok_or(GrantError::Refused)?;
-    match http.send(request).await {
+async fn call(client: &Client<'_>, endpoint: &Url, form: &[(&str, &str)]) -> Result<(StatusCode, Vec<u8>), GrantError> {
+    let settings = client.settings;
+    let request = client.http.request(Method::POST, endpoint);
+    let request = authenticated(request, client, form).await.map_err(|problem| {
+        tracing::warn!(provider = %settings.name, problem, "the client cannot prove who it is");
+        GrantError::Refused
+    })?;
+    match client.http.send(request).await {
         Ok((status, answer)) => Ok((status, answer.body)),
         Err(problem) => {
             tracing::debug!(provider = %settings.name, %problem, "the provider does not answer");
@@ -115,15 +102,22 @@ async fn call(
     }
 }
 
-/// The form with what proves who sends it; nothing where that cannot be made.
-fn authenticated(
+/// The form with what proves who sends it.
+async fn authenticated(
     request: RequestBuilder,
-    endpoint: &Url,
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
+    client: &Client<'_>,
     form: &[(&str, &str)],
-) -> Option<RequestBuilder> {
+) -> Result<RequestBuilder, String> {
+    let settings = client.settings;
     let id = settings.client_id.as_str();
+    // Read anew each time: whoever writes it keeps it fresh.
+    let ready = match &settings.client_auth {
+        ClientAuth::AssertionFile(file) => {
+            let told = |problem: std::io::Error| format!("{}: {problem}", file.display());
+            tokio::fs::read_to_string(file).await.map_err(told)?
+        }
+        _ => String::new(),
+    };
     let mut request =
         request.header("accept", "application/json").header("content-type", "application/x-www-form-urlencoded");
     let mut fields = Serializer::new(String::new());
@@ -141,12 +135,16 @@ fn authenticated(
             fields.append_pair("client_id", id);
         }
         ClientAuth::PrivateKeyJwt(key) => {
-            let assertion = assertion(key, settings, endpoint, clock)?;
-            let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-            fields.extend_pairs([("client_id", id), ("client_assertion_type", kind), ("client_assertion", &assertion)]);
+            let audience =
+                client.metadata.assertion_audience.as_deref().ok_or("the provider names no token endpoint")?;
+            let assertion = key.assertion(id, audience, client.clock).ok_or("the key cannot sign")?;
+            proof(&mut fields, id, &assertion);
+        }
+        ClientAuth::AssertionFile(_) => {
+            proof(&mut fields, id, ready.trim());
         }
     }
-    Some(request.body(fields.finish()))
+    Ok(request.body(fields.finish()))
 }
 
 fn error_code(body: &[u8]) -> Option<String> {
@@ -179,23 +177,8 @@ fn speaks_of_token(status: StatusCode, body: &[u8]) -> bool {
         && matches!(error_code(body).as_deref(), Some("unsupported_token_type" | "invalid_request"))
 }
 
-/// RFC 7523, 2.2.
-fn assertion(pem: &Secret, settings: &Settings, endpoint: &Url, clock: &Arc<dyn Clock>) -> Option<String> {
-    let bytes = pem.expose().as_bytes();
-    let keys = [
-        (Algorithm::RS256, EncodingKey::from_rsa_pem(bytes)),
-        (Algorithm::ES256, EncodingKey::from_ec_pem(bytes)),
-        (Algorithm::EdDSA, EncodingKey::from_ed_pem(bytes)),
-    ];
-    let (algorithm, key) = keys.into_iter().find_map(|(algorithm, key)| Some((algorithm, key.ok()?)))?;
-    let now = clock.now().seconds();
-    let mut id = [0; 16];
-    aws_lc_rs::rand::fill(&mut id).ok()?;
-    let claims = json!({
-        "iss": settings.client_id, "sub": settings.client_id, "aud": endpoint.as_str(), "iat": now, "exp": now + ASSERTION_SECONDS,
-        "jti": data_encoding::BASE64URL_NOPAD.encode(&id),
-    });
-    jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).ok()
+fn proof(fields: &mut Serializer<'_, String>, id: &str, assertion: &str) {
+    fields.extend_pairs([("client_id", id), ("client_assertion_type", JWT_BEARER), ("client_assertion", assertion)]);
 }
 
 /// Some providers write `expires_in` as text.

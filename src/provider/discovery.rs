@@ -19,6 +19,12 @@ pub struct Metadata {
     pub revocation_endpoint: Option<RevocationUrl>,
     pub end_session_endpoint: Option<EndSessionUrl>,
     pub scopes_supported: Option<Vec<Scope>>,
+    /// The provider promises to say in its authorization response who it is (RFC 9207, 3).
+    #[serde(default)]
+    pub authorization_response_iss_parameter_supported: bool,
+    /// `aud` of the client's assertions.
+    #[serde(skip)]
+    pub assertion_audience: Option<String>,
 }
 
 /// Why a document is not this provider's metadata.
@@ -55,12 +61,39 @@ impl Metadata {
 
     /// Reads the document; the issuer in it must be the configured one, to the letter.
     pub fn read(json: &[u8], settings: &Settings) -> Result<Metadata, DiscoveryError> {
-        let mut metadata: Metadata = serde_json::from_slice(json).map_err(DiscoveryError::Unreadable)?;
+        let metadata: Metadata = serde_json::from_slice(json).map_err(DiscoveryError::Unreadable)?;
         if metadata.issuer.as_str() != settings.issuer {
             return Err(DiscoveryError::OtherIssuer(metadata.issuer.to_string()));
         }
+        Ok(metadata.overridden(settings))
+    }
+
+    /// What the operator has written, where the provider publishes nothing; `None` where the keys have no place.
+    pub fn configured(settings: &Settings) -> Option<Metadata> {
+        let keys = settings.endpoints.get("jwks_uri")?.clone();
+        let metadata = Metadata {
+            issuer: IssuerUrl::new(settings.issuer.clone()).ok()?,
+            jwks_uri: JsonWebKeySetUrl::from_url(keys),
+            authorization_endpoint: None,
+            token_endpoint: None,
+            userinfo_endpoint: None,
+            introspection_endpoint: None,
+            revocation_endpoint: None,
+            end_session_endpoint: None,
+            scopes_supported: None,
+            authorization_response_iss_parameter_supported: false,
+            assertion_audience: None,
+        };
+        Some(metadata.overridden(settings))
+    }
+
+    fn overridden(mut self, settings: &Settings) -> Metadata {
         let set = |name: &str| settings.endpoints.get(name).cloned();
-        let m = &mut metadata;
+        let m = &mut self;
+        // Before it is overridden: a provider knows itself by the name that it publishes.
+        let own = m.token_endpoint.as_ref().map(|endpoint| endpoint.to_string());
+        m.assertion_audience =
+            settings.assertion_audience.clone().or(own).or(set("token_endpoint").map(|url| url.to_string()));
         m.jwks_uri = set("jwks_uri").map_or_else(|| m.jwks_uri.clone(), JsonWebKeySetUrl::from_url);
         m.authorization_endpoint =
             set("authorization_endpoint").map(AuthUrl::from_url).or(m.authorization_endpoint.take());
@@ -72,7 +105,7 @@ impl Metadata {
             set("revocation_endpoint").map(RevocationUrl::from_url).or(m.revocation_endpoint.take());
         m.end_session_endpoint =
             set("end_session_endpoint").map(EndSessionUrl::from_url).or(m.end_session_endpoint.take());
-        Ok(metadata)
+        self
     }
 }
 

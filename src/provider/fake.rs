@@ -68,6 +68,9 @@ pub(crate) fn settings(issuer: &str) -> Settings {
         },
         kept: Vec::new(),
         endpoints: BTreeMap::new(),
+        assertion_audience: None,
+        discovery: true,
+        end_session_params: Vec::new(),
     }
 }
 

@@ -24,6 +24,9 @@ pub struct Identity {
     /// The scopes of an access token (`scope`, or `scp` as text or list).
     pub scopes: Box<[Box<str>]>,
     kept: Box<[Kept]>,
+    /// The groups are too many for the token: the provider names a place where they could be asked for instead (Entra).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub groups_left_out: bool,
     /// The headers that an app gets for it, made at its first use, and what they were made by.
     #[serde(skip)]
     pub rendered: OnceLock<(Fingerprint, Rendered)>,
@@ -57,6 +60,7 @@ impl Identity {
             groups: texts(groups),
             scopes: texts(scopes),
             kept: Box::default(),
+            groups_left_out: false,
             rendered: OnceLock::new(),
         }
     }
@@ -104,6 +108,7 @@ impl Identity {
             groups: settings.claims.groups.texts(claims).into(),
             scopes: scopes.into(),
             kept: kept(claims, &settings.kept),
+            groups_left_out: are_left_out(&settings.claims.groups, claims),
             rendered: OnceLock::new(),
         })
     }
@@ -116,6 +121,12 @@ impl Identity {
 
 fn kept(claims: &Claims, paths: &[ClaimPath]) -> Box<[Kept]> {
     paths.iter().map(|path| (path.clone(), path.texts(claims).into())).collect()
+}
+
+/// OpenID Connect Core 1.0, 5.6.2: claims that stand elsewhere.
+fn are_left_out(groups: &ClaimPath, claims: &Claims) -> bool {
+    let elsewhere = claims.get("_claim_names").and_then(Value::as_object);
+    groups.find(claims).is_none() && elsewhere.is_some_and(|names| names.contains_key(groups.as_str()))
 }
 
 /// `email_verified: false`, also as text (some providers write it so).

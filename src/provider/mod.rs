@@ -1,6 +1,7 @@
 //! Talks to one OpenID provider: holds its metadata and keys, verifies what it signed, says who was proved.
 //! Knows nothing of routes, requests or caches; what it proved is a [`jwt::Verified`], made nowhere else.
 
+pub mod assertion;
 pub mod claims;
 pub mod client;
 pub mod discovery;
@@ -16,6 +17,7 @@ pub mod verdict;
 
 use crate::kit::digest::Fingerprint;
 use crate::kit::secret::Secret;
+use crate::provider::assertion::SigningKey;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::discovery::Metadata;
 use crate::provider::jwt::{Refusal, Unverified};
@@ -57,8 +59,14 @@ pub struct Settings {
     pub claims: Mapping,
     /// Claims that a rule or a template names; an identity keeps these and no others.
     pub kept: Vec<ClaimPath>,
+    /// `aud` of the client's assertions; `None` = the metadata's own token endpoint.
+    pub assertion_audience: Option<String>,
     /// Overrides of the metadata, by metadata name; `discovery` is where the metadata is read.
     pub endpoints: BTreeMap<String, Url>,
+    /// False: the endpoints above are all that there is.
+    pub discovery: bool,
+    /// Added to the sign-out at the provider; see [`crate::login::sign_out`].
+    pub end_session_params: Vec<(String, String)>,
 }
 
 /// How the gateway proves to the provider that it is the client (OpenID Connect Core 1.0, 9).
@@ -67,8 +75,9 @@ pub enum ClientAuth {
     Basic(Secret),
     Post(Secret),
     None,
-    /// PEM.
-    PrivateKeyJwt(Secret),
+    PrivateKeyJwt(Box<SigningKey>),
+    /// A ready assertion, which somebody else keeps fresh (workload identity, SPIFFE).
+    AssertionFile(PathBuf),
 }
 
 /// The accepted values of `aud`.

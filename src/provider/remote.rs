@@ -152,6 +152,9 @@ impl RemoteProvider {
     }
 
     async fn read_metadata(&self) -> Result<Metadata, String> {
+        if !self.settings.discovery {
+            return Metadata::configured(&self.settings).ok_or_else(|| "endpoints.jwks_uri is not written".into());
+        }
         let location = Metadata::location(&self.settings).map_err(|e| e.to_string())?;
         let json = self.http.get(&location).await.map_err(|e| format!("metadata: {e}"))?;
         Metadata::read(&json, &self.settings).map_err(|e| e.to_string())
@@ -196,6 +199,10 @@ impl RemoteProvider {
         up
     }
 
+    fn client<'a>(&'a self, metadata: &'a Metadata) -> client::Client<'a> {
+        client::Client { http: &self.http, settings: &self.settings, clock: &self.clock, metadata }
+    }
+
     /// A call that somebody waited for found the provider, or did not.
     fn answered(&self, outcome: Result<(), String>) {
         if !self.told(outcome) {
@@ -206,7 +213,7 @@ impl RemoteProvider {
     async fn grant(&self, form: &[(&str, &str)]) -> Result<Tokens, GrantError> {
         let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
         let endpoint = metadata.token_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        client::grant(&self.http, endpoint.url(), &self.settings, &self.clock, form).await
+        client::grant(&self.client(&metadata), endpoint.url(), form).await
     }
 
     async fn fetch_on_demand(self: Arc<Self>) -> Fetched {
@@ -243,7 +250,7 @@ impl RemoteProvider {
     async fn ask_about(&self, token: &Secret) -> Result<Claims, GrantError> {
         let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
         let endpoint = metadata.introspection_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        client::introspect(&self.http, endpoint.url(), &self.settings, &self.clock, token).await
+        client::introspect(&self.client(&metadata), endpoint.url(), token).await
     }
 }
 
@@ -304,10 +311,10 @@ impl Provider for RemoteProvider {
     }
 
     async fn revoke(&self, token: &Secret) {
-        let metadata = self.metadata.load_full();
-        let Some(endpoint) = metadata.as_ref().and_then(|m| m.revocation_endpoint.as_ref()) else { return };
+        let Some(metadata) = self.metadata.load_full() else { return };
+        let Some(endpoint) = metadata.revocation_endpoint.as_ref() else { return };
         let form = [("token", token.expose().as_str()), ("token_type_hint", "refresh_token")];
-        if client::post(&self.http, endpoint.url(), &self.settings, &self.clock, &form).await.is_err() {
+        if client::post(&self.client(&metadata), endpoint.url(), &form).await.is_err() {
             tracing::warn!(provider = %self.settings.name, "a refresh token could not be revoked");
         }
     }

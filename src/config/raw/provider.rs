@@ -1,8 +1,8 @@
 //! `providers` as it is written.
 
-use crate::config::values::Span;
+use crate::config::values::{OneOrMany, Span, text_or_map};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 
 /// An OpenID provider.
@@ -19,9 +19,15 @@ pub struct Provider {
     pub client_secret: Option<String>,
     #[serde(default)]
     pub client_auth: ClientAuth,
-    /// PEM text, for private_key_jwt.
+    /// For private_key_jwt: PEM text, or {key, kid, certificate}, or a list of these, of which the first signs.
     #[serde(default)]
-    pub private_key: Option<String>,
+    pub private_key: Option<OneOrMany<PrivateKey>>,
+    /// `aud` of the client's assertions; absent: the token endpoint that the provider's metadata name.
+    #[serde(default)]
+    pub assertion_audience: Option<String>,
+    /// For private_key_jwt without a key of ours: a file with a ready assertion, read anew at each use.
+    #[serde(default)]
+    pub client_assertion_file: Option<String>,
     /// One callback for many hosts; `session.cookie.domain` must cover it.
     #[serde(default)]
     pub redirect_uri: Option<String>,
@@ -48,9 +54,12 @@ pub struct Provider {
     /// An extra certificate authority (PEM).
     #[serde(default)]
     pub ca_file: Option<String>,
-    /// Added to the authorization request.
+    /// Added to the authorization request; a list: the parameter several times.
     #[serde(default)]
-    pub authorization_params: BTreeMap<String, String>,
+    pub authorization_params: BTreeMap<String, OneOrMany<String>>,
+    /// Added to the sign-out at the provider; `{client_id}`, `{post_logout_redirect_uri}` and `{id_token_hint}` stand for theirs.
+    #[serde(default)]
+    pub end_session_params: BTreeMap<String, String>,
     /// Whether UserInfo is asked where the ID token lacks a mapped claim.
     #[serde(default)]
     pub userinfo: Userinfo,
@@ -62,6 +71,50 @@ pub struct Provider {
     /// Overrides of the metadata, by metadata name; `discovery` says where it is read.
     #[serde(default)]
     pub endpoints: BTreeMap<String, String>,
+    /// `never`: `endpoints` says it all.
+    #[serde(default)]
+    pub discovery: Discovery,
+}
+
+/// A key that proves who the client is; a plain text is the key alone.
+#[derive(Clone, JsonSchema)]
+#[schemars(untagged)]
+pub enum PrivateKey {
+    Pem(String),
+    Full(Box<FullKey>),
+}
+
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FullKey {
+    /// PEM text.
+    pub key: String,
+    /// Under which the provider knows it; absent: its thumbprint (RFC 7638).
+    #[serde(default)]
+    pub kid: Option<String>,
+    /// PEM text; adds `x5t#S256`.
+    #[serde(default)]
+    pub certificate: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Discovery {
+    #[default]
+    Auto,
+    Never,
+}
+
+impl<'de> Deserialize<'de> for PrivateKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text_or_map(deserializer, |text| Ok(PrivateKey::Pem(text.into())), |full| PrivateKey::Full(Box::new(full)))
+    }
+}
+
+impl std::fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -72,8 +72,8 @@ pub struct Protected {
     pub bearer: Vec<String>,
     pub accept: Vec<Accept>,
     pub on_unauthenticated: OnUnauthenticated,
-    /// Over the provider's.
-    pub authorization_params: BTreeMap<String, String>,
+    /// Over the provider's; a list: the parameter several times.
+    pub authorization_params: BTreeMap<String, OneOrMany<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

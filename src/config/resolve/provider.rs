@@ -1,10 +1,12 @@
 //! From `providers` as it is written to a provider's settings.
 
 use crate::config::Folder;
-use crate::config::raw::{self, Algorithm};
+use crate::config::raw::{self, Algorithm, PrivateKey};
 use crate::config::report::Problems;
 use crate::config::resolve::{http_url, positive};
+use crate::config::values::OneOrMany;
 use crate::provider;
+use crate::provider::assertion::{BadKey, SigningKey};
 use crate::provider::claims::ClaimPath;
 use crate::provider::discovery::ENDPOINT_NAMES;
 use crate::provider::{Audiences, ClientAuth, Mapping};
@@ -19,16 +21,16 @@ pub(super) fn provider(
     problems: &mut Problems,
 ) -> Option<provider::Settings> {
     let path = format!("providers.{name}");
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
         problems.add(
             &path,
-            "the name of a provider is made of letters, digits, `-` and `_`: it becomes part of a cookie's name",
+            "the name of a provider is made of letters, digits, `-`, `.` and `_`: it becomes part of a cookie's name",
         );
     }
     if raw.client_id.is_empty() {
         problems.add(&format!("{path}.client_id"), "is empty; write the id under which the provider knows the gateway");
     }
-    client_auth(raw, &path, problems);
+    let client_auth = client_auth(raw, &path, folder, problems);
     positive(raw.timeout.0, &format!("{path}.timeout"), problems);
     if raw.algorithms.is_empty() {
         problems.add_empty(
@@ -37,6 +39,13 @@ pub(super) fn provider(
         );
     }
     login_values(raw, &path, problems);
+    end_session_params(raw, &path, problems);
+    if raw.discovery == raw::Discovery::Never && !raw.endpoints.contains_key("jwks_uri") {
+        problems.add(
+            &format!("{path}.endpoints"),
+            "needs `jwks_uri`: with `discovery: never` nobody else says where the keys are",
+        );
+    }
     let claim = |key: &str, claim: &String, problems: &mut Problems| {
         if claim.is_empty() {
             problems.add(&format!("{path}.claims.{key}"), "is empty; write the name of a claim");
@@ -62,7 +71,7 @@ pub(super) fn provider(
         tenants: raw.tenants.clone(),
         bearer_issuer: raw.bearer_issuer.clone(),
         client_id: raw.client_id.clone(),
-        client_auth: proof(raw),
+        client_auth: client_auth?,
         scopes: raw.scopes.clone(),
         userinfo: raw.userinfo == raw::Userinfo::Auto,
         audiences: audiences(raw, &path, problems),
@@ -75,6 +84,9 @@ pub(super) fn provider(
         claims,
         kept: kept.get(name).cloned().unwrap_or_default(),
         endpoints,
+        assertion_audience: raw.assertion_audience.clone(),
+        discovery: raw.discovery == raw::Discovery::Auto,
+        end_session_params: raw.end_session_params.clone().into_iter().collect(),
     })
 }
 
@@ -103,41 +115,86 @@ fn tenants(raw: &raw::Provider, path: &str, problems: &mut Problems) {
     }
 }
 
-fn client_auth(raw: &raw::Provider, path: &str, problems: &mut Problems) {
-    let has = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
-    match raw.client_auth {
-        raw::ClientAuth::ClientSecretBasic | raw::ClientAuth::ClientSecretPost if !has(&raw.client_secret) => {
+fn client_auth(raw: &raw::Provider, path: &str, folder: &Folder, problems: &mut Problems) -> Option<ClientAuth> {
+    let secret = raw.client_secret.as_ref().filter(|secret| !secret.is_empty());
+    if raw.client_auth != raw::ClientAuth::PrivateKeyJwt {
+        if raw.client_auth == raw::ClientAuth::None {
+            return Some(ClientAuth::None);
+        }
+        let Some(secret) = secret else {
             problems.add(
                 &format!("{path}.client_secret"),
                 "is required for this client_auth; add it, or write `client_auth: none` for a public client",
             );
+            return None;
+        };
+        let secret = secret.clone().into();
+        return Some(match raw.client_auth {
+            raw::ClientAuth::ClientSecretPost => ClientAuth::Post(secret),
+            _ => ClientAuth::Basic(secret),
+        });
+    }
+    match (&raw.private_key, &raw.client_assertion_file) {
+        (Some(_), Some(_)) => {
+            problems.add(
+                &format!("{path}.client_assertion_file"),
+                "stands beside `private_key`; one of them proves who the client is",
+            );
+            None
         }
-        raw::ClientAuth::PrivateKeyJwt if !has(&raw.private_key) => {
+        (None, Some(file)) => Some(ClientAuth::AssertionFile(folder.join(file))),
+        (Some(keys), None) => signing_key(keys, &format!("{path}.private_key"), problems),
+        (None, None) => {
             problems.add(
                 &format!("{path}.private_key"),
-                "is required for private_key_jwt; add it as PEM text, such as ${file:key.pem}",
+                "is required for private_key_jwt; add it as PEM text, such as ${file:key.pem}, or name a client_assertion_file",
             );
+            None
         }
-        raw::ClientAuth::PrivateKeyJwt => {
-            let pem = raw.private_key.as_deref().unwrap_or_default().as_bytes();
-            let is_key = jsonwebtoken::EncodingKey::from_rsa_pem(pem).is_ok()
-                || jsonwebtoken::EncodingKey::from_ec_pem(pem).is_ok()
-                || jsonwebtoken::EncodingKey::from_ed_pem(pem).is_ok();
-            if !is_key {
-                problems.add(&format!("{path}.private_key"), "is no private key in PEM form (RSA, EC or Ed25519)");
-            }
-        }
-        _ => {}
     }
 }
 
-fn proof(raw: &raw::Provider) -> ClientAuth {
-    let secret = || raw.client_secret.clone().unwrap_or_default().into();
-    match raw.client_auth {
-        raw::ClientAuth::ClientSecretBasic => ClientAuth::Basic(secret()),
-        raw::ClientAuth::ClientSecretPost => ClientAuth::Post(secret()),
-        raw::ClientAuth::None => ClientAuth::None,
-        raw::ClientAuth::PrivateKeyJwt => ClientAuth::PrivateKeyJwt(raw.private_key.clone().unwrap_or_default().into()),
+/// The first of the keys; all are read.
+fn signing_key(keys: &OneOrMany<PrivateKey>, path: &str, problems: &mut Problems) -> Option<ClientAuth> {
+    let many = matches!(keys, OneOrMany::Many(_));
+    if keys.as_slice().is_empty() {
+        problems.add(path, "the list is empty; add a key");
+    }
+    let mut read = Vec::new();
+    for (i, key) in keys.as_slice().iter().enumerate() {
+        let path = if many { format!("{path}.{i}") } else { path.to_string() };
+        let (pem, kid, certificate) = match key {
+            PrivateKey::Pem(pem) => (pem, None, None),
+            PrivateKey::Full(full) => (&full.key, full.kid.as_deref(), full.certificate.as_deref()),
+        };
+        match SigningKey::read(pem, kid, certificate) {
+            Ok(key) => read.push(key),
+            Err(BadKey::OldForm) => problems.add(
+                &path,
+                "is a key in a form that cannot sign here; `openssl pkcs8 -topk8 -nocrypt -in key.pem` makes the right one of it",
+            ),
+            Err(BadKey::Unreadable) => problems.add(
+                &path,
+                "is not a private key that signs (RSA, P-256, P-384 or Ed25519, in PEM form); `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one",
+            ),
+            Err(BadKey::Certificate) => problems.add(&path, "has a `certificate` that cannot be read or is not of this key"),
+        }
+    }
+    read.into_iter().next().map(|key| ClientAuth::PrivateKeyJwt(Box::new(key)))
+}
+
+fn end_session_params(raw: &raw::Provider, path: &str, problems: &mut Problems) {
+    for (name, value) in &raw.end_session_params {
+        let path = format!("{path}.end_session_params.{name}");
+        if name == "state" {
+            problems.add(&path, "is set by the gateway itself; remove it");
+        }
+        let known = ["{client_id}", "{post_logout_redirect_uri}", "{id_token_hint}"];
+        let rest = known.iter().fold(value.clone(), |rest, placeholder| rest.replace(placeholder, ""));
+        if rest.contains(['{', '}']) {
+            problems
+                .add(&path, format!("`{value}` has a placeholder that is not known; known are {}", known.join(", ")));
+        }
     }
 }
 
@@ -161,7 +218,7 @@ fn login_values(raw: &raw::Provider, path: &str, problems: &mut Problems) {
 }
 
 /// Parameters that the gateway itself decides on cannot be set from outside.
-pub(crate) fn authorization_params(params: &BTreeMap<String, String>, path: &str, problems: &mut Problems) {
+pub(crate) fn authorization_params(params: &BTreeMap<String, OneOrMany<String>>, path: &str, problems: &mut Problems) {
     const OURS: [&str; 10] = [
         "client_id",
         "redirect_uri",
@@ -179,8 +236,10 @@ pub(crate) fn authorization_params(params: &BTreeMap<String, String>, path: &str
         if OURS.contains(&name.as_str()) {
             problems.add(&path, "is set by the gateway itself; remove it");
         }
-        if name == "response_mode" && !matches!(value.as_str(), "query" | "form_post") {
-            problems.add(&path, format!("`{value}` cannot be answered here; write query or form_post"));
+        if name == "response_mode"
+            && !matches!(value.as_slice(), [mode] if matches!(mode.as_str(), "query" | "form_post"))
+        {
+            problems.add(&path, "such a mode cannot be answered here; write query or form_post");
         }
     }
 }

@@ -47,7 +47,10 @@ pub(crate) fn session(raw: &Config, route: &raw::Route, place: &From, provider: 
             _ => Origin::OfHost { https: place.https, port: place.port },
         },
         redirect_uri: settings.and_then(|p| p.redirect_uri.clone()),
-        params: params.into_iter().collect(),
+        params: params
+            .iter()
+            .flat_map(|(name, values)| values.as_slice().iter().map(|value| (name.clone(), value.clone())))
+            .collect(),
         access_token: route.headers.access_token,
     }
 }

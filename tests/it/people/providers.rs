@@ -111,3 +111,99 @@ async fn a_sign_out_ends_the_sessions_of_all_providers() {
         until_so(name, async || provider.calls().count(Endpoint::Revoke) == 1).await;
     }
 }
+
+/// B30: whichever endpoint is called, the assertion is for the token endpoint; the key is named.
+#[tokio::test]
+async fn a_client_with_a_key_proves_it_at_every_endpoint() {
+    let (provider, app) = (provider().await, App::start().await);
+    register(&provider, &format!("http://{HOST}"));
+    let pem = include_str!("../../../src/provider/testdata/p256.pem");
+    let mut config = Config::default();
+    config.providers.push(format!(
+        "corp: {{issuer: \"{}\", client_id: doorward, client_auth: private_key_jwt, private_key: {pem:?}, introspection: true}}",
+        provider.issuer()
+    ));
+    let gateway = Gateway::start(&super::main_route(config, &app, "")).await;
+    let mut person = Person::at(&gateway);
+    person.sign_in(&provider, "alice").await;
+    assert_eq!(gateway.ask(&crate::client::get("/x").bearer("opaque")).await.outcome(), "401 unknown_token");
+    person.visit("/oauth2/sign_out").await;
+    until_so("the revocation", async || provider.calls().count(Endpoint::Revoke) == 1).await;
+    for endpoint in [Endpoint::Token, Endpoint::Introspect, Endpoint::Revoke] {
+        let calls = provider.calls();
+        let call = calls.records().find(|call| call.endpoint == endpoint).unwrap();
+        let assertion = call.param("client_assertion").unwrap();
+        let part = |n: usize| -> serde_json::Value {
+            let part = data_encoding::BASE64URL_NOPAD.decode(assertion.split('.').nth(n).unwrap().as_bytes()).unwrap();
+            serde_json::from_slice(&part).unwrap()
+        };
+        assert_eq!(part(1)["aud"], format!("{}/token", provider.issuer()), "{endpoint:?}");
+        assert_eq!((part(0)["alg"].as_str(), part(0)["kid"].as_str().map(str::len)), (Some("ES256"), Some(43)));
+    }
+}
+
+/// A ready assertion is read anew at each use.
+#[tokio::test]
+async fn a_client_may_show_an_assertion_that_others_keep_fresh() {
+    let (provider, app, folder) = (provider().await, App::start().await, crate::gateway::Folder::new());
+    register(&provider, &format!("http://{HOST}"));
+    let assertion = |jti: &str| {
+        let claims = serde_json::json!({"sub": "doorward", "jti": jti}).to_string();
+        format!("e30.{}.x\n", data_encoding::BASE64URL_NOPAD.encode(claims.as_bytes()))
+    };
+    let file = folder.write("assertion", &assertion("1"));
+    let mut config = Config::default();
+    config.providers.push(format!(
+        "corp: {{issuer: \"{}\", client_id: doorward, client_auth: private_key_jwt, client_assertion_file: \"{file}\"}}",
+        provider.issuer()
+    ));
+    let gateway = Gateway::start(&super::main_route(config, &app, "")).await;
+    for jti in ["1", "2"] {
+        folder.write("assertion", &assertion(jti));
+        Person::at(&gateway).sign_in(&provider, "alice").await;
+        let calls = provider.calls();
+        let last = calls.records().filter(|call| call.endpoint == Endpoint::Token).last().unwrap();
+        assert_eq!(last.param("client_assertion"), Some(assertion(jti).trim()));
+    }
+    std::fs::remove_file(&file).unwrap();
+    let mut person = Person::at(&gateway);
+    let begun = person.begin("/").await;
+    let reply = person.go_back(&consent(&provider, &begun, "alice").await).await;
+    assert_eq!(reply.outcome(), "502 login_failed");
+    assert!(gateway.log().contains("the client cannot prove who it is"));
+}
+
+/// B22: no document; what the operator writes is all.
+#[tokio::test]
+async fn a_provider_without_discovery() {
+    let (provider, app) = (provider().await, App::start().await);
+    register(&provider, &format!("http://{HOST}"));
+    let issuer = provider.issuer().to_owned();
+    let at = |path: &str| format!("\"{issuer}/{path}\"");
+    let endpoints = format!(
+        "endpoints: {{jwks_uri: {}, authorization_endpoint: {}, token_endpoint: {}}}",
+        at("jwks"),
+        at("authorize"),
+        at("token")
+    );
+    provider.faults().status.insert(Endpoint::Discovery, 404);
+    let config = Config::default().provider("corp", &issuer, &format!("discovery: never, {endpoints}"));
+    let gateway = Gateway::start(&super::main_route(config, &app, "")).await;
+    Person::at(&gateway).sign_in(&provider, "alice").await;
+    let token = provider.issue_access_token("alice", &doorward::demo::IssueOptions::default());
+    assert_eq!(gateway.ask(&crate::client::get("/x").bearer(&token)).await.outcome(), "200");
+    assert_eq!(provider.calls().count(Endpoint::Discovery), 0);
+}
+
+/// B33: too many groups for the token is told as that.
+#[tokio::test]
+async fn groups_that_are_left_out_are_told() {
+    let scene = super::Scene::start().await;
+    scene.provider_does(|faults| {
+        let elsewhere = serde_json::json!({"groups": null, "_claim_names": {"groups": "src1"}});
+        faults.id_token_claims = crate::world::object(elsewhere);
+        faults.userinfo_claims = crate::world::object(serde_json::json!({"groups": null}));
+    });
+    scene.signed_in("alice").await;
+    until_so("the warning", async || scene.gateway.log().contains("overage")).await;
+}
