@@ -34,6 +34,7 @@ impl Realms {
 
     /// Where the people of a route sign in.
     pub(super) fn site(&self, access: &AccessSettings, auth_path: &str) -> Option<Arc<Site>> {
+        let AccessSettings::Protected(protected) = access else { return None };
         let session = session_of(access)?;
         let realm = self.0.get(&(session.provider.clone(), session.cookie.name.clone()))?.clone();
         Some(Arc::new(Site {
@@ -43,6 +44,8 @@ impl Realms {
             refresh: session.refresh,
             origin: session.origin.clone(),
             redirect_uri: session.redirect_uri.clone(),
+            shares_jar: session.shares_jar,
+            limit: protected.limit,
             auth_path: auth_path.to_string(),
             params: session.params.clone(),
         }))
@@ -65,7 +68,12 @@ fn secrets(foundation: &Foundation, provider: &dyn Provider) -> Secrets {
     let provider = provider.settings();
     match &provider.client_auth {
         ClientAuth::Basic(secret) | ClientAuth::Post(secret) => {
-            let parts = [provider.issuer.as_bytes(), provider.client_id.as_bytes()];
+            let mut parts = vec![provider.issuer.as_bytes(), provider.client_id.as_bytes()];
+            // A client's secret may be one that can be guessed, with one of our cookies to try the guesses on.
+            let made = foundation.made_secret.expose().as_slice();
+            if !made.is_empty() {
+                parts.push(made);
+            }
             Secrets::new([derive(secret.expose().as_bytes(), b"store secret", &parts).to_vec()])
         }
         ClientAuth::None | ClientAuth::PrivateKeyJwt(_) | ClientAuth::AssertionFile(_) => {

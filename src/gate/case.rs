@@ -108,14 +108,11 @@ impl Gate {
         let place = |reading: &[u8]| {
             let own = OwnPage::at(reading, &self.auth_path);
             let for_proxies = matches!(own, Some(OwnPage::Auth | OwnPage::Forward));
-            match (own, asker) {
-                (Some(page), _) if has_own_pages => return Place::Own(page),
-                (Some(page), Asker::Questioner) if for_proxies => return Place::Own(page),
-                _ => {}
-            }
-            match (self.table.find(host, method, reading), own, asker) {
-                (Some(route), _, _) => Place::Route(route),
-                (None, Some(page), Asker::Trusted) if for_proxies => Place::Own(page),
+            match (own, self.table.find(host, method, reading), asker) {
+                (Some(page), _, _) if has_own_pages => Place::Own(page),
+                (Some(page), _, Asker::Questioner) if for_proxies => Place::Own(page),
+                (_, Some(route), _) => Place::Route(route),
+                (Some(page), None, Asker::Trusted) if for_proxies => Place::Own(page),
                 _ => Place::Nowhere,
             }
         };

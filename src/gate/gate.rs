@@ -15,7 +15,7 @@ use crate::gate::credentials::{X_API_KEY, holds_key, identity_of};
 use crate::gate::forward_auth::Unanswerable;
 use crate::gate::host::Host;
 use crate::gate::inject::{Stripping, overrides_method};
-use crate::gate::navigation::is_navigation;
+use crate::gate::navigation::reads_pages;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol;
 use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
@@ -277,7 +277,7 @@ impl Gate {
         notes.outcome = refusal.outcome();
         notes.reason = Some(refusal.reason);
         let realm = Some(&**notes.route.name()).filter(|name| *name != "-");
-        let wants_page = is_navigation(ask.headers);
+        let wants_page = reads_pages(ask.headers);
         let link = wants_page.then(|| self.way_on(&refusal, ask.target, notes)).flatten();
         let to = Addressee { request_id: &notes.request_id, wants_page, realm, link };
         let mut reply = refusal.reply(&self.pages, &to);

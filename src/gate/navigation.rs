@@ -15,7 +15,7 @@ pub fn is_navigation(headers: &HeaderMap) -> bool {
     if content.starts_with(b"application/grpc") || is_json(&content) {
         return false;
     }
-    let mut accept = Accept::of(headers);
+    let accept = Accept::of(headers);
     if accept.names("text/event-stream") {
         return false;
     }
@@ -23,6 +23,18 @@ pub fn is_navigation(headers: &HeaderMap) -> bool {
         Some(mode) => mode == b"navigate",
         None => accept.prefers_html(),
     }
+}
+
+/// Whether a refusal is read by a person: a browser that navigates, or who names HTML, and presents no token and no key.
+pub fn reads_pages(headers: &HeaderMap) -> bool {
+    let value = |name: &'static str| headers.get(name).map(|v| v.as_bytes());
+    let is_bearer = |field: &http::HeaderValue| {
+        field.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Bearer"))
+    };
+    let is_program = headers.contains_key("x-api-key") || headers.get_all(header::AUTHORIZATION).iter().any(is_bearer);
+    let navigates = value("sec-fetch-mode").is_some_and(|mode| mode == b"navigate");
+    let names_html = || Accept::of(headers).types.iter().any(|(name, quality)| name == "text/html" && *quality > 0.0);
+    !is_program && (navigates || names_html())
 }
 
 fn is_json(content_type: &[u8]) -> bool {
@@ -49,7 +61,7 @@ impl Accept {
         accept
     }
 
-    fn names(&mut self, kind: &str) -> bool {
+    fn names(&self, kind: &str) -> bool {
         self.types.iter().any(|(name, _)| name == kind)
     }
 

@@ -2,10 +2,11 @@
 
 use http::Method;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnPage {
     Start,
-    Callback,
+    /// Of the provider that is named, where several share a cookie jar.
+    Callback(Option<Box<str>>),
     SignOut,
     SignedOut,
     Userinfo,
@@ -20,8 +21,8 @@ impl OwnPage {
     pub fn at(path: &[u8], auth_path: &str) -> Option<OwnPage> {
         let name = path.strip_prefix(auth_path.as_bytes())?.strip_prefix(b"/")?;
         Some(match name {
-            b"start" => OwnPage::Start,
-            b"callback" => OwnPage::Callback,
+            b"start" | b"sign_in" => OwnPage::Start,
+            b"callback" => OwnPage::Callback(None),
             b"sign_out" => OwnPage::SignOut,
             b"signed_out" => OwnPage::SignedOut,
             b"userinfo" => OwnPage::Userinfo,
@@ -29,23 +30,29 @@ impl OwnPage {
             b"forward" => OwnPage::Forward,
             b"backchannel_logout" => OwnPage::BackchannelLogout,
             b"frontchannel_logout" => OwnPage::FrontchannelLogout,
-            _ => return None,
+            _ => OwnPage::Callback(Some(provider_of(name.strip_prefix(b"callback/")?)?)),
         })
     }
 
     /// The methods for `Allow`; `None` where any will do.
-    pub fn allow(self) -> Option<&'static str> {
+    pub fn allow(&self) -> Option<&'static str> {
         match self {
             OwnPage::Auth | OwnPage::Forward => None,
-            OwnPage::Callback | OwnPage::SignOut => Some("GET, HEAD, POST"),
+            OwnPage::Callback(_) | OwnPage::SignOut => Some("GET, HEAD, POST"),
             OwnPage::BackchannelLogout => Some("POST"),
             _ => Some("GET, HEAD"),
         }
     }
 
-    pub fn knows(self, method: &Method) -> bool {
+    pub fn knows(&self, method: &Method) -> bool {
         self.allow().is_none_or(|allow| allow.split(", ").any(|one| one == method.as_str()))
     }
+}
+
+/// A provider's name, as the configuration may have it.
+fn provider_of(name: &[u8]) -> Option<Box<str>> {
+    let good = |b: &u8| b.is_ascii_alphanumeric() || b"_-.".contains(b);
+    (!name.is_empty() && name.iter().all(good)).then(|| std::str::from_utf8(name).ok().map(Box::from))?
 }
 
 /// The longest body that a page reads.

@@ -1,19 +1,22 @@
 //! The gateway's own pages.
 
 use crate::client::forwarded::Caller;
+use crate::client::limiter::Account;
 use crate::gate::answer::{Answer, Notes, Reply};
 use crate::gate::ask::{Ask, Posted};
 use crate::gate::forward_auth;
 use crate::gate::gate::{Gate, METHODS};
+use crate::gate::host::Host;
 use crate::gate::own::{MAX_BODY, OwnPage};
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::{Refusal, SIGN_IN, own_headers};
-use crate::gate::route::Route;
+use crate::gate::route::{Access, Route};
 use crate::gate::say::Say;
-use crate::login::callback::{self, Failed, Failure, callback};
-use crate::login::cookie::{SameSite, named};
+use crate::login::callback::{self, Arrival, Failed, Failure};
+use crate::login::cookie::{SameSite, named_like};
 use crate::login::sign_out::{remembered, sign_out};
 use crate::login::site::Site;
+use crate::session::ticket::Ticket;
 use crate::session::vault::{Found, Session};
 use crate::store::kv::Away;
 use crate::watch::metrics::{Credential, Outcome};
@@ -21,7 +24,8 @@ use crate::watch::reason::Reason;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 use std::sync::Arc;
-use url::form_urlencoded;
+use tokio::time::Instant;
+use url::{Url, form_urlencoded};
 
 impl Gate {
     /// `found`: the route that another proxy asks about, for the marks of a refusal.
@@ -54,7 +58,7 @@ impl Gate {
             }
             OwnPage::Forward => self.judge_for_forward_auth(ask, caller, notes, found).await?,
             OwnPage::Start => self.start_page(&sites, &query, ask, notes)?,
-            OwnPage::Callback => self.callback_page(&sites, ask, path, notes).await?,
+            OwnPage::Callback(_) => self.callback_page(&sites, ask, path, notes).await?,
             OwnPage::SignOut => self.sign_out_page(&sites, &query, ask, notes).await?,
             OwnPage::SignedOut => self.signed_out_page(&sites, &query, notes),
             OwnPage::Userinfo => self.userinfo_page(&sites, &query, ask, notes).await?,
@@ -71,12 +75,33 @@ impl Gate {
         ask: &Ask<'_>,
         notes: &mut Notes,
     ) -> Result<Reply, Refusal> {
-        let site = one_of(sites, query).ok_or(Refusal::of(Reason::BadRequest))?;
-        let origin = self.origin(site, notes);
-        // nginx and ingress-nginx tell by this header where the person was going.
+        // nginx and ingress-nginx tell by this header where the person was going; a third party by a parameter.
         let told = || ask.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
-        let target = self.return_urls.checked(query.get("rd").or_else(told).unwrap_or("/"), &origin);
-        self.begin_login(site, &origin, target, ask.headers, Reason::LoginRequired, notes)
+        let wanted = query.get("rd").or(query.get("target_link_uri")).or_else(told).unwrap_or("/");
+        let first = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
+        let there = self.site_of(&self.return_urls.checked(wanted, &self.origin(first, notes)), sites, notes);
+        // OpenID Connect Core 1.0, 4: a third party names the provider by its issuer.
+        let named = |site: &&Arc<Site>| match (query.get("provider"), query.get("iss")) {
+            (Some(name), _) => site.provider() == name,
+            (None, Some(issuer)) => site.realm.provider.settings().issuer == issuer,
+            (None, None) => true,
+        };
+        let site = there.iter().chain(sites).find(named).ok_or(Refusal::of(Reason::BadRequest))?;
+        let origin = self.origin(site, notes);
+        let target = self.return_urls.checked(wanted, &origin);
+        let hint = query.get("login_hint").filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT);
+        self.begin_login(site, &origin, target, hint, ask.headers, Reason::LoginRequired, notes)
+    }
+
+    /// Where the people of a target sign in, if they may do so here as well: its route's settings hold for the login.
+    fn site_of(&self, target: &str, sites: &[Arc<Site>], notes: &Notes) -> Option<Arc<Site>> {
+        let own = self.origin(sites.first()?, notes);
+        let url = Url::parse(&own).ok()?.join(target).ok()?;
+        let host = Host::parse(&url[url::Position::BeforeHost..url::Position::AfterPort]).ok()?;
+        let route = self.table.find(Some(&host), &Method::GET, url.path().as_bytes())?;
+        let Access::Protected(protected) = &route.access else { return None };
+        let site = protected.site.as_ref()?;
+        sites.iter().any(|known| Arc::ptr_eq(&known.realm, &site.realm)).then(|| site.clone())
     }
 
     async fn callback_page(
@@ -91,7 +116,17 @@ impl Gate {
             _ => path.query().trim_start_matches('?').as_bytes(),
         };
         let answer = callback::Answer::parse(form);
-        match callback(sites, &answer, ask.headers, &self.sessions).await {
+        let client = notes.client;
+        let arrival = Arrival {
+            sites,
+            path: path.as_str(),
+            headers: ask.headers,
+            sessions: &self.sessions,
+            site_of: &|target| self.site_of(target, sites, notes),
+            account: &|limit| Account { limiter: &self.limiter, limit, client }.reserve(),
+            give_back: &|reservation| self.limiter.give_back(reservation, Instant::now()),
+        };
+        match arrival.end(&answer).await {
             Ok((site, done)) => {
                 let origin = self.origin(&site, notes);
                 let target = self.return_urls.checked(&done.target, &origin);
@@ -103,13 +138,17 @@ impl Gate {
                 reply.headers.extend(done.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
                 Ok(reply)
             }
-            Err(Failed { target, failure }) => match (target, self.any_session(sites, ask.headers).await) {
-                (Some(target), Some(Ok((site, _)))) => {
-                    let target = self.return_urls.checked(&target, &self.origin(&site, notes));
-                    Ok(self.redirect(&target, notes))
+            Err(Failed { target, failure }) => {
+                // Who is signed in already has no use for the failure.
+                if let Some(Ok((site, _))) = self.any_session(sites, ask.headers).await {
+                    let target = self.return_urls.checked(target.as_deref().unwrap_or("/"), &self.origin(&site, notes));
+                    return Ok(self.redirect(&target, notes));
                 }
-                _ => Err(of_failure(failure)),
-            },
+                // Of a state that nobody knows, no place was taken yet.
+                let limit = sites.first().filter(|_| target.is_none()).map(|site| &site.limit);
+                let charged = limit.map_or(Ok(()), |limit| Account { limiter: &self.limiter, limit, client }.charge());
+                Err(charged.map_or_else(Refusal::limited, |()| of_failure(failure)))
+            }
         }
     }
 
@@ -131,7 +170,7 @@ impl Gate {
             if !is_from(ask.headers, &origin) {
                 return Err(Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) });
             }
-        } else if is_unasked(ask.headers) {
+        } else if is_unasked(ask.headers, &origin) {
             return Ok(self.pages.say(
                 &Say::ReallySignOut { action: &format!("{}/sign_out", self.auth_path), target: &target },
                 &notes.request_id,
@@ -215,18 +254,19 @@ impl Gate {
         sites: &[Arc<Site>],
         headers: &HeaderMap,
     ) -> Option<Result<(Arc<Site>, Arc<Session>), Away>> {
+        let mut is_away = false;
         for site in sites {
-            for value in named(headers, &site.cookie.name) {
+            for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
                 match self.sessions.find(&site.realm, value).await {
                     Found::Live(session) if session.is_within(site.limits, self.sessions.now()) => {
                         return Some(Ok((site.clone(), session)));
                     }
-                    Found::Away => return Some(Err(Away)),
+                    Found::Away => is_away = true,
                     Found::Live(_) | Found::Absent => {}
                 }
             }
         }
-        None
+        is_away.then_some(Err(Away))
     }
 
     fn origin(&self, site: &Site, notes: &Notes) -> String {
@@ -259,18 +299,16 @@ impl Parameters {
     }
 }
 
-fn one_of<'s>(sites: &'s [Arc<Site>], query: &Parameters) -> Option<&'s Arc<Site>> {
-    match query.get("provider") {
-        Some(name) => sites.iter().find(|site| site.provider() == name),
-        None => sites.first(),
-    }
-}
+/// The longest `login_hint` that is passed on.
+const LONGEST_HINT: usize = 1024;
 
 fn of_failure(failure: Failure) -> Refusal {
     let failed = |status| Refusal { status, ..Refusal::of(Reason::LoginFailed) };
     match failure {
         Failure::State => Refusal::of(Reason::StateMismatch),
         Failure::Rejected => failed(StatusCode::BAD_REQUEST),
+        Failure::Limited(wait) => Refusal::limited(wait),
+        Failure::NeedsPerson => failed(StatusCode::UNAUTHORIZED),
         Failure::Denied => failed(StatusCode::FORBIDDEN),
         Failure::Broken => failed(StatusCode::BAD_GATEWAY),
         Failure::Nobody => Refusal::of(Reason::Forbidden),
@@ -279,13 +317,19 @@ fn of_failure(failure: Failure) -> Refusal {
     }
 }
 
-/// A link or an image of another site, or a browser that reads ahead: nobody has asked for it.
-fn is_unasked(headers: &HeaderMap) -> bool {
-    let has = |name: &str, word: &[u8]| {
-        headers.get(name).is_some_and(|v| v.as_bytes().to_ascii_lowercase().windows(word.len()).any(|w| w == word))
-    };
-    has("sec-fetch-site", b"cross-site")
-        || ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(|name| has(name, b"prefetch"))
+/// Another site's link or image, or a browser that reads ahead: nobody has asked for it here. A browser that does not say
+/// where a request comes from may still name the page.
+fn is_unasked(headers: &HeaderMap, origin: &str) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
+    let reads_ahead = |name: &&str| text(name).is_some_and(|v| v.to_ascii_lowercase().contains("prefetch"));
+    if ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(reads_ahead) {
+        return true;
+    }
+    if let Some(site) = text("sec-fetch-site") {
+        return !matches!(site, "same-origin" | "none");
+    }
+    let is_foreign = |page: &str| Url::parse(page).map_or(true, |url| url.origin().ascii_serialization() != origin);
+    ["origin", "referer"].into_iter().filter_map(text).any(is_foreign)
 }
 
 /// A form of our own: its origin is ours, or none is told and nothing says that it is another's. Our pages send no referrer,

@@ -5,10 +5,11 @@ use crate::gate::gate::{Entry, Gate, Proved, View};
 use crate::gate::navigation::is_navigation;
 use crate::gate::refusal::{REASON, Refusal, own_headers};
 use crate::gate::route::{OnUnauthenticated, Protected, Route};
-use crate::login::cookie::named;
+use crate::login::cookie::named_like;
 use crate::login::site::Site;
 use crate::login::start::{NotYet, start};
 use crate::session::refresh::{Outcome as Refreshed, Unavailable};
+use crate::session::ticket::Ticket;
 use crate::session::vault::{Found, Session};
 use crate::store::kv::Away;
 use crate::watch::metrics::{Credential, Outcome};
@@ -25,8 +26,8 @@ impl Gate {
         headers: &HeaderMap,
         notes: &mut Notes,
     ) -> Result<Proved, Reason> {
-        let mut reason = Reason::LoginRequired;
-        for value in named(headers, &site.cookie.name) {
+        let (mut reason, mut is_away) = (Reason::LoginRequired, false);
+        for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
             match self.sessions.find(&site.realm, value).await {
                 Found::Live(session) => {
                     notes.credential = Credential::session;
@@ -36,11 +37,13 @@ impl Gate {
                     }
                 }
                 Found::Absent => {}
-                Found::Away => {
-                    notes.credential = Credential::session;
-                    return Err(Reason::StoreUnavailable);
-                }
+                // What nobody can find now hides no session that this replica knows.
+                Found::Away => is_away = true,
             }
+        }
+        if is_away {
+            notes.credential = Credential::session;
+            return Err(Reason::StoreUnavailable);
         }
         Ok(Proved::Nobody(reason))
     }
@@ -93,7 +96,7 @@ impl Gate {
         let Some(site) = login else { return Err(Refusal::of(reason)) };
         let origin = site.origin.for_host(view.host.as_ref().map(|h| h.name()).unwrap_or_default());
         let target = self.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);
-        let mut reply = self.begin_login(site, &origin, target, view.headers, reason, notes)?;
+        let mut reply = self.begin_login(site, &origin, target, None, view.headers, reason, notes)?;
         if let Some(cors) = &route.cors {
             reply.headers.extend(cors.marks(view.headers));
         }
@@ -106,11 +109,12 @@ impl Gate {
         site: &Site,
         origin: &str,
         target: String,
+        hint: Option<&str>,
         headers: &HeaderMap,
         reason: Reason,
         notes: &mut Notes,
     ) -> Result<Reply, Refusal> {
-        let begun = start(site, origin, target, headers, &self.sessions, &self.entropy);
+        let begun = start(site, origin, target, hint, headers, &self.sessions, &self.entropy);
         let started = begun.map_err(|NotYet| Refusal::of(Reason::ProviderUnavailable))?;
         notes.outcome = Outcome::login;
         notes.reason = Some(reason);

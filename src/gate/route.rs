@@ -80,6 +80,8 @@ pub struct SessionSettings {
     pub refresh: RefreshLimits,
     pub origin: Origin,
     pub redirect_uri: Option<String>,
+    /// Another provider's people have their cookies in the same jar.
+    pub shares_jar: bool,
     pub params: Vec<(String, String)>,
     /// Their access token is passed to the app.
     pub access_token: bool,

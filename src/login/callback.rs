@@ -1,8 +1,9 @@
 //! Ends a login: the provider's answer belongs to a login that this browser began, the code is redeemed once, the ID token
 //! is judged whole before anything else is asked, and a new session begins under a new ticket.
 
+use crate::client::limiter::{self, Reservation};
 use crate::kit::digest::TokenDigest;
-use crate::login::cookie::named;
+use crate::login::cookie::named_like;
 use crate::login::flow::{Flow, LIFE, id_of};
 use crate::login::site::Site;
 use crate::provider::identity::Identity;
@@ -11,12 +12,14 @@ use crate::provider::keys::KeySet;
 use crate::provider::{GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
 use crate::session::refresh::life_of;
+use crate::session::ticket::Ticket;
 use crate::session::vault::{Login, Sessions};
 use crate::store::kv::{Away, Entry};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use std::sync::Arc;
-use url::form_urlencoded;
+use std::time::Duration;
+use url::{Url, form_urlencoded};
 
 /// What the provider answered, from the query or the posted form.
 #[derive(Debug, Default)]
@@ -38,10 +41,14 @@ pub struct Done {
 pub enum Failure {
     /// No, a foreign or a used state.
     State,
+    /// The client was refused too often; when to come again.
+    Limited(Duration),
     /// The provider took the code, or the issuer, to be not good.
     Rejected,
     /// The person, or the provider on their behalf, said no.
     Denied,
+    /// The provider wants to see the person, and was told not to show itself.
+    NeedsPerson,
     /// The provider's answer makes no sense: another error, or a bad ID token.
     Broken,
     /// The provider vouches for somebody without the mapped `user` claim.
@@ -73,35 +80,86 @@ impl Answer {
     }
 }
 
-/// `sites`: all providers that people sign in at on this host.
-pub async fn callback(
-    sites: &[Arc<Site>],
-    answer: &Answer,
-    headers: &HeaderMap,
-    sessions: &Sessions,
-) -> Result<(Arc<Site>, Done), Failed> {
-    let unknown = Failed { failure: Failure::State, target: None };
-    let Some(state) = answer.state.as_deref() else { return Err(unknown) };
-    let Some((site, flow)) = find(sites, state, headers, sessions) else { return Err(unknown) };
-    let ended = end(site, &flow, answer, headers, sessions).await;
-    let result = ended.as_ref().map_or_else(|failure| failure.word(), |_| "ok");
-    site.realm.metrics.logged_in(result);
-    match ended {
-        Ok(cookie) => Ok((site.clone(), Done { cookies: vec_of(cookie, site, state), target: flow.target })),
-        Err(failure) => Err(Failed { failure, target: Some(flow.target) }),
+/// Where an answer came to, and what is known there.
+pub struct Arrival<'a> {
+    /// All providers that people sign in at on this host.
+    pub sites: &'a [Arc<Site>],
+    /// The path that was asked for.
+    pub path: &'a str,
+    pub headers: &'a HeaderMap,
+    pub sessions: &'a Sessions,
+    /// The place that a target is in, where it is one of this host's.
+    pub site_of: &'a (dyn Fn(&str) -> Option<Arc<Site>> + Send + Sync),
+    /// What this client may still be refused, by the limit of a place.
+    pub account: &'a (dyn Fn(&limiter::Settings) -> Result<Reservation, Duration> + Send + Sync),
+    /// Gives a reservation back.
+    pub give_back: &'a (dyn Fn(Reservation) + Send + Sync),
+}
+
+impl Arrival<'_> {
+    /// The login that this answer belongs to is ended, well or not.
+    pub async fn end(&self, answer: &Answer) -> Result<(Arc<Site>, Done), Failed> {
+        let unknown = Failed { failure: Failure::State, target: None };
+        let Some(state) = answer.state.as_deref() else { return Err(unknown) };
+        let Some((site, flow)) = self.find(state) else { return Err(unknown) };
+        // The settings of the place that the login leads to, where it has the same cookie.
+        let there = (self.site_of)(&flow.target).filter(|there| Arc::ptr_eq(&there.realm, &site.realm));
+        let site = there.unwrap_or_else(|| site.clone());
+        let ended = self.paid(&site, &flow, answer).await;
+        let result = ended.as_ref().map_or_else(|failure| failure.word(), |_| "ok");
+        site.realm.metrics.logged_in(result);
+        match ended {
+            Ok(cookie) => {
+                let cleared = site.cookie.clear_flow(&id_of(state), self.headers);
+                let cookies = cookie.into_iter().chain(cleared).collect();
+                Ok((site, Done { cookies, target: flow.target }))
+            }
+            Err(failure) => Err(Failed { failure, target: Some(flow.target) }),
+        }
+    }
+
+    /// A place in the client's account is taken before the provider is asked, and given back where nothing was refused.
+    async fn paid(&self, site: &Site, flow: &Flow, answer: &Answer) -> Result<Option<HeaderValue>, Failure> {
+        let paid = (self.account)(&site.limit).map_err(Failure::Limited)?;
+        let ended = end(site, flow, answer, self).await;
+        if ended.as_ref().map_or_else(|failure| !failure.is_charged(), |_| true) {
+            (self.give_back)(paid);
+        }
+        ended
+    }
+
+    /// The login of this state that this browser began.
+    fn find(&self, state: &str) -> Option<(&Arc<Site>, Flow)> {
+        let id = id_of(state);
+        self.sites.iter().find_map(|site| {
+            let flow = site.cookie.flow(&id, self.headers).iter().find_map(|value| {
+                let flow = Flow::open(&site.realm.secrets, &site.cookie, value, self.sessions.now()).ok()?;
+                let same = aws_lc_rs::constant_time::verify_slices_are_equal(flow.state().as_bytes(), state.as_bytes())
+                    .is_ok();
+                (same && flow.provider == site.provider()).then_some(flow)
+            })?;
+            Some((site, flow))
+        })
     }
 }
 
-fn vec_of(cookie: Option<HeaderValue>, site: &Site, state: &str) -> Vec<HeaderValue> {
-    cookie.into_iter().chain(site.cookie.clear_flow(&id_of(state))).collect()
-}
-
 impl Failure {
+    /// Whether it is the client's doing: not where nobody could tell, and not where somebody is known and may not pass.
+    fn is_charged(self) -> bool {
+        match self {
+            Failure::State | Failure::Rejected | Failure::NeedsPerson | Failure::Broken => true,
+            Failure::Denied | Failure::Nobody | Failure::ProviderAway | Failure::StoreAway | Failure::Limited(_) => {
+                false
+            }
+        }
+    }
+
     /// The reason's word.
     pub fn word(self) -> &'static str {
         match self {
             Failure::State => "state_mismatch",
-            Failure::Rejected | Failure::Denied | Failure::Broken => "login_failed",
+            Failure::Limited(_) => "rate_limited",
+            Failure::Rejected | Failure::Denied | Failure::NeedsPerson | Failure::Broken => "login_failed",
             Failure::Nobody => "forbidden",
             Failure::ProviderAway => "provider_unavailable",
             Failure::StoreAway => "store_unavailable",
@@ -109,66 +167,48 @@ impl Failure {
     }
 }
 
-/// The login of this state that this browser began.
-fn find<'s>(
-    sites: &'s [Arc<Site>],
-    state: &str,
-    headers: &HeaderMap,
-    sessions: &Sessions,
-) -> Option<(&'s Arc<Site>, Flow)> {
-    let id = id_of(state);
-    sites.iter().find_map(|site| {
-        let name = site.cookie.flow_name(&id);
-        let flow = named(headers, &name).find_map(|value| {
-            let flow = Flow::open(&site.realm.secrets, &site.cookie, value, sessions.now()).ok()?;
-            let same =
-                aws_lc_rs::constant_time::verify_slices_are_equal(flow.state().as_bytes(), state.as_bytes()).is_ok();
-            (same && flow.provider == site.provider()).then_some(flow)
-        })?;
-        Some((site, flow))
-    })
-}
-
 /// The session's cookie.
-async fn end(
-    site: &Site,
-    flow: &Flow,
-    answer: &Answer,
-    headers: &HeaderMap,
-    sessions: &Sessions,
-) -> Result<Option<HeaderValue>, Failure> {
-    let provider = site.realm.provider.as_ref();
+async fn end(site: &Site, flow: &Flow, answer: &Answer, at: &Arrival<'_>) -> Result<Option<HeaderValue>, Failure> {
+    let (provider, sessions) = (site.realm.provider.as_ref(), at.sessions);
+    // RFC 9700, 4.4: an answer that comes back on another provider's address is another provider's.
+    let comes_back = Url::parse(&flow.redirect_uri).is_ok_and(|uri| uri.path() == at.path);
+    let promised = provider.metadata().is_some_and(|m| m.authorization_response_iss_parameter_supported);
+    if !comes_back || (promised && answer.issuer.is_none()) {
+        return Err(Failure::Rejected);
+    }
     if answer.issuer.as_ref().is_some_and(|issuer| !provider.settings().is_response_issuer(issuer)) {
         return Err(Failure::Rejected); // RFC 9207
     }
+    // It is for good: no mark is set for it, and nobody is asked.
+    if let Some(error) = &answer.error {
+        return Err(of_error(error));
+    }
+    let Some(code) = &answer.code else { return Err(Failure::Rejected) };
     let mark = format!("used:{}", data_encoding::HEXLOWER.encode(TokenDigest::of(flow.state().as_bytes()).bytes()));
     match sessions.kv.put_new(&mark, Entry { generation: 0, value: Vec::new() }, LIFE).await {
         Ok(true) => {}
         Ok(false) => return Err(Failure::State),
         Err(Away) => return Err(Failure::StoreAway),
     }
-    match (&answer.error, &answer.code) {
-        (Some(error), _) => Err(of_error(error)),
-        (None, None) => Err(Failure::Rejected),
-        (None, Some(code)) => {
-            let tokens =
-                provider.exchange(code, &flow.verifier(), &flow.redirect_uri).await.map_err(|error| match error {
-                    GrantError::Denied => Failure::Rejected,
-                    GrantError::Unavailable => Failure::ProviderAway,
-                    _ => Failure::Broken,
-                })?;
-            let login = prove(site, flow, tokens, sessions).await?;
-            let lives = site.realm.ttl(login.hot.created, sessions.now()).min(site.limits.max_age);
-            let cookie = sessions.create(&site.realm, login).await.map_err(|Away| Failure::StoreAway)?;
-            forget_old(site, headers, sessions).await;
-            Ok(site.cookie.set(cookie.expose(), lives))
-        }
-    }
+    let tokens = provider.exchange(code, &flow.verifier(), &flow.redirect_uri).await.map_err(|error| match error {
+        GrantError::Denied => Failure::Rejected,
+        GrantError::Unavailable => Failure::ProviderAway,
+        _ => Failure::Broken,
+    })?;
+    let login = prove(site, flow, tokens, sessions).await?;
+    let lives = site.realm.ttl(login.hot.created, sessions.now()).min(site.limits.max_age);
+    let cookie = sessions.create(&site.realm, login).await.map_err(|Away| Failure::StoreAway)?;
+    forget_old(site, at.headers, sessions).await;
+    Ok(site.cookie.set(cookie.expose(), lives))
 }
 
 fn of_error(error: &str) -> Failure {
     match error {
         "access_denied" => Failure::Denied,
+        // OpenID Connect Core 1.0, 3.1.2.6.
+        "login_required" | "interaction_required" | "consent_required" | "account_selection_required" => {
+            Failure::NeedsPerson
+        }
         "server_error" | "temporarily_unavailable" => Failure::ProviderAway,
         _ => Failure::Broken,
     }
@@ -232,7 +272,7 @@ fn login(identity: Identity, verified: &Verified, tokens: Tokens, now: crate::ki
 
 /// A session that this one follows is of no more use to anybody.
 async fn forget_old(site: &Site, headers: &HeaderMap, sessions: &Sessions) {
-    for value in named(headers, &site.cookie.name) {
+    for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
         let _ = sessions.end(&site.realm, value).await; // if it stays, it ends by itself
     }
 }

@@ -39,13 +39,31 @@ impl CookieSpec {
         self.set("", Duration::ZERO)
     }
 
-    /// A login's own cookie: it must come back from the provider's page, which is another site.
-    pub fn set_flow(&self, id: &str, value: &str, lives: Duration, by_form: bool) -> Option<HeaderValue> {
-        self.render(&self.flow_name(id), value, lives, if by_form { SameSite::None } else { SameSite::Lax })
+    /// A login's own cookies, as many as its value needs: browsers keep none that is longer than 4,096 bytes. They must come
+    /// back from the provider's page, which is another site.
+    pub fn set_flow(&self, id: &str, value: &str, lives: Duration, by_form: bool) -> Vec<HeaderValue> {
+        let same_site = if by_form { SameSite::None } else { SameSite::Lax };
+        let name = self.flow_name(id);
+        let parts = value.as_bytes().chunks(LONGEST_PART).filter_map(|part| std::str::from_utf8(part).ok());
+        parts.enumerate().filter_map(|(n, part)| self.render(&part_name(&name, n), part, lives, same_site)).collect()
     }
 
-    pub fn clear_flow(&self, id: &str) -> Option<HeaderValue> {
-        self.set_flow(id, "", Duration::ZERO, false)
+    /// The value of a login under way, put together again.
+    pub fn flow(&self, id: &str, headers: &HeaderMap) -> Vec<String> {
+        let name = self.flow_name(id);
+        let rest: String = (1..MOST_PARTS).map_while(|n| named(headers, &part_name(&name, n)).next()).collect();
+        named(headers, &name).map(|first| format!("{first}{rest}")).collect()
+    }
+
+    /// Of a login that was begun, with every part of it that the browser has.
+    pub fn clear_flow(&self, id: &str, headers: &HeaderMap) -> Vec<HeaderValue> {
+        let first = self.flow_name(id);
+        let own = |name: &&str| *name == first || name.strip_prefix(first.as_str()).is_some_and(|n| n.starts_with('_'));
+        let mut names: Vec<&str> = cookies(headers).map(|(name, _)| name).filter(own).take(MOST).collect();
+        names.push(&first);
+        names.sort_unstable();
+        names.dedup();
+        names.iter().filter_map(|name| self.render(name, "", Duration::ZERO, SameSite::Lax)).collect()
     }
 
     pub fn flow_name(&self, id: &str) -> String {
@@ -68,12 +86,35 @@ impl CookieSpec {
     }
 }
 
-/// Cookies of one name that are looked at: browsers send at most a few, of parent domains.
-const MOST: usize = 4;
+/// Cookies of one name that are looked at: browsers send those of parent domains, too, and a site beside ours may set many.
+const MOST: usize = 16;
+/// With its name and attributes, a cookie of so long a value stays below 4,096 bytes.
+const LONGEST_PART: usize = 3600;
+/// Parts of a login's value: the longest target, sealed, has three.
+const MOST_PARTS: usize = 4;
 
-/// The values of the cookies of this name.
+fn part_name(name: &str, n: usize) -> String {
+    if n == 0 { name.to_string() } else { format!("{name}_{n}") }
+}
+
+/// The values of the cookies of this name, each once.
 pub fn named<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
-    cookies(headers).filter(move |(known, _)| *known == name).map(|(_, value)| value).take(MOST)
+    named_like(headers, name, |_| true)
+}
+
+/// Those that may be what is looked for: others are passed over, so that they hide none.
+pub fn named_like<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+    like: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = &'h str> {
+    let mut values: Vec<&str> = Vec::new();
+    for (_, value) in cookies(headers).filter(|(known, value)| *known == name && like(value)) {
+        if values.len() < MOST && !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    values.into_iter()
 }
 
 /// Every cookie of a request, name and value, in the order in which they came.

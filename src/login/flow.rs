@@ -53,11 +53,11 @@ impl Flow {
         BASE64URL_NOPAD.encode(digest(&SHA256, self.verifier().as_bytes()).as_ref())
     }
 
-    /// `<begun>.<sealed>`: the time stands outside so that the oldest of several can be told.
+    /// `<begun>.<sealed>`: the time, in milliseconds since the Unix epoch, stands outside so that the oldest of several can be told.
     pub fn sealed(&self, secrets: &Secrets, cookie: &CookieSpec) -> Result<String, NotOurs> {
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(self).map_err(|_| NotOurs)?);
         let sealed = secrets.seal(b"", &[b"flow"], cookie.name.as_bytes(), &plain)?;
-        Ok(format!("{}.{}", self.begun / 1000, BASE64URL_NOPAD.encode(&sealed)))
+        Ok(format!("{}.{}", self.begun, BASE64URL_NOPAD.encode(&sealed)))
     }
 
     pub fn open(secrets: &Secrets, cookie: &CookieSpec, value: &str, now: Timestamp) -> Result<Flow, NotOurs> {

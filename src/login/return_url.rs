@@ -24,8 +24,8 @@ pub enum HostPattern {
     Below(String),
 }
 
-/// Longer ones would not fit into the cookie that remembers them.
-const LONGEST: usize = 2048;
+/// Longer ones would not fit into the cookies that remember them.
+const LONGEST: usize = 6 * 1024;
 const HOME: &str = "/";
 
 impl ReturnUrls {

@@ -2,14 +2,18 @@
 
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
-use crate::login::cookie::named;
+use crate::login::cookie::named_like;
 use crate::login::site::Site;
+use crate::session::ticket::Ticket;
 use crate::session::vault::Sessions;
 use crate::store::kv::Away;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 use url::Url;
+
+/// What servers and proxies take in a request line at the least.
+const LONGEST_URL: usize = 3800;
 
 pub struct SignedOut {
     pub location: String,
@@ -27,9 +31,8 @@ pub async fn sign_out(
     let mut set = Vec::new();
     let mut ended: Option<(&Arc<Site>, Option<String>)> = None;
     for site in sites {
-        let mut had = false;
-        for value in named(headers, &site.cookie.name) {
-            had = true;
+        let had = named_like(headers, &site.cookie.name, |_| true).next().is_some();
+        for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
             let Some(cold) = sessions.end(&site.realm, value).await? else { continue };
             if let Some(token) = cold.refresh.map(Secret::from) {
                 let provider = site.realm.provider.clone();
@@ -60,12 +63,30 @@ fn goes_to(site: &Site, origin: &str, target: &str, hint: Option<&str>) -> Strin
         Some(url) => url,
         None => return back,
     };
-    if url.as_str() != back {
-        let mut query = url.query_pairs_mut();
-        query.append_pair("client_id", &provider.settings().client_id).append_pair("post_logout_redirect_uri", &back);
-        query.extend_pairs(hint.map(|hint| ("id_token_hint", hint)));
+    if url.as_str() == back {
+        url.query_pairs_mut().extend_pairs(state.map(|state| ("state", state)));
+        return url.into();
     }
-    url.query_pairs_mut().extend_pairs(state.map(|state| ("state", state)));
+    let settings = provider.settings();
+    let written = |hint: Option<&str>| {
+        let mut url = url.clone();
+        let mut query = url.query_pairs_mut();
+        query.append_pair("client_id", &settings.client_id).append_pair("post_logout_redirect_uri", &back);
+        query.extend_pairs(state.as_ref().map(|state| ("state", state)));
+        for (name, value) in &settings.end_session_params {
+            if value.contains("{id_token_hint}") && hint.is_none() {
+                continue;
+            }
+            let value = value.replace("{client_id}", &settings.client_id).replace("{post_logout_redirect_uri}", &back);
+            query.append_pair(name, &value.replace("{id_token_hint}", hint.unwrap_or_default()));
+        }
+        query.extend_pairs(hint.map(|hint| ("id_token_hint", hint)));
+        drop(query);
+        url
+    };
+    // People in many groups have long ID tokens, and a URL that is too long signs nobody out.
+    let whole = written(hint);
+    let url = if hint.is_some() && whole.as_str().len() >= LONGEST_URL { written(None) } else { whole };
     url.into()
 }
 

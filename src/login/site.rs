@@ -1,5 +1,6 @@
 //! What a login needs to know of the place that it is for.
 
+use crate::client::limiter;
 use crate::login::cookie::CookieSpec;
 use crate::session::vault::{Limits, Realm, RefreshLimits};
 use std::sync::Arc;
@@ -13,6 +14,10 @@ pub struct Site {
     pub origin: Origin,
     /// One callback for many hosts.
     pub redirect_uri: Option<String>,
+    /// Other providers' people have their cookies in the same jar: its callback has the provider's name (RFC 9700, 2.1).
+    pub shares_jar: bool,
+    /// How often a client may be refused at the callback.
+    pub limit: limiter::Settings,
     pub auth_path: String,
     /// Added to the authorization request, the provider's and the route's.
     pub params: Vec<(String, String)>,
@@ -50,7 +55,8 @@ impl Site {
 
     /// Where the provider sends the browser back to.
     pub fn callback(&self, origin: &str) -> String {
-        self.redirect_uri.clone().unwrap_or_else(|| format!("{origin}{}/callback", self.auth_path))
+        let own = if self.shares_jar { format!("/{}", self.provider()) } else { String::new() };
+        self.redirect_uri.clone().unwrap_or_else(|| format!("{origin}{}/callback{own}", self.auth_path))
     }
 
     /// The provider answers with a form that the browser posts to us.

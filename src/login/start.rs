@@ -18,14 +18,16 @@ pub struct Started {
 #[derive(Debug)]
 pub struct NotYet;
 
-/// Logins that may be under way in one browser; beyond it the oldest is forgotten.
+/// Logins that may be under way in one browser, and the bytes of their cookies; beyond either the oldest is forgotten.
 const FLOWS: usize = 5;
+const FLOW_BYTES: usize = 24 * 1024;
 
-/// `target`: checked by [`crate::login::return_url`].
+/// `target`: checked by [`crate::login::return_url`]; `hint`: whom the provider may suppose it is.
 pub fn start(
     site: &Site,
     origin: &str,
     target: String,
+    hint: Option<&str>,
     headers: &HeaderMap,
     sessions: &Sessions,
     entropy: &Arc<dyn Entropy>,
@@ -53,21 +55,43 @@ pub fn start(
         .append_pair("nonce", &flow.nonce())
         .append_pair("code_challenge", &flow.challenge())
         .append_pair("code_challenge_method", "S256")
-        .extend_pairs(&site.params);
+        .extend_pairs(site.params.iter().filter(|(name, _)| hint.is_none() || name != "login_hint"))
+        .extend_pairs(hint.map(|hint| ("login_hint", hint)));
     let sealed = flow.sealed(&site.realm.secrets, &site.cookie).map_err(|_| NotYet)?;
-    let mut set = forgotten(site, headers);
+    let mut set = forgotten(site, headers, sealed.len());
     set.extend(site.cookie.set_flow(&id_of(&flow.state()), &sealed, LIFE, site.answers_by_form()));
     Ok(Started { location: HeaderValue::from_str(url.as_str()).map_err(|_| NotYet)?, cookies: set })
 }
 
 /// Room for one more: the oldest of too many logins.
-fn forgotten(site: &Site, headers: &HeaderMap) -> Vec<HeaderValue> {
+fn forgotten(site: &Site, headers: &HeaderMap, bytes: usize) -> Vec<HeaderValue> {
     let prefix = site.cookie.flow_name("");
-    let mut under_way: Vec<(u64, &str)> = cookies(headers)
-        .filter_map(|(name, value)| Some((value.split('.').next()?.parse().unwrap_or(0), name.strip_prefix(&prefix)?)))
-        .filter(|(_, id)| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit()))
-        .collect();
+    let is_id = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut under_way: Vec<(u64, &str, usize)> = Vec::new();
+    for (id, value) in cookies(headers).filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?, value))) {
+        let (id, is_first) = id.split_once('_').map_or((id, true), |(id, _)| (id, false));
+        if !is_id(id) {
+            continue;
+        }
+        let begun = value.split('.').next().and_then(|begun| begun.parse().ok()).filter(|_| is_first);
+        match under_way.iter_mut().find(|(_, known, _)| *known == id) {
+            Some((known, _, length)) => {
+                *known = begun.unwrap_or(*known);
+                *length += value.len();
+            }
+            None => under_way.push((begun.unwrap_or(0), id, value.len())),
+        }
+    }
     under_way.sort_unstable();
-    let too_many = (under_way.len() + 1).saturating_sub(FLOWS);
-    under_way.iter().take(too_many).filter_map(|(_, id)| site.cookie.clear_flow(id)).collect()
+    let mut left = under_way.len() + 1;
+    let mut total = bytes + under_way.iter().map(|(.., length)| length).sum::<usize>();
+    let mut gone = Vec::new();
+    for (_, id, length) in under_way {
+        if left <= FLOWS && total <= FLOW_BYTES {
+            break;
+        }
+        (left, total) = (left - 1, total - length);
+        gone.extend(site.cookie.clear_flow(id, headers));
+    }
+    gone
 }

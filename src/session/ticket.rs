@@ -35,6 +35,11 @@ impl Ticket {
         Some(Ticket { id: *id, key: Secret::new(key.try_into().ok()?) })
     }
 
+    /// Whether a cookie's value has the form of a ticket.
+    pub fn is_like(cookie: &str) -> bool {
+        cookie.len() == LENGTH && cookie.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    }
+
     pub fn cookie(&self) -> Secret {
         BASE64URL_NOPAD.encode(&[&self.id[..], &self.key.expose()[..]].concat()).into()
     }

@@ -60,9 +60,17 @@ async fn a_program_gets_problem_json_and_a_person_a_page() {
         let program = world.ask(&request).await;
         check_problem(&program, status, reason);
         assert_eq!(program.header("www-authenticate"), expected, "{request:?}");
-        let person = world.ask(&request.page()).await;
-        check_page(&person, status, reason);
+        let person = world.ask(&request.clone().page()).await;
+        // Whoever presents a token is a program, also where it does not say so (curl).
+        let presents = format!("{request:?}").contains("Bearer");
+        if presents {
+            check_problem(&person, status, reason)
+        } else {
+            check_page(&person, status, reason)
+        }
         assert_eq!(person.header("www-authenticate"), expected);
+        let curl = world.ask(&request.set("Accept", "*/*")).await;
+        check_problem(&curl, status, reason);
     }
     assert_eq!(world.app.count(), 0, "nothing of this reaches the app");
 }
@@ -124,7 +132,9 @@ async fn an_app_that_cannot_be_had_is_told() {
     .await;
     let check = async |request: Request, status: u16, reason: &str| {
         check_problem(&world.ask(&request).await, status, reason);
-        check_page(&world.ask(&request.page()).await, status, reason);
+        let person = world.ask(&request.clone().page()).await;
+        let presents = format!("{request:?}").contains("Bearer");
+        if presents { check_problem(&person, status, reason) } else { check_page(&person, status, reason) }
     };
     check(get("/dead/"), 502, "upstream_unreachable").await;
     check(get("/dead/private/").bearer(&world.token()), 502, "upstream_unreachable").await;

@@ -23,7 +23,8 @@ pub(crate) fn session(raw: &Config, route: &raw::Route, place: &From, provider: 
         raw::SameSite::None => SameSite::None,
     };
     let mut base = cookie_name(raw, route).to_string();
-    if shares_a_jar(raw, route, provider) {
+    let shares_jar = shares_a_jar(raw, route, provider);
+    if shares_jar {
         base = format!("{base}_{provider}");
     }
     let settings = raw.providers.get(provider);
@@ -47,6 +48,7 @@ pub(crate) fn session(raw: &Config, route: &raw::Route, place: &From, provider: 
             _ => Origin::OfHost { https: place.https, port: place.port },
         },
         redirect_uri: settings.and_then(|p| p.redirect_uri.clone()),
+        shares_jar,
         params: params
             .iter()
             .flat_map(|(name, values)| values.as_slice().iter().map(|value| (name.clone(), value.clone())))

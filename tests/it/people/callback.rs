@@ -3,8 +3,9 @@
 
 use super::Scene;
 use super::person::{Answer, Person, SESSION, consent};
-use crate::client::{Reply, ask};
+use crate::client::{Reply, ask, get};
 use doorward::demo::Endpoint;
+use serde_json::json;
 
 async fn begun(scene: &Scene, person: &mut Person) -> Answer {
     let begun = person.begin("/wanted").await;
@@ -104,7 +105,10 @@ async fn the_provider_says_no() {
     check(&scene, "denied", error("access_denied"), "403 login_failed").await;
     check(&scene, "a provider in trouble", error("server_error"), "503 provider_unavailable").await;
     check(&scene, "a busy provider", error("temporarily_unavailable"), "503 provider_unavailable").await;
-    for other in ["invalid_scope", "login_required", "unauthorized_client", "<script>", "%00"] {
+    for person in ["login_required", "interaction_required", "consent_required", "account_selection_required"] {
+        check(&scene, person, error(person), "401 login_failed").await;
+    }
+    for other in ["invalid_scope", "unauthorized_client", "<script>", "%00"] {
         let reply = check(&scene, other, error(other), "502 login_failed").await;
         assert!(!reply.text().contains("<script") && !reply.text().contains("<b>"), "{}", reply.text());
     }
@@ -120,7 +124,98 @@ async fn an_answer_that_names_another_issuer_is_not_redeemed() {
     }
     let mut person = scene.person();
     let answer = begun(&scene, &mut person).await;
-    assert_eq!(person.go_back(&answer.with("iss", "")).await.outcome(), "302", "not every provider sends it");
+    let promised = person.go_back(&answer.with("iss", "")).await;
+    assert_eq!(promised.outcome(), "400 login_failed", "a promise that is not held to (RFC 9207, 2.4)");
+    let error = answer.with("iss", "").with("code", "").with("error", "access_denied");
+    assert_eq!(person.go_back(&error).await.outcome(), "400 login_failed", "whatever the answer");
+    assert_eq!(scene.calls(Endpoint::Token), 0);
+}
+
+#[tokio::test]
+async fn a_provider_that_promises_no_issuer_need_not_send_it() {
+    let (provider, app) = (crate::world::provider().await, crate::app::App::start().await);
+    super::register(&provider, "http://app.test");
+    let silent = json!({"authorization_response_iss_parameter_supported": null});
+    provider.faults().discovery = crate::world::object(silent);
+    let config = crate::gateway::Config::default().provider("corp", provider.issuer(), "");
+    let gateway = crate::gateway::Gateway::start(&super::main_route(config, &app, "")).await;
+    let scene = Scene { provider, app, gateway };
+    let mut person = scene.person();
+    let answer = begun(&scene, &mut person).await;
+    assert_eq!(person.go_back(&answer.with("iss", "")).await.outcome(), "302");
+}
+
+/// B17: the callback's address opened again, or one of another browser, beside a session.
+#[tokio::test]
+async fn who_is_signed_in_goes_on_from_any_callback() {
+    let scene = Scene::start().await;
+    let mut person = scene.person();
+    let answer = begun(&scene, &mut person).await;
+    assert_eq!(person.go_back(&answer).await.outcome(), "302");
+    for again in [answer.clone(), answer.with("state", "made-up"), answer.with("state", "")] {
+        let reply = person.go_back(&again).await;
+        assert_eq!((reply.outcome().as_str(), reply.header("location")), ("302", Some("/")));
+    }
+    assert_eq!(scene.calls(Endpoint::Token), 1);
+}
+
+/// L13: what a stranger brings to the callback is counted like any refused token, and above the limit nobody is asked.
+#[tokio::test]
+async fn junk_at_the_callback_is_counted() {
+    let limited = "limits: {unknown_tokens: {requests: 3, per: 12h}}";
+    let scene = Scene::with(|config, app| {
+        super::main_route(config.more(limited).more("client_ip: {trusted_proxies: [127.0.0.1]}"), app, "")
+    })
+    .await;
+    let from = |client: &str, target: &str| get(target).page().with("X-Forwarded-For", client);
+    let target = |answer: &Answer| answer.callback[url::Position::BeforePath..].to_owned();
+    for (client, expected, makes) in [
+        ("192.0.2.1", "400 login_failed", "code"),
+        ("192.0.2.2", "502 login_failed", "error"),
+        ("192.0.2.3", "400 state_mismatch", "state"),
+    ] {
+        let mut person = scene.person();
+        let answer = begun(&scene, &mut person).await;
+        let jar = person.jar.clone();
+        let junk = |n: usize| match makes {
+            "error" => answer.with("code", "").with("error", "invalid_scope"),
+            other => answer.with(other, &format!("made-up-{n}-0123456789")),
+        };
+        let before = scene.calls(Endpoint::Token);
+        for n in 0..3 {
+            // Each try with a login of its own: a code spends the state.
+            if makes == "code" {
+                let mut fresh = scene.person();
+                let answer = begun(&scene, &mut fresh).await.with("code", &format!("made-up-{n}-0123456789"));
+                assert_eq!(fresh.send(from(client, &target(&answer))).await.outcome(), expected);
+            } else {
+                assert_eq!(person.send(from(client, &target(&junk(n)))).await.outcome(), expected, "{makes}");
+            }
+        }
+        person.jar = jar;
+        let limited = person.send(from(client, &target(&junk(9)))).await;
+        assert_eq!(limited.outcome(), "429 rate_limited", "{makes}");
+        assert!(limited.header("retry-after").is_some());
+        assert_eq!(
+            person.send(from(client, &target(&answer))).await.outcome(),
+            "429 rate_limited",
+            "not even a good one"
+        );
+        assert_eq!(scene.calls(Endpoint::Token) - before, if makes == "code" { 3 } else { 0 }, "{makes}");
+        // Somebody else is not held up, and the login is not spent by it.
+        let elsewhere = person.send(from("192.0.2.9", &target(&answer))).await;
+        assert_eq!(elsewhere.outcome(), "302", "{makes}");
+    }
+    // What is nobody's fault costs nothing: a good login, a provider in trouble, somebody who may not pass.
+    for _ in 0..5 {
+        let mut person = scene.person();
+        let answer = begun(&scene, &mut person).await;
+        let trouble = answer.with("code", "").with("error", "server_error");
+        assert_eq!(person.send(from("192.0.2.4", &target(&trouble))).await.outcome(), "503 provider_unavailable");
+        let denied = answer.with("code", "").with("error", "access_denied");
+        assert_eq!(person.send(from("192.0.2.4", &target(&denied))).await.outcome(), "403 login_failed");
+        assert_eq!(person.send(from("192.0.2.4", &target(&answer))).await.outcome(), "302");
+    }
 }
 
 /// A person who has a session loses nothing by a login that fails.
@@ -163,7 +258,7 @@ async fn a_planted_ticket_is_not_the_ticket_after_the_login() {
     assert_eq!(victim.fetch("/x").await.outcome(), "200");
     assert_eq!(scene.app.last().header("x-forwarded-user"), Some("alice"));
     let count = scene.app.count();
-    let reply = mallory.ask(&mallory.dressed(crate::client::get("/x"))).await;
+    let reply = mallory.ask(&mallory.dressed(get("/x"))).await;
     assert_eq!(
         (reply.outcome().as_str(), scene.app.count()),
         ("401 login_required", count),

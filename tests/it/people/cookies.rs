@@ -131,6 +131,79 @@ async fn of_two_cookies_of_one_name_a_valid_one_is_found_and_never_a_mix() {
     assert_eq!(scene.app.last().header("cookie"), None);
 }
 
+/// L14: a site beside ours sets cookies of our names, as many as it likes.
+#[tokio::test]
+async fn tossed_cookies_hide_no_session() {
+    let scene = Scene::start().await;
+    let person = scene.signed_in("alice").await;
+    let good = person.session();
+    let junk = |n: usize| format!("doorward=junk-{n}; ");
+    let ticket = |n: usize| format!("doorward={}{n:03}; ", &"A".repeat(61));
+    let doubled = format!("doorward={}; ", "A".repeat(64));
+    for (what, tossed) in [
+        ("four", (0..4).map(junk).collect::<String>()),
+        ("five hundred", (0..500).map(junk).collect()),
+        ("tickets", (0..12).map(ticket).collect()),
+        ("one ticket again and again", doubled.repeat(100)),
+        ("both", (0..100).map(junk).chain((0..12).map(ticket)).collect()),
+    ] {
+        assert_eq!(user_of(&scene, &person, &format!("{tossed}doorward={good}")).await, "alice", "{what}");
+    }
+    // The same of a login under way.
+    let mut another = scene.person();
+    let begun = another.begin("/wanted").await;
+    let answer = super::person::consent(&scene.provider, &begun, "bob").await;
+    let (name, value) = another.jar[0].clone();
+    another.jar = (0..8).map(|n| (name.clone(), format!("{n}.junk"))).chain([(name.clone(), value)]).collect();
+    let reply = another.go_back(&answer).await;
+    assert_eq!((reply.outcome().as_str(), reply.header("location")), ("302", Some("/wanted")));
+}
+
+/// Grafana's addresses are long: the login leads back to them, by cookies that browsers keep.
+#[tokio::test]
+async fn a_long_target_is_remembered_in_several_cookies() {
+    let scene = Scene::start().await;
+    let mut person = scene.person();
+    let long = |n: usize| format!("/explore?panes={n}{}", "a".repeat(5900));
+    let reply = person.visit(&long(0)).await;
+    assert_eq!(reply.outcome(), "302 login_required");
+    let set = reply.all("set-cookie");
+    assert!(set.len() > 1 && set.iter().all(|cookie| cookie.len() < 4096), "{:?}", set.iter().map(|c| c.len()));
+    let begun = url::Url::parse(reply.header("location").unwrap()).unwrap();
+    let answer = super::person::consent(&scene.provider, &begun, "alice").await;
+    let reply = person.go_back(&answer).await;
+    assert_eq!(reply.header("location"), Some(long(0).as_str()));
+    assert!(person.flows().is_empty(), "every part is cleared: {:?}", person.flows());
+    // As many at once as a head has room for; the oldest give way with all their parts.
+    let mut crowd = scene.person();
+    for n in 0..6 {
+        crowd.begin(&long(n)).await;
+        let bytes: usize = crowd.jar.iter().map(|(name, value)| name.len() + value.len()).sum();
+        assert!(bytes < 25 * 1024, "{n}: {bytes}");
+    }
+    let begun = crowd.begin(&long(7)).await;
+    let answer = super::person::consent(&scene.provider, &begun, "alice").await;
+    assert_eq!(crowd.go_back(&answer).await.header("location"), Some(long(7).as_str()));
+}
+
+/// B18: of several that are begun within one second the oldest gives way.
+#[tokio::test]
+async fn the_oldest_login_gives_way() {
+    let scene = Scene::start().await;
+    let mut person = scene.person();
+    let mut tabs = Vec::new();
+    for n in 0..7 {
+        let begun = person.begin(&format!("/tab/{n}")).await;
+        tabs.push(super::person::consent(&scene.provider, &begun, "alice").await);
+        // Two of one millisecond are equally old.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    for (n, answer) in tabs.iter().enumerate().skip(2) {
+        let reply = person.go_back(answer).await;
+        assert_eq!(reply.header("location"), Some(format!("/tab/{n}").as_str()));
+    }
+}
+
 /// Scripts write what they like into cookies; browsers send it as UTF-8.
 #[tokio::test]
 async fn an_apps_cookie_in_another_script_does_not_hide_the_session() {

@@ -125,7 +125,7 @@ pub fn register(provider: &Provider, origin: &str) {
     provider.set_client(Client {
         client_id: "doorward".to_owned(),
         client_secret: Some("doorward-secret".to_owned()),
-        redirect_uris: vec![format!("{origin}/oauth2/callback")],
+        redirect_uris: ["", "/one", "/two"].map(|own| format!("{origin}/oauth2/callback{own}")).to_vec(),
         post_logout_redirect_uris: vec![format!("{origin}/oauth2/signed_out")],
         backchannel_logout_uri: None,
     });

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::client::{HOST, get};
 use crate::gateway::{Config, Gateway};
 use doorward::demo::{Client, Provider};
+use url::form_urlencoded;
 
 async fn started(origin: &str, configured: impl FnOnce(Config, &App) -> Config) -> (Provider, App, Gateway) {
     let (provider, app) = (crate::world::provider().await, App::start().await);
@@ -137,4 +138,73 @@ async fn other_names_for_path_and_cookie() {
     assert_eq!(person.fetch("/oauth2/userinfo").await.outcome(), "200", "the usual path is the app's");
     assert_eq!(app.last().target, "/oauth2/userinfo");
     assert_eq!(person.fetch("/own/place/userinfo").await.json()["user"], "alice");
+}
+
+/// B5: a login has the settings of the route that it leads to, wherever it was begun.
+#[tokio::test]
+async fn a_login_has_the_settings_of_its_target() {
+    let early = format!(
+        "{AUTH_KEYS}, session: {{max_age: 10m, cookie: {{same_site: strict}}, refresh: {{before_expiry: 1h}}}}",
+        AUTH_KEYS = "auth: {provider: corp, authorization_params: {acr_values: high}}"
+    );
+    let scene = Scene::with(|config, app| {
+        main_route(config.route("early", "http://app.test/early/", &app.origin, &early), app, "")
+    })
+    .await;
+    let acr = |url: &url::Url| url.query_pairs().find(|(name, _)| name == "acr_values").map(|(_, v)| v.into_owned());
+    for (target, level, cookie) in [
+        ("/", None, ("Max-Age=43200", "SameSite=Lax")),
+        ("/early/x", Some("high"), ("Max-Age=600", "SameSite=Strict")),
+        ("/oauth2/start?rd=/", None, ("Max-Age=43200", "SameSite=Lax")),
+        ("/oauth2/start?rd=/early/x", Some("high"), ("Max-Age=600", "SameSite=Strict")),
+        ("/oauth2/sign_in?rd=/early/x", Some("high"), ("Max-Age=600", "SameSite=Strict")),
+    ] {
+        let mut person = scene.person();
+        let begun = person.begin(target).await;
+        assert_eq!(acr(&begun).as_deref(), level, "{target}");
+        let reply = person.go_back(&consent(&scene.provider, &begun, "alice").await).await;
+        let session = reply.all("set-cookie").into_iter().find(|field| field.starts_with("doorward=")).unwrap();
+        let (max_age, same_site) = cookie;
+        // Of max_age so much as is left of it.
+        let lives: u64 = session.split("Max-Age=").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
+        let whole: u64 = max_age.trim_start_matches("Max-Age=").parse().unwrap();
+        assert!((whole - 5..=whole).contains(&lives) && session.ends_with(same_site), "{target}: {session}");
+    }
+    // Refresh is judged by the route of each request: an hour before the end, or a minute.
+    scene.provider_does(|faults| faults.access_token_lifetime = 1800);
+    let mut person = scene.signed_in("alice").await;
+    assert_eq!(person.fetch("/x").await.outcome(), "200");
+    assert_eq!(scene.refreshes(), 0);
+    scene.provider_does(|faults| faults.access_token_lifetime = 2);
+    let mut person = scene.signed_in("alice").await;
+    crate::wait::until_so("the refresh before the end", async || {
+        assert_eq!(person.fetch("/early/x").await.outcome(), "200");
+        scene.refreshes() > 0
+    })
+    .await;
+}
+
+/// A third party begins a login (OpenID Connect Core 1.0, 4).
+#[tokio::test]
+async fn a_third_party_may_begin_a_login() {
+    let scene = Scene::start().await;
+    let mut person = scene.person();
+    let issuer: String = form_urlencoded::byte_serialize(scene.provider.issuer().as_bytes()).collect();
+    let param = |url: &url::Url, name: &str| url.query_pairs().find(|(n, _)| n == name).map(|(_, v)| v.into_owned());
+    let begun = person.begin(&format!("/oauth2/start?iss={issuer}&login_hint=alice%40x&target_link_uri=/wanted")).await;
+    assert_eq!(param(&begun, "login_hint").as_deref(), Some("alice@x"));
+    let reply = person.go_back(&consent(&scene.provider, &begun, "alice").await).await;
+    assert_eq!(reply.header("location"), Some("/wanted"));
+    for bad in ["https://evil.test", "x", ""] {
+        let reply = person.visit(&format!("/oauth2/start?iss={bad}")).await;
+        assert_eq!(reply.outcome(), "400 bad_request", "{bad:?}");
+    }
+    let begun = person.begin(&format!("/oauth2/start?iss={issuer}&target_link_uri=https://evil.test/")).await;
+    let reply = person.go_back(&consent(&scene.provider, &begun, "alice").await).await;
+    assert_eq!(reply.header("location"), Some("/"));
+    let told = get("/oauth2/start").page().with("X-Auth-Request-Redirect", "/from-nginx");
+    let reply = person.send(told).await;
+    let begun = url::Url::parse(reply.header("location").unwrap()).unwrap();
+    let reply = person.go_back(&consent(&scene.provider, &begun, "alice").await).await;
+    assert_eq!(reply.header("location"), Some("/from-nginx"));
 }

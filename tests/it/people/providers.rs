@@ -96,6 +96,42 @@ async fn the_answer_of_one_provider_ends_no_login_at_the_other() {
     assert_eq!(person.go_back(&of_two).await.outcome(), "302", "the other login is untouched");
 }
 
+/// L12: a bad provider answers with a redirect to the good one, with its own nonce and challenge and the victim's state. The
+/// good provider sends the browser back on its own address, where no login of the bad one ends.
+#[tokio::test]
+async fn the_code_of_one_provider_never_goes_to_the_other() {
+    let world = Two::start().await;
+    for provider in [&world.one, &world.two] {
+        let silent = serde_json::json!({"iss": null});
+        provider.faults().authorization_response = crate::world::object(silent);
+        let unpromised = serde_json::json!({"authorization_response_iss_parameter_supported": null});
+        provider.faults().discovery = crate::world::object(unpromised);
+    }
+    world.gateway.signal("HUP");
+    let known = || world.one.calls().count(Endpoint::Discovery) > 1 && world.two.calls().count(Endpoint::Discovery) > 1;
+    until_so("the metadata are read anew", async || known()).await;
+    let mut victim = Person::at(&world.gateway);
+    let at_bad = victim.begin("/two/x").await;
+    let param = |url: &url::Url, name: &str| url.query_pairs().find(|(n, _)| n == name).unwrap().1.into_owned();
+    assert_eq!(param(&at_bad, "redirect_uri"), "http://app.test/oauth2/callback/two");
+    // What the good provider is asked, by the bad one's redirect.
+    let mut at_good = victim.begin("/one/x").await;
+    victim.jar.retain(|(name, _)| name.starts_with("doorward_two"));
+    let pairs: Vec<(String, String)> = at_good.query_pairs().into_owned().collect();
+    at_good.query_pairs_mut().clear().extend_pairs(
+        pairs.iter().map(|(name, value)| {
+            (name.as_str(), if name == "state" { param(&at_bad, "state") } else { value.clone() })
+        }),
+    );
+    let answer = consent(&world.one, &at_good, "alice").await;
+    assert!(answer.callback.path().ends_with("/callback/one"));
+    assert_eq!(victim.go_back(&answer).await.outcome(), "400 login_failed");
+    let mut elsewhere = answer.clone();
+    elsewhere.callback.set_path("/oauth2/callback");
+    assert_eq!(victim.go_back(&elsewhere).await.outcome(), "400 login_failed");
+    assert_eq!(world.one.calls().count(Endpoint::Token) + world.two.calls().count(Endpoint::Token), 0);
+}
+
 #[tokio::test]
 async fn a_sign_out_ends_the_sessions_of_all_providers() {
     let world = Two::start().await;

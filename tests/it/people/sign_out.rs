@@ -180,3 +180,73 @@ async fn a_provider_that_knows_no_sign_out() {
     assert!(!is_signed_in(&old).await);
     assert_eq!(person.visit(&back).await.header("location"), Some("/bye"));
 }
+
+/// B7: people in many groups have ID tokens that no server takes in a URL; they are signed out at the provider all the same.
+#[tokio::test]
+async fn a_hint_that_is_too_long_is_left_out() {
+    let scene = Scene::start().await;
+    for (groups, hinted) in [(10, true), (100, false), (350, false)] {
+        let ids: Vec<String> = (0..groups).map(|n| format!("0b5f8a2c-3e4d-4c6b-9f10-{n:012}")).collect();
+        scene.provider_does(|faults| {
+            faults.id_token_claims = crate::world::object(serde_json::json!({ "groups": ids }));
+        });
+        let mut person = scene.signed_in("alice").await;
+        let reply = person.visit("/oauth2/sign_out").await;
+        let location = reply.header("location").unwrap();
+        assert!(location.len() < 3800, "{groups}: {}", location.len());
+        assert_eq!(location.contains("id_token_hint="), hinted, "{groups}");
+        assert!(location.contains("client_id=doorward") && location.contains("post_logout_redirect_uri="));
+    }
+}
+
+/// Cognito's sign-out has parameters of its own.
+#[tokio::test]
+async fn a_provider_may_want_other_parameters() {
+    let keys = "end_session_params: {logout_uri: \"{post_logout_redirect_uri}\", who: \"{client_id}!\", hint: \"{id_token_hint}\"}";
+    let (provider, app) = (crate::world::provider().await, crate::app::App::start().await);
+    super::register(&provider, "http://app.test");
+    let config = crate::gateway::Config::default().provider("corp", provider.issuer(), keys);
+    let gateway = crate::gateway::Gateway::start(&main_route(config, &app, "")).await;
+    let mut person = Person::at(&gateway);
+    person.sign_in(&provider, "alice").await;
+    let reply = person.visit("/oauth2/sign_out").await;
+    let asked: BTreeMap<String, String> =
+        Url::parse(reply.header("location").unwrap()).unwrap().query_pairs().into_owned().collect();
+    assert_eq!(asked["logout_uri"], "http://app.test/oauth2/signed_out");
+    assert_eq!((asked["who"].as_str(), &asked["hint"]), ("doorward!", &asked["id_token_hint"]));
+}
+
+/// A19: a page beside ours, or a browser that does not say where it comes from but names the page.
+#[tokio::test]
+async fn a_sign_out_that_another_page_began_is_asked_about() {
+    let scene = Scene::start().await;
+    let mut person = scene.signed_in("alice").await;
+    let foreign: [&[(&str, &str)]; 8] = [
+        &[("Sec-Fetch-Site", "same-site")],
+        &[("Sec-Fetch-Site", "cross-site")],
+        &[("Sec-Fetch-Site", "odd")],
+        &[("Referer", "https://evil.test/page")],
+        &[("Referer", "http://app.test.evil.test/")],
+        &[("Referer", "no URL")],
+        &[("Origin", "https://evil.test")],
+        &[("Sec-Purpose", "prefetch;prerender"), ("Sec-Fetch-Site", "none")],
+    ];
+    for fields in foreign {
+        let reply = person.send(get("/oauth2/sign_out").page().with_all(fields)).await;
+        assert_eq!(reply.outcome(), "200", "{fields:?}");
+        assert!(reply.text().contains("<form") && reply.header("set-cookie").is_none(), "{fields:?}");
+        assert!(is_signed_in(&person).await, "{fields:?}");
+    }
+    let own: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("Sec-Fetch-Site", "same-origin")],
+        &[("Sec-Fetch-Site", "none")],
+        &[("Referer", "http://app.test/page?x")],
+        &[("Sec-Fetch-Site", "same-origin"), ("Referer", "https://odd.test/")],
+    ];
+    for fields in own {
+        let mut person = scene.signed_in("alice").await;
+        let reply = person.send(get("/oauth2/sign_out").page().with_all(fields)).await;
+        assert_eq!(reply.outcome(), "302", "{fields:?}");
+    }
+}
