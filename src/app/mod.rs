@@ -17,8 +17,9 @@ use crate::client::pace::Pace;
 use crate::config::settings::{Route, Settings};
 use crate::edge::admin::{Admin, RouteLine, State};
 use crate::edge::api::Api;
-use crate::edge::listen::Traffic;
+use crate::edge::listen::{Common, Traffic};
 use crate::edge::server::Work;
+use crate::edge::sockets::Sockets;
 use crate::edge::tls::Certificates;
 use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, server};
@@ -42,6 +43,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 /// What lives as long as the process, whatever a reload brings.
@@ -109,10 +111,13 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     let last_lines = access_log.clone();
     let traffic = Arc::new(Traffic::default());
     traffic.set_grace(settings.shutdown_grace);
+    traffic.set_delay(settings.shutdown_delay);
+    let most_in_flight = Arc::new(AtomicUsize::new(settings.requests_in_flight));
     let live = Arc::new(ArcSwap::from_pointee(built.live));
     let admin = Arc::new(Admin {
         metrics: foundation.metrics.clone(),
         traffic: traffic.clone(),
+        sockets: Arc::new(Sockets::new(listeners.iter().map(|(own, _)| own.address).collect(), settings.workers)),
         sessions: foundation.sessions.clone(),
         store: Box::new({
             let store = foundation.store.clone();
@@ -135,6 +140,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         log: log.clone(),
         access_log: access_log.clone(),
         traffic: traffic.clone(),
+        most_in_flight: most_in_flight.clone(),
     });
     let upgrade_socket = match upgrade_socket(&invocation.config) {
         Ok(socket) => socket,
@@ -146,12 +152,10 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     };
     server::run(server::Parts {
         listeners,
-        workers: settings.workers,
+        common: Common { live, access_log, traffic, workers: settings.workers },
         admin_address: settings.admin.address,
         admin,
-        live,
-        access_log,
-        traffic,
+        most_in_flight,
         upgrade: invocation.upgrade,
         upgrade_socket,
         background: Box::pin(async move {
@@ -239,6 +243,7 @@ pub(crate) fn build(
         unknown: caches.unknown.clone(),
         introspections: caches.introspections.clone(),
         token: settings.admin.token.clone(),
+        hosts: settings.admin.hosts.clone(),
         providers: providers.values().cloned().collect(),
         routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),
     };

@@ -14,6 +14,7 @@ use crate::watch::log::Log;
 use crate::watch::metrics::Reload;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -26,6 +27,7 @@ pub(super) struct Reloader {
     pub(super) log: Arc<Log>,
     pub(super) access_log: AccessLog,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) most_in_flight: Arc<AtomicUsize>,
     pub(super) foundation: Foundation,
     pub(super) providers: Providers,
     pub(super) live: LiveConfig,
@@ -118,6 +120,8 @@ impl Reloader {
         self.log.apply(settings.logging);
         self.access_log.apply(settings.logging.of_access());
         self.traffic.set_grace(settings.shutdown_grace);
+        self.traffic.set_delay(settings.shutdown_delay);
+        self.most_in_flight.store(settings.requests_in_flight, Ordering::Relaxed);
         self.in_force = settings.clone();
         self.providers = built.providers;
         *self.admin.state.write() = built.state;

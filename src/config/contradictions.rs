@@ -5,6 +5,7 @@ use crate::config::report::Problems;
 use crate::config::resolve::route::{From, from, provider_of, providers_of};
 use crate::config::resolve::{http_url, positive};
 use crate::gate::route::Hosts;
+use crate::store::redis;
 use std::collections::BTreeMap;
 
 /// A route with what is needed of it here.
@@ -190,7 +191,7 @@ fn cookies(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
 }
 
 fn covers(domain: &str, host: &str) -> bool {
-    let domain = domain.trim_start_matches('.').to_lowercase();
+    let domain = domain.trim_start_matches('.').to_ascii_lowercase();
     host == domain || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
 }
 
@@ -260,6 +261,9 @@ fn sessions(raw: &Config, problems: &mut Problems) {
     let limit = &raw.limits.unknown_tokens;
     positive(limit.per.0, "limits.unknown_tokens.per", problems);
     limits(Some(limit.requests), Some(limit.ipv6_prefix), "", problems);
+    if raw.limits.requests_in_flight == 0 {
+        problems.add("limits.requests_in_flight", "must be at least 1");
+    }
     for (i, route) in raw.routes.iter() {
         let over = &route.limits.unknown_tokens;
         limits(over.requests, over.ipv6_prefix, &format!("routes.{i}."), problems);
@@ -290,32 +294,39 @@ fn store(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
             );
         }
     }
-    let redis = &raw.store.redis;
+    let own = &raw.store.redis;
     for (key, span) in [
-        ("connect_timeout", redis.connect_timeout),
-        ("command_timeout", redis.command_timeout),
-        ("breaker.cooldown", redis.breaker.cooldown),
+        ("connect_timeout", own.connect_timeout),
+        ("command_timeout", own.command_timeout),
+        ("breaker.cooldown", own.breaker.cooldown),
     ] {
         positive(span.0, &format!("store.redis.{key}"), problems);
     }
-    if redis.breaker.failures == 0 {
+    if own.breaker.failures == 0 {
         problems.add("store.redis.breaker.failures", "must be at least 1");
     }
-    if redis.urls.is_empty() {
+    if own.urls.is_empty() {
         problems.add("store.redis.urls", "names no server; add one");
     }
-    for (i, url) in redis.urls.iter().enumerate() {
+    for (i, url) in own.urls.iter().enumerate() {
         let known = url::Url::parse(url).is_ok_and(|u| matches!(u.scheme(), "redis" | "rediss") && u.has_host());
-        if !known {
+        if !known || !redis::is_address(url) {
             problems.add(
                 &format!("store.redis.urls.{i}"),
-                "is no address of a Redis; write redis://host:6379/0, or rediss:// for TLS",
+                "is no address of a Redis; write redis://user:password@host:6379/0, or rediss:// for TLS, with what is special in a name or a password in percent encoding (`/` is %2F, `@` is %40)",
             );
         }
     }
-    if redis.mode == crate::config::raw::RedisMode::Sentinel && redis.master_name.is_none() {
+    if own.mode == crate::config::raw::RedisMode::Sentinel && own.master_name.is_none() {
         problems
             .add("store.redis.master_name", "is required with `mode: sentinel`; add the name that the sentinels watch");
+    }
+    for (one, other, missing) in
+        [(&own.certificate, &own.private_key, "private_key"), (&own.private_key, &own.certificate, "certificate")]
+    {
+        if one.is_some() && other.is_none() {
+            problems.add(&format!("store.redis.{missing}"), "is missing; a client certificate needs both");
+        }
     }
     if raw.store.backend != Backend::Redis || raw.store.secret.is_some() {
         return;

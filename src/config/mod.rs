@@ -15,8 +15,9 @@ mod values;
 
 use crate::config::raw::Config;
 use crate::config::report::{Problem, Problems};
-use crate::config::settings::Settings;
+use crate::config::settings::{Backend, Settings};
 use crate::config::tree::{Node, Tree};
+use crate::store::redis;
 use std::path::{Path, PathBuf};
 
 /// Everything that the reading needs from outside.
@@ -59,6 +60,12 @@ pub fn check(sources: &Sources<'_>) -> Result<Checked, Vec<Problem>> {
     };
     let resolved = resolve::resolve(&raw, &Folder(folder), &sources.env, &mut problems);
     contradictions::find(&raw, &mut problems);
+    if let Backend::Redis(shared) = &resolved.store.backend
+        && problems.is_empty()
+        && let Err(problem) = redis::check(&shared.redis)
+    {
+        problems.add("store.redis", problem);
+    }
     problems.finish(resolved)
 }
 

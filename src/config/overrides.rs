@@ -37,7 +37,7 @@ fn has_prefix(name: &str) -> bool {
 
 /// Case, `-` and `.` make no difference.
 fn fold(name: &str) -> String {
-    name.to_lowercase().replace(['-', '.'], "_")
+    name.to_ascii_lowercase().replace(['-', '.'], "_")
 }
 
 /// The path that the segments name, or how far they lead and why no further.

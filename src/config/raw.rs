@@ -31,6 +31,9 @@ pub struct Config {
     /// How long requests in flight may take when the process is told to stop.
     #[serde(default = "default_shutdown_grace")]
     pub shutdown_grace: Span,
+    /// How long the listeners stay open after the signal, for balancers that are slow to hear of it; 0s = not at all.
+    #[serde(default)]
+    pub shutdown_delay: Span,
     /// Worker threads; 0 = one per core.
     #[serde(default)]
     pub workers: u16,
@@ -105,8 +108,10 @@ pub struct Tls {
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     pub address: String,
-    /// The bearer token of the API; empty: `/api/` answers 404.
+    /// The bearer token of the API, of at least 16 bytes; empty: `/api/` answers 404.
     pub token: String,
+    /// Names that may be asked for, beside IP addresses, localhost, names without a dot and those of private networks.
+    pub hosts: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -210,7 +215,7 @@ pub(crate) fn default_max_connections() -> u32 {
 
 impl Default for Admin {
     fn default() -> Self {
-        Admin { address: "127.0.0.1:9080".into(), token: String::new() }
+        Admin { address: "127.0.0.1:9080".into(), token: String::new(), hosts: Vec::new() }
     }
 }
 

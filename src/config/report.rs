@@ -68,6 +68,10 @@ impl Problems {
         self.completed = completed;
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     pub(crate) fn add(&mut self, path: &str, text: impl Into<String>) {
         // What comes of a mistake is no second mistake: the first at a path is the one to mend.
         if !self.found.iter().any(|known| known.path == path) {

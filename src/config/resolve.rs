@@ -13,6 +13,7 @@ use crate::config::report::Problems;
 use crate::config::settings::Settings;
 use crate::edge::connection::Limits;
 use crate::edge::tls::CertificateFiles;
+use crate::gate::host::Host;
 use crate::gate::path::CanonicalPath;
 use crate::watch::access::Format;
 use crate::watch::log::Logging;
@@ -30,6 +31,8 @@ pub(crate) fn resolve(raw: &Config, folder: &Folder, env: &[(String, String)], p
         admin: admin(&raw.admin, problems),
         auth_path: auth_path(&raw.auth_path, problems),
         shutdown_grace: raw.shutdown_grace.0,
+        shutdown_delay: raw.shutdown_delay.0,
+        requests_in_flight: usize::try_from(raw.limits.requests_in_flight).unwrap_or(usize::MAX),
         workers: match raw.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => usize::from(n),
@@ -139,7 +142,28 @@ fn admin(raw: &raw::Admin, problems: &mut Problems) -> edge::admin::Settings {
     edge::admin::Settings {
         address: address(&raw.address, "admin.address", problems).unwrap_or(ANY),
         token: Some(raw.token.clone()).filter(|token| !token.is_empty()).map(Into::into),
+        hosts: hosts(raw, problems),
     }
+}
+
+/// The longest token that somebody could guess by trying.
+const SHORTEST_TOKEN: usize = 16;
+
+fn hosts(raw: &raw::Admin, problems: &mut Problems) -> Vec<String> {
+    if (1..SHORTEST_TOKEN).contains(&raw.token.len()) {
+        problems
+            .add("admin.token", format!("must have at least {SHORTEST_TOKEN} bytes; `openssl rand -hex 32` makes one"));
+    }
+    let mut hosts = Vec::new();
+    for (i, text) in raw.hosts.iter().enumerate() {
+        match Host::parse(text) {
+            Ok(host) if host.port().is_none() => hosts.push(host.name().to_string()),
+            _ => {
+                problems.add(&format!("admin.hosts.{i}"), format!("`{text}` is not the name of a host, without a port"))
+            }
+        }
+    }
+    hosts
 }
 
 fn auth_path(text: &str, problems: &mut Problems) -> String {

@@ -16,6 +16,9 @@ pub struct Settings {
     pub admin: edge::admin::Settings,
     pub auth_path: String,
     pub shutdown_grace: Duration,
+    pub shutdown_delay: Duration,
+    /// Of one listener at one time.
+    pub requests_in_flight: usize,
     /// At least one.
     pub workers: usize,
     pub logging: Logging,

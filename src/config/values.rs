@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// One integer and one unit: `250ms`, `30s`, `5m`, `12h`, `7d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[schemars(with = "String", extend("pattern" = "^[0-9]+(ms|s|m|h|d)$"))]
 pub struct Span(#[schemars(skip)] pub Duration);
 

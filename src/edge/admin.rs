@@ -5,16 +5,18 @@ use crate::bearer::unknown::UnknownTokens;
 use crate::bearer::verified::VerifiedTokens;
 use crate::edge::api::Api;
 use crate::edge::listen::Traffic;
+use crate::edge::sockets::Sockets;
+use crate::gate::host::Host;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
 use crate::session::vault::Sessions;
 use crate::watch::metrics::{Cache, Metrics};
 use askama::Template;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use parking_lot::RwLock;
 use pingora_core::protocols::http::ServerSession;
 use serde_json::json;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,12 +27,15 @@ pub struct Settings {
     pub address: SocketAddr,
     /// None: the API is not there.
     pub token: Option<Secret>,
+    /// Names that may be asked for beside those that no page of the internet can have.
+    pub hosts: Vec<String>,
 }
 
 /// What the pages tell of.
 pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub traffic: Arc<Traffic>,
+    pub sockets: Arc<Sockets>,
     pub sessions: Arc<Sessions>,
     pub store: Box<dyn Fn() -> StoreNow + Send + Sync>,
     pub api: Api,
@@ -53,6 +58,7 @@ pub struct State {
     pub unknown: Option<Arc<UnknownTokens>>,
     pub introspections: Arc<Introspections>,
     pub token: Option<Secret>,
+    pub hosts: Vec<String>,
     pub providers: Vec<Arc<RemoteProvider>>,
     pub routes: Vec<RouteLine>,
 }
@@ -120,6 +126,9 @@ impl Admin {
 
     async fn answer(&self, session: &mut ServerSession) -> Page {
         let head = session.req_header();
+        if !is_own_host(&head.headers, &self.state.read().hosts) {
+            return (StatusCode::FORBIDDEN, TEXT, "this host is not one of admin.hosts\n".into());
+        }
         let mut fields = head.headers.get_all(header::AUTHORIZATION).iter();
         let authorization = match (fields.next(), fields.next()) {
             (Some(only), None) => Some(only.as_bytes()),
@@ -162,14 +171,23 @@ impl Admin {
         }
     }
 
+    fn awaited<'a>(&self, state: &'a State) -> impl Iterator<Item = &'a Arc<RemoteProvider>> {
+        let waits = self.begun.elapsed() < PROVIDER_GRACE;
+        state.providers.iter().filter(move |provider| waits && !provider.has_answered())
+    }
+
+    /// Whether every provider has answered once, or had the time for it.
+    pub(super) fn waits_for_no_provider(&self) -> bool {
+        self.awaited(&self.state.read()).next().is_none()
+    }
+
     fn ready(&self) -> Page {
         let state = self.state.read();
-        let draining = self.traffic.draining.load(Ordering::Relaxed);
-        let waits = self.begun.elapsed() < PROVIDER_GRACE;
+        let draining = self.traffic.draining.load(Ordering::Relaxed) || self.traffic.leaving.load(Ordering::Relaxed);
         let named = |p: &Arc<RemoteProvider>| format!("provider:{}", p.name());
         let store = (self.store)();
-        let mut waiting: Vec<String> =
-            state.providers.iter().filter(|p| waits && !p.has_answered()).map(named).collect();
+        let mut waiting: Vec<String> = self.awaited(&state).map(&named).collect();
+        waiting.extend(self.sockets.missing().iter().map(|address| format!("listener:{address}")));
         if !store.answered {
             waiting.insert(0, "store".into());
         }
@@ -214,7 +232,7 @@ impl Admin {
                 _ => "starting",
             },
             uptime: humantime::format_duration(Duration::from_secs(self.begun.elapsed().as_secs())).to_string(),
-            connections: self.traffic.connections(),
+            connections: self.traffic.connections.len(),
             in_flight: self.traffic.in_flight.load(Ordering::Relaxed),
             providers: state
                 .providers
@@ -262,6 +280,24 @@ pub(super) fn only(methods: &str) -> Page {
     (StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("{methods}\n"))
 }
 
+/// DNS rebinding: a page of another name that resolves to this machine is not to read what is here. An address, or a name
+/// that nobody can register, is no such name.
+fn is_own_host(headers: &HeaderMap, configured: &[String]) -> bool {
+    const PRIVATE: [&str; 4] = [".svc", ".cluster.local", ".internal", ".localhost"];
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) => return true, // no browser leaves it out
+        (Some(only), None) => only.to_str().ok().and_then(|host| Host::parse(host).ok()),
+        _ => None,
+    };
+    let Some(host) = host else { return false };
+    let name = host.name();
+    name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+        || !name.contains('.')
+        || PRIVATE.iter().any(|end| name.ends_with(end))
+        || configured.iter().any(|own| own == name)
+}
+
 /// In constant time for tokens of one length.
 fn is_token(authorization: Option<&[u8]>, token: &Secret) -> bool {
     let sent = authorization
@@ -270,4 +306,40 @@ fn is_token(authorization: Option<&[u8]>, token: &Secret) -> bool {
     sent.is_some_and(|(_, sent)| {
         aws_lc_rs::constant_time::verify_slices_are_equal(sent, token.expose().as_bytes()).is_ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_one_that_no_page_of_the_internet_has() {
+        let check = |hosts: &[&str], expected: bool| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
+            }
+            assert_eq!(is_own_host(&headers, &["admin.corp.test".into()]), expected, "{hosts:?}");
+        };
+        for good in [
+            "127.0.0.1:9080",
+            "[::1]:9080",
+            "10.1.2.3",
+            "localhost:9080",
+            "doorward",
+            "doorward:9080",
+            "a.localhost",
+            "doorward.auth.svc",
+            "doorward.auth.svc.cluster.local",
+            "ip-10-0-0-1.ec2.internal",
+            "ADMIN.corp.test.:1",
+        ] {
+            check(&[good], true);
+        }
+        check(&[], true);
+        for bad in ["evil.test", "corp.test", "x.admin.corp.test", "127.0.0.1.evil.test", "svc.evil.test", "a b", ""] {
+            check(&[bad], false);
+        }
+        check(&["localhost", "localhost"], false);
+    }
 }

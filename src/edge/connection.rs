@@ -6,8 +6,10 @@
 
 pub mod stream;
 
+use crate::edge::quoted::Taken;
 use futures_util::task::AtomicWaker;
 use memchr::{memchr, memchr_iter};
+use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,10 +33,19 @@ pub struct Connection {
     /// The request line holds a byte that the parser would rewrite or drop: a control, `#`, a third space, or what is no ASCII.
     odd_line: AtomicBool,
     spaces: AtomicUsize,
+    /// The question mark of the request line has been read.
+    in_query: AtomicBool,
+    /// What Pingora does not read of the query.
+    taken: Mutex<Taken>,
     /// Odd while a write waits for the client to read; another number each time.
     writing: AtomicU32,
     /// For how long, in milliseconds.
     patience: AtomicU64,
+    /// Another number whenever bytes of a request or an answer have moved.
+    moves: AtomicU32,
+    /// How long nothing may move while a request is served, in milliseconds; 0: for ever.
+    silence: AtomicU64,
+    has_given_up: AtomicBool,
     is_cut: AtomicBool,
     task: AtomicWaker,
 }
@@ -65,6 +76,8 @@ pub struct Watch {
     since: Instant,
     writing: u32,
     writing_since: Instant,
+    moves: u32,
+    moved: Instant,
 }
 
 /// A request head that ended before it could be judged.
@@ -79,6 +92,9 @@ tokio::task_local! {
     static CURRENT: Arc<Connection>;
 }
 
+/// Who is told that silence has lasted too long and does nothing about it is cut after this.
+const NOTICE: Duration = Duration::from_secs(5);
+
 /// The client's connection preface with an empty SETTINGS frame (RFC 9113, 3.4).
 const HTTP2_PREFACE: usize = 24 + 9;
 
@@ -92,9 +108,30 @@ pub fn line_was_odd() -> bool {
     CURRENT.try_with(|connection| connection.odd_line.load(Relaxed)).unwrap_or(false)
 }
 
+/// The target as the client wrote it, where Pingora could not have read that.
+pub fn target_as_written(read: &[u8]) -> Option<Vec<u8>> {
+    CURRENT.try_with(|connection| connection.taken.lock().put_back(read)).ok().flatten()
+}
+
 /// The client may take so long to read a piece of the answer.
 pub fn wait_for_reader(patience: Duration) {
     let _ = CURRENT.try_with(|connection| connection.patience.store(millis(patience), Relaxed));
+}
+
+/// From now on silence of both sides may last for so long; then reading from the client fails. Whether it is known which
+/// connection this is: a request over HTTP/2 has none of its own.
+pub fn allow_silence(silence: Duration) -> bool {
+    CURRENT
+        .try_with(|connection| {
+            connection.silence.store(millis(silence).max(1), Relaxed);
+            connection.moved();
+        })
+        .is_ok()
+}
+
+/// Whether silence has lasted for longer than was allowed.
+pub fn has_given_up() -> bool {
+    CURRENT.try_with(|connection| connection.has_given_up.load(Relaxed)).unwrap_or(false)
 }
 
 /// Ends the connection that this task serves.
@@ -124,8 +161,13 @@ impl Connection {
             lines: AtomicUsize::new(0),
             odd_line: AtomicBool::new(false),
             spaces: AtomicUsize::new(0),
+            in_query: AtomicBool::new(false),
+            taken: Mutex::default(),
             writing: AtomicU32::new(0),
             patience: AtomicU64::new(millis(limits.idle)),
+            moves: AtomicU32::new(0),
+            silence: AtomicU64::new(0),
+            has_given_up: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             task: AtomicWaker::new(),
         })
@@ -147,7 +189,20 @@ impl Connection {
         self.task.wake();
     }
 
+    fn moved(&self) {
+        self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// Reading from the client fails from now on: that wakes whoever waits for it or for the app.
+    fn give_up(&self) {
+        self.has_given_up.store(true, Relaxed);
+        self.task.wake();
+    }
+
     fn enter(&self, phase: Phase) {
+        if phase != Phase::Serving {
+            self.silence.store(0, Relaxed);
+        }
         let count = (self.phase.load(Relaxed) >> 2).wrapping_add(1);
         self.phase.store(count << 2 | phase as u32, Relaxed);
     }
@@ -167,15 +222,15 @@ impl Connection {
         }
     }
 
-    fn received(&self, bytes: &[u8]) {
+    fn received(&self, bytes: &mut [u8]) {
         if self.is_in(Phase::Serving) {
             return;
         }
         let mut bytes = bytes;
         if self.is_in(Phase::Pause) || self.received.load(Relaxed) == 0 {
             // Empty lines before a head are no part of it (RFC 9112, 2.2).
-            while let [b'\r' | b'\n', rest @ ..] = bytes {
-                bytes = rest;
+            while let [b'\r' | b'\n', ..] = bytes {
+                bytes = bytes.get_mut(1..).unwrap_or_default();
             }
             if bytes.is_empty() {
                 return;
@@ -186,6 +241,9 @@ impl Connection {
             self.lines.store(0, Relaxed);
             self.odd_line.store(false, Relaxed);
             self.spaces.store(0, Relaxed);
+            if self.in_query.swap(false, Relaxed) {
+                *self.taken.lock() = Taken::default();
+            }
             self.patience.store(millis(self.limits.idle), Relaxed);
             self.enter(Phase::Head);
         }
@@ -193,11 +251,17 @@ impl Connection {
             let lines = self.lines.load(Relaxed);
             if lines == 0 {
                 let odd = |b: &u8| !matches!(b, b' '..=b'~' | b'\r') || *b == b'#';
-                let line = bytes.get(..memchr(b'\n', bytes).unwrap_or(bytes.len())).unwrap_or_default();
+                let end = memchr(b'\n', bytes).unwrap_or(bytes.len());
+                let line = bytes.get_mut(..end).unwrap_or_default();
                 let spaces = self.spaces.load(Relaxed) + memchr_iter(b' ', line).count();
                 self.spaces.store(spaces, Relaxed);
                 if spaces > 2 || line.iter().any(odd) {
                     self.odd_line.store(true, Relaxed);
+                }
+                let query = if self.in_query.load(Relaxed) { Some(0) } else { memchr(b'?', line) };
+                if let Some(query) = query.and_then(|from| line.get_mut(from..)) {
+                    self.in_query.store(true, Relaxed);
+                    self.taken.lock().take(query);
                 }
             }
             self.received.store(self.received.load(Relaxed) + bytes.len(), Relaxed);
@@ -206,6 +270,9 @@ impl Connection {
     }
 
     fn wrote(&self, waits: bool) {
+        if !waits {
+            self.moved();
+        }
         let writing = self.writing.load(Relaxed);
         if (writing & 1 == 1) != waits {
             self.writing.store(writing.wrapping_add(1), Relaxed);
@@ -232,17 +299,24 @@ impl Phase {
 impl Watch {
     pub fn over(connection: Arc<Connection>) -> Self {
         let now = Instant::now();
-        Watch { phase: connection.phase.load(Relaxed), connection, since: now, writing: 0, writing_since: now }
+        let (phase, moves) = (connection.phase.load(Relaxed), connection.moves.load(Relaxed));
+        Watch { connection, phase, since: now, writing: 0, writing_since: now, moves, moved: now }
     }
 
     pub fn cut(&self) {
         self.connection.cut();
     }
 
+    /// Whether a request of it is being served.
+    pub fn is_served(&self) -> bool {
+        self.connection.is_in(Phase::Serving)
+    }
+
     /// Cuts the connection if it has been in one phase, or in one write, as far as the sweeps saw, for longer than it may.
     pub fn sweep(&mut self, now: Instant) {
         let (phase, limits) = (self.connection.phase.load(Relaxed), self.connection.limits);
-        if phase != self.phase {
+        let is_another_phase = phase != self.phase;
+        if is_another_phase {
             (self.phase, self.since) = (phase, now);
         }
         let waited = now.saturating_duration_since(self.since);
@@ -252,8 +326,18 @@ impl Watch {
             (self.writing, self.writing_since) = (writing, now);
         }
         let patience = Duration::from_millis(self.connection.patience.load(Relaxed));
+        let moves = self.connection.moves.load(Relaxed);
+        if moves != self.moves || is_another_phase {
+            (self.moves, self.moved) = (moves, now);
+        }
+        let silence = Duration::from_millis(self.connection.silence.load(Relaxed));
+        let silent = if silence.is_zero() { Duration::ZERO } else { now.saturating_duration_since(self.moved) };
+        if !silence.is_zero() && silent >= silence {
+            self.connection.give_up();
+        }
+        let takes_no_notice = !silence.is_zero() && silent >= silence.saturating_add(NOTICE);
         let nobody_reads = writing & 1 == 1 && now.saturating_duration_since(self.writing_since) >= patience;
-        if nobody_reads || head_is_late || (Phase::Pause.is_of(phase) && waited >= limits.idle) {
+        if nobody_reads || takes_no_notice || head_is_late || (Phase::Pause.is_of(phase) && waited >= limits.idle) {
             self.cut();
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::gate::answer::Notes;
 use crate::kit::clock::Timestamp;
-use crate::watch::access::{AccessLog, Record};
+use crate::watch::access::{AccessLog, LONGEST_PATH, LONGEST_WORD, Record, cut};
 use crate::watch::reason::Reason;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Writes the line when it is dropped: a connection that is cut takes its request along without a last phase.
@@ -33,14 +34,14 @@ impl Line {
             time: now,
             request_id: notes.request_id.clone(),
             route: notes.route.name().clone(),
-            method: method.to_owned(),
+            method: cut(method, LONGEST_WORD),
             host: notes.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
-            path: String::from_utf8_lossy(path).into_owned(),
+            path: logged_path(path),
             status: 0,
             outcome: notes.outcome.word(),
             reason: notes.reason.map(Reason::word),
             credential: notes.credential.word(),
-            user: notes.identity.as_ref().map(|who| who.user.clone()),
+            user: notes.identity.as_ref().map(|who| logged_user(&who.user)),
             client: notes.client.to_string(),
             duration_ms: 0.0,
         };
@@ -55,6 +56,16 @@ impl Line {
             record.reason = notes.reason.map(Reason::word);
         }
     }
+}
+
+/// Cut before it is copied: the longest path that a head can hold is not worth its work.
+fn logged_path(path: &[u8]) -> String {
+    let head = path.get(..LONGEST_PATH + 4).unwrap_or(path);
+    cut(&String::from_utf8_lossy(head), LONGEST_PATH)
+}
+
+fn logged_user(user: &Arc<str>) -> Arc<str> {
+    if user.len() <= LONGEST_WORD { user.clone() } else { cut(user, LONGEST_WORD).into() }
 }
 
 impl Drop for Line {

@@ -3,15 +3,17 @@
 //! limits and times connections and does the TLS handshake.
 
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
-use crate::edge::connection::{Connection, Limits, Unreadable, Watch};
+use crate::edge::connection::{Connection, Limits, Unreadable};
+use crate::edge::connections::Connections;
 use crate::edge::line::Line;
 use crate::edge::proxy::Proxy;
+use crate::edge::sockets::spelled;
+use crate::edge::streams::Streams;
 use crate::edge::tls::{CertificateFiles, Certificates};
 use crate::edge::{LiveConfig, reply};
 use crate::gate::protocol::MAX_FIELDS;
 use crate::watch::access::AccessLog;
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::listeners::{ConnectionFilter, L4BufferSettings, ListenerConfig, TcpSocketOptions};
@@ -21,13 +23,12 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// One listener, as the configuration has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +49,29 @@ pub struct Traffic {
     pub draining: AtomicBool,
     /// What requests in flight are given when the process is told to stop, in milliseconds; a reload changes it.
     pub grace: AtomicU64,
-    open: Mutex<HashMap<u64, Watch>>,
-    next: AtomicU64,
+    /// So long the listeners stay open after the signal, in milliseconds.
+    pub delay: AtomicU64,
+    /// The process was told to stop and still serves as before: probes are to know.
+    pub leaving: AtomicBool,
+    pub connections: Arc<Connections>,
+    pub streams: Arc<Streams>,
+}
+
+/// What the shards of one listener count together.
+pub struct Frontend {
+    /// Connections that it may still take.
+    places: Arc<Semaphore>,
+    pub(super) in_flight: AtomicUsize,
+    /// Beyond so many requests at once the next are refused; a reload changes it.
+    pub(super) most_in_flight: Arc<AtomicUsize>,
+}
+
+/// What all listeners have in common.
+pub struct Common {
+    pub live: LiveConfig,
+    pub access_log: AccessLog,
+    pub traffic: Arc<Traffic>,
+    pub workers: usize,
 }
 
 /// A service of Pingora's for each worker.
@@ -70,38 +92,22 @@ pub struct Door {
 struct Places(Arc<Semaphore>);
 
 /// A place that is given back when its connection ends.
-struct Occupied<'a> {
-    door: &'a Door,
-    id: u64,
-}
+struct Occupied<'a>(&'a Door);
 
 /// A client connection's read buffer: enough for a head with a large token; Pingora's own is four times that.
 const READ_BUFFER: usize = 16 * 1024;
 /// HTTP/2 heads are limited by the gate like others; this bounds what h2 itself gathers before.
 const MAX_HEADER_LIST: u32 = 1 << 18;
-const MAX_STREAMS: u32 = 128;
+/// Requests at once on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 100;
 
 impl Traffic {
+    pub fn set_delay(&self, delay: Duration) {
+        self.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     pub fn set_grace(&self, grace: Duration) {
         self.grace.store(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Cuts every connection that is open.
-    pub fn cut_all(&self) {
-        self.open.lock().values().for_each(Watch::cut);
-    }
-
-    /// Cuts what waits for longer than its limits allow; runs until it is dropped.
-    pub async fn keep_swept(self: Arc<Self>, step: Duration) {
-        loop {
-            tokio::time::sleep(step).await;
-            let now = Instant::now();
-            self.open.lock().values_mut().for_each(|watch| watch.sweep(now));
-        }
-    }
-
-    pub fn connections(&self) -> usize {
-        self.open.lock().len()
     }
 }
 
@@ -109,15 +115,14 @@ impl Traffic {
 pub fn services(
     settings: &Settings,
     certificates: Option<&Arc<Certificates>>,
-    workers: usize,
-    live: &LiveConfig,
-    access_log: &AccessLog,
-    traffic: &Arc<Traffic>,
+    frontend: &Arc<Frontend>,
+    common: &Common,
     conf: &Arc<ServerConf>,
 ) -> Vec<DoorService> {
-    let places = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    let Common { live, access_log, traffic, workers } = common;
+    let places = frontend.places.clone();
     let service = |shard: usize| {
-        let proxy = Proxy::new(live.clone(), settings, access_log.clone(), traffic.clone());
+        let proxy = Proxy::new(settings, frontend.clone(), common);
         let door = Door {
             proxy: Arc::new(http_proxy(proxy, settings, conf)),
             traffic: traffic.clone(),
@@ -137,7 +142,7 @@ pub fn services(
         );
         service
     };
-    (0..workers).map(service).collect()
+    (0..*workers).map(service).collect()
 }
 
 /// Pingora answers a head that it cannot parse before any phase of the proxy; these are the gate's words for it.
@@ -168,16 +173,6 @@ fn http_proxy(proxy: Proxy, settings: &Settings, conf: &Arc<ServerConf>) -> Http
     http
 }
 
-/// Pingora keys its listening sockets by the address as text: services with one spelling share one socket. Leading
-/// zeros in the port make the spellings differ, and the address stays the same.
-fn spelled(address: SocketAddr, shard: usize) -> String {
-    let port = format!("{}{}", "0".repeat(shard), address.port());
-    match address {
-        SocketAddr::V4(v4) => format!("{}:{port}", v4.ip()),
-        SocketAddr::V6(v6) => format!("[{}]:{port}", v6.ip()),
-    }
-}
-
 #[async_trait]
 impl ConnectionFilter for Places {
     async fn should_accept(&self, _peer: Option<&SocketAddr>) -> bool {
@@ -193,8 +188,15 @@ impl ConnectionFilter for Places {
 
 impl Drop for Occupied<'_> {
     fn drop(&mut self) {
-        self.door.traffic.open.lock().remove(&self.id);
-        self.door.places.add_permits(1);
+        self.0.places.add_permits(1);
+    }
+}
+
+impl Frontend {
+    /// `share`: connections that there are descriptors for.
+    pub fn new(places: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Frontend { places, in_flight: AtomicUsize::new(0), most_in_flight })
     }
 }
 
@@ -202,9 +204,7 @@ impl Drop for Occupied<'_> {
 impl ServerApp for Door {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let connection = Connection::accepted(self.limits);
-        let id = self.traffic.next.fetch_add(1, Ordering::Relaxed);
-        let _occupied = Occupied { door: self, id };
-        self.traffic.open.lock().insert(id, Watch::over(connection.clone()));
+        let (_occupied, _open) = (Occupied(self), self.traffic.connections.enter(&connection));
         let stream: Stream = match &self.acceptor {
             None => stream,
             Some(acceptor) => {

@@ -4,12 +4,19 @@
 pub mod admin;
 pub mod api;
 pub mod connection;
+pub mod connections;
+pub mod descriptors;
 mod heads;
+mod http10;
 mod line;
 pub mod listen;
 mod proxy;
+mod quoted;
 mod reply;
+mod retry;
 pub mod server;
+pub mod sockets;
+pub mod streams;
 pub mod tls;
 pub mod upstream;
 

@@ -1,12 +1,16 @@
 //! The proxy's phases, each a translation: the head becomes an ask, the gate's answer becomes headers, a reply or an
 //! upstream, the end becomes a log line and metrics.
 
-use crate::edge::connection::{answer_has_ended, cut_current, head_is_read, line_was_odd, wait_for_reader};
+use crate::edge::connection::{
+    allow_silence, answer_has_ended, cut_current, has_given_up, head_is_read, line_was_odd, target_as_written,
+    wait_for_reader,
+};
 use crate::edge::heads::{is_only, parts_of, strip_hop_by_hop};
 use crate::edge::line::Line;
-use crate::edge::listen::{Settings, Traffic};
+use crate::edge::listen::{Common, Frontend, Settings, Traffic};
+use crate::edge::streams::OpenStream;
 use crate::edge::upstream::Upstreams;
-use crate::edge::{Live, LiveConfig, reply};
+use crate::edge::{Live, LiveConfig, http10, quoted, reply, retry};
 use crate::gate::answer::{Answer, Forward, Notes, Reply};
 use crate::gate::ask::{Ask, Posted};
 use crate::gate::own::MAX_BODY;
@@ -33,6 +37,7 @@ pub struct Proxy {
     live: LiveConfig,
     access_log: AccessLog,
     traffic: Arc<Traffic>,
+    frontend: Arc<Frontend>,
     max_head: usize,
     idle_seconds: u64,
     redirect_to_https: bool,
@@ -48,29 +53,60 @@ pub struct Passage {
     /// The upstream that was tried last, and whether another may be.
     tried: Option<usize>,
     retried: bool,
+    /// The kept connection was dead: the same again, on a new one.
+    renewed: bool,
+    /// The app's answer has begun.
+    answered: bool,
     is_tunnel: bool,
+    /// The target, where Pingora's form of it is another.
+    quoted: Option<Vec<u8>>,
+    /// Of the app and the client, as Pingora's own time-outs have it.
+    silence: Duration,
+    stream: Option<OpenStream>,
     line: Option<Line>,
     _in_flight: InFlight,
 }
 
 /// Counts a request until it ends, also by a panic.
-struct InFlight(Arc<Traffic>);
+struct InFlight(Arc<Traffic>, Arc<Frontend>);
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// For a form that we read, an answer that we send, and what is still to come of a request that is answered.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A download that takes longer keeps its session in use.
+const LONG: Duration = Duration::from_secs(1);
 /// So much of a body that nobody wants is still read.
 const MAX_UNREAD: usize = 1 << 20;
 
 impl Proxy {
-    pub(super) fn new(live: LiveConfig, settings: &Settings, access_log: AccessLog, traffic: Arc<Traffic>) -> Self {
+    pub(super) fn new(settings: &Settings, frontend: Arc<Frontend>, common: &Common) -> Self {
         Proxy {
-            live,
-            access_log,
-            traffic,
+            live: common.live.clone(),
+            access_log: common.access_log.clone(),
+            traffic: common.traffic.clone(),
+            frontend,
             max_head: settings.max_head,
             idle_seconds: settings.limits.idle.as_secs().max(1),
             redirect_to_https: settings.redirect_to_https,
+        }
+    }
+}
+
+impl Proxy {
+    /// Whoever is answered from now on learns that the connection ends: another request on it would be lost.
+    fn close_where_draining(&self, session: &mut Session) {
+        if self.traffic.draining.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+    }
+}
+
+impl Proxy {
+    /// From now on the session is in use until the answer has ended.
+    fn hold(&self, passage: &mut Passage) {
+        let held = passage.forward.as_mut().and_then(|forward| forward.held.take());
+        if let Some(held) = held {
+            passage.stream = Some(self.traffic.streams.enter(held));
         }
     }
 }
@@ -87,6 +123,7 @@ impl Passage {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.1.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -100,6 +137,28 @@ async fn read_body(session: &mut Session, most: usize) -> Result<Vec<u8>> {
         }
     }
     Ok(body)
+}
+
+/// A form that is for the gateway itself. Who waits to be told to send it is told so (RFC 9110, 10.1.1).
+async fn read_form(session: &mut Session) -> Result<Vec<u8>> {
+    if session.req_header().headers.contains_key(header::EXPECT) && session.req_header().version == Version::HTTP_11 {
+        session.as_downstream_mut().write_continue_response().await?;
+        session.req_header_mut().remove_header(&header::EXPECT);
+    }
+    read_body(session, MAX_BODY).await
+}
+
+/// Whether the answer itself has begun: 1xx come before it, but for the 101 that is one.
+fn has_answered(session: &Session) -> bool {
+    let written = session.response_written();
+    written.is_some_and(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
+}
+
+/// Silence is in the nature of what the app answers: a tunnel, an event stream, gRPC.
+fn is_stream(response: &ResponseHeader) -> bool {
+    let kind = response.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    response.status == StatusCode::SWITCHING_PROTOCOLS || is(b"text/event-stream") || is(b"application/grpc")
 }
 
 /// Sends an answer of ours. Who does not take it in time, or has gone, is not waited for.
@@ -122,12 +181,12 @@ fn raw_head_has(session: &Session, name: &[u8]) -> bool {
     raw.split(|b| *b == b'\n').any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
 }
 
-fn ask(session: &Session, max_head: usize, redirect_to_https: bool) -> Ask<'_> {
+fn ask<'a>(session: &'a Session, quoted: Option<&'a [u8]>, max_head: usize, redirect_to_https: bool) -> Ask<'a> {
     let head = session.req_header();
     let is_h2 = head.version == Version::HTTP_2;
     Ask {
         method: &head.method,
-        target: head.raw_path(),
+        target: quoted.unwrap_or(head.raw_path()),
         version: head.version,
         authority: head.uri.authority().filter(|_| is_h2).map(|authority| authority.as_str()),
         headers: &head.headers,
@@ -147,6 +206,7 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Passage {
         self.traffic.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.frontend.in_flight.fetch_add(1, Ordering::AcqRel);
         Passage {
             live: self.live.load_full(),
             begun: Instant::now(),
@@ -154,9 +214,14 @@ impl ProxyHttp for Proxy {
             forward: None,
             tried: None,
             retried: false,
+            renewed: false,
+            answered: false,
             is_tunnel: false,
+            quoted: None,
+            silence: Duration::ZERO,
+            stream: None,
             line: None,
-            _in_flight: InFlight(self.traffic.clone()),
+            _in_flight: InFlight(self.traffic.clone(), self.frontend.clone()),
         }
     }
 
@@ -169,18 +234,26 @@ impl ProxyHttp for Proxy {
         let kept = session.get_keepalive().is_some() && !draining;
         session.set_keepalive(kept.then_some(self.idle_seconds));
         session.as_downstream_mut().set_total_drain_timeout(Some(PATIENCE));
+        http10::prepare(session);
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
+        passage.quoted = target_as_written(session.req_header().raw_path());
+        let quoted = passage.quoted.as_deref();
         let judged = {
             let gate = &passage.live.gate;
-            let case = gate.open(&ask(session, self.max_head, self.redirect_to_https));
+            let most = self.frontend.most_in_flight.load(Ordering::Relaxed);
+            let case = if self.frontend.in_flight.load(Ordering::Relaxed) > most {
+                gate.open_busy(&ask(session, quoted, self.max_head, self.redirect_to_https))
+            } else {
+                gate.open(&ask(session, quoted, self.max_head, self.redirect_to_https))
+            };
             let form = match case.wants_body() && session.req_header().method == Method::POST {
-                true => Some(timeout(PATIENCE, read_body(session, MAX_BODY)).await),
+                true => Some(timeout(PATIENCE, read_form(session)).await),
                 false => None,
             };
-            let mut ask = ask(session, self.max_head, self.redirect_to_https);
+            let mut ask = ask(session, quoted, self.max_head, self.redirect_to_https);
             ask.body = match &form {
                 None => Posted::Unread,
                 Some(Ok(Ok(form))) if form.len() > MAX_BODY => Posted::TooLarge,
@@ -198,6 +271,7 @@ impl ProxyHttp for Proxy {
         passage.notes = Some(judged.notes);
         match judged.answer {
             Answer::Reply(reply) => {
+                self.close_where_draining(session);
                 send(session, *reply).await?;
                 Ok(true)
             }
@@ -210,22 +284,37 @@ impl ProxyHttp for Proxy {
                 }
                 passage.forward = Some(forward);
                 let (forward, upstreams) = passage.forwarded()?;
-                let silence =
-                    if forward.stream { upstreams.settings.stream_idle_timeout } else { upstreams.settings.timeout };
+                let (settings, is_stream) = (&upstreams.settings, forward.stream);
+                wait_for_reader(settings.timeout);
+                // What the answer is decides how long silence may last; Pingora's own time-outs are fixed before. A request over
+                // HTTP/2 cannot be ended from outside: there the client's word decides.
+                let silence = match allow_silence(settings.timeout) {
+                    true => upstreams.longest_silence(),
+                    false if is_stream => settings.stream_idle_timeout,
+                    false => settings.timeout,
+                };
                 session.as_downstream_mut().set_read_timeout(Some(silence));
                 session.as_downstream_mut().set_write_timeout(Some(silence));
-                wait_for_reader(silence);
+                passage.silence = silence;
                 Ok(false)
             }
         }
     }
 
     async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
-        let (forward, upstreams) = passage.forwarded()?;
-        let (index, target) = upstreams
-            .next(passage.tried)
-            .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "the route has no upstream").into_up())?;
-        let peer = upstreams.peer(target, forward.stream).await?;
+        let (_, upstreams) = passage.forwarded()?;
+        let none = || Error::explain(ErrorType::ConnectNoRoute, "the route has no upstream").into_up();
+        let same = passage.tried.filter(|_| passage.renewed);
+        let again = same.and_then(|index| Some((index, upstreams.target(index)?)));
+        let (index, target) = again.or_else(|| upstreams.next(passage.tried)).ok_or_else(none)?;
+        let mut peer = upstreams.peer(target, passage.silence).await?;
+        let is_carried = passage.quoted.is_some() && target.carries_lines;
+        if is_carried {
+            quoted::carry(&mut peer);
+        }
+        if passage.renewed || is_carried {
+            retry::make_new(&mut peer);
+        }
         passage.tried = Some(index);
         Ok(peer)
     }
@@ -238,6 +327,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let (forward, upstreams) = passage.forwarded()?;
         let target = passage.tried.and_then(|index| upstreams.target(index));
+        let quoted = passage.quoted.as_deref();
         let base = target.map_or("", |target| target.base_path.as_str());
         let mut parts = parts_of(upstream);
         for name in &forward.remove {
@@ -255,19 +345,16 @@ impl ProxyHttp for Proxy {
             parts.headers.insert(header::HOST, host);
         }
         let target = match &forward.target {
-            None if base.is_empty() && session.req_header().version != Version::HTTP_2 => None,
+            None if base.is_empty() && session.req_header().version != Version::HTTP_2 && quoted.is_none() => None,
             own => {
-                let sent = own.as_deref().map_or(session.req_header().raw_path(), str::as_bytes);
-                Some([base.as_bytes(), sent].concat())
+                let sent = own.as_deref().map(str::as_bytes).or(quoted).unwrap_or(session.req_header().raw_path());
+                let sent = [base.as_bytes(), sent].concat();
+                let is_carried = target.is_some_and(|target| target.carries_lines);
+                Some(if quoted.is_some() { quoted::for_upstream(&sent, is_carried) } else { sent })
             }
         };
-        // Moved: nothing is sent twice, see `error_while_proxy`.
-        let set = passage.forward.as_mut().map(|forward| std::mem::take(&mut forward.set)).unwrap_or_default();
-        if set.is_empty() {
-            return Err(Error::explain(ErrorType::InternalError, "the headers have gone to another upstream"));
-        }
-        for (name, value) in set {
-            parts.headers.insert(name, value);
+        for (name, value) in &forward.set {
+            parts.headers.insert(name, value.clone());
         }
         *upstream = RequestHeader::from(parts);
         target.map_or(Ok(()), |target| upstream.set_raw_path(&target))
@@ -294,6 +381,9 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         passage: &mut Passage,
     ) -> Result<()> {
+        passage.answered = true;
+        self.close_where_draining(session);
+        http10::bound_answer(session, response);
         strip_hop_by_hop(response);
         let cookies = &passage.live.gate.cookies;
         if response.headers.get_all(header::SET_COOKIE).iter().any(|cookie| cookies.is_planted(cookie)) {
@@ -309,7 +399,10 @@ impl ProxyHttp for Proxy {
                 response.append_header(header::SET_COOKIE, cookie)?;
             }
         }
-        if response.status == StatusCode::SWITCHING_PROTOCOLS && session.was_upgraded() | session.is_upgrade_req() {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            if !session.was_upgraded() && !session.is_upgrade_req() {
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a 101 that nobody asked for").into_up());
+            }
             passage.is_tunnel = true;
             if let (Some(line), Some(notes)) = (&mut passage.line, &passage.notes) {
                 line.told(response.status.as_u16(), notes);
@@ -318,7 +411,26 @@ impl ProxyHttp for Proxy {
                 notes.route.ended(Outcome::forwarded, passage.begun.elapsed()); // a tunnel counts at its start
             }
         }
+        if is_stream(response) {
+            self.hold(passage);
+            let (_, upstreams) = passage.forwarded()?;
+            allow_silence(upstreams.settings.stream_idle_timeout);
+            wait_for_reader(upstreams.settings.stream_idle_timeout);
+        }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        passage: &mut Passage,
+    ) -> Result<Option<Duration>> {
+        if passage.stream.is_none() && passage.begun.elapsed() > LONG {
+            self.hold(passage);
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(
@@ -334,20 +446,26 @@ impl ProxyHttp for Proxy {
         e
     }
 
+    /// Bytes were sent, and the app may have acted on them: only what changes nothing and was lost with a kept connection is
+    /// sent once more.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
-        _session: &mut Session,
+        session: &mut Session,
         mut e: Box<Error>,
-        _passage: &mut Passage,
-        _reused: bool,
+        passage: &mut Passage,
+        reused: bool,
     ) -> Box<Error> {
-        e.set_retry(false); // bytes were sent: the app may have acted on them
+        let again = !passage.answered && !passage.renewed && retry::is_harmless(session) && retry::was_lost(&e, reused);
+        passage.renewed |= again;
+        e.set_retry(again);
         e
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, passage: &mut Passage) -> FailToProxy {
         let reason = match (e.esource(), e.etype()) {
+            _ if has_given_up() && session.as_downstream_mut().is_body_done() => Reason::UpstreamTimeout,
+            _ if has_given_up() => Reason::BadRequest,
             (
                 ErrorSource::Downstream,
                 ErrorType::ReadTimedout | ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_),
@@ -360,11 +478,12 @@ impl ProxyHttp for Proxy {
         };
         tracing::debug!(error = %e.etype().as_str(), "not proxied");
         let late = passage.notes.as_mut().map(|notes| {
-            let ask = ask(session, self.max_head, self.redirect_to_https);
+            let quoted = passage.quoted.as_deref();
+            let ask = ask(session, quoted, self.max_head, self.redirect_to_https);
             let route = passage.forward.as_ref().map(|forward| &forward.route);
             passage.live.gate.refuse_late(reason, &ask, notes, route)
         });
-        let Some(late) = late.filter(|_| session.response_written().is_none()) else {
+        let Some(late) = late.filter(|_| !has_answered(session)) else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
         let error_code = late.status.as_u16();
@@ -380,7 +499,8 @@ impl ProxyHttp for Proxy {
             notes.route.ended(notes.outcome, passage.begun.elapsed());
         }
         if let Some(mut line) = passage.line.take() {
-            line.told(session.response_written().map_or(0, |response| response.status.as_u16()), notes);
+            let answer = session.response_written().filter(|_| has_answered(session));
+            line.told(answer.map_or(0, |response| response.status.as_u16()), notes);
         }
     }
 

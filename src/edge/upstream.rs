@@ -65,6 +65,8 @@ pub struct Upstreams {
 /// One app, and what is known of it now.
 pub struct Target {
     pub base_path: String,
+    /// A request line is written to it as it is: HTTP/1.1 without TLS.
+    pub carries_lines: bool,
     /// What `Host` says where the client's own is not preserved.
     pub authority: String,
     location: Location,
@@ -126,8 +128,13 @@ impl Upstreams {
         }
     }
 
-    /// What Pingora needs to connect to a target.
-    pub async fn peer(&self, target: &Target, is_stream: bool) -> Result<Box<HttpPeer>> {
+    /// The longest silence that any answer is allowed.
+    pub fn longest_silence(&self) -> Duration {
+        self.settings.timeout.max(self.settings.stream_idle_timeout)
+    }
+
+    /// What Pingora needs to connect to a target. `silence`: of a request or an answer on it.
+    pub async fn peer(&self, target: &Target, silence: Duration) -> Result<Box<HttpPeer>> {
         let mut peer = Box::new(target.peer.clone());
         if let Location::Host { .. } = target.location {
             let mut address = target.addresses.load().first().copied();
@@ -140,7 +147,6 @@ impl Upstreams {
             })?;
             peer._address = pingora_core::protocols::l4::socket::SocketAddr::Inet(address);
         }
-        let silence = if is_stream { self.settings.stream_idle_timeout } else { self.settings.timeout };
         peer.options.read_timeout = Some(silence);
         peer.options.write_timeout = Some(silence);
         Ok(peer)
@@ -178,6 +184,7 @@ impl Target {
         peer.group_key = group_key(settings, origin);
         Ok(Target {
             base_path: origin.base_path.clone(),
+            carries_lines: origin.protocol == Protocol::Http,
             authority,
             location: origin.place.clone(),
             peer,

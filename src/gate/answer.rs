@@ -3,7 +3,9 @@
 
 use crate::gate::host::Host;
 use crate::gate::route::Route;
+use crate::login::site::Site;
 use crate::provider::identity::Identity;
+use crate::session::vault::{Session, Sessions};
 use crate::watch::metrics::{Credential, Outcome, RouteMetrics};
 use crate::watch::reason::Reason;
 use bytes::Bytes;
@@ -24,8 +26,24 @@ pub struct Forward {
     pub remove: Vec<HeaderName>,
     /// Each replaces every field of its name.
     pub set: Vec<(HeaderName, HeaderValue)>,
-    /// A WebSocket, an event stream or gRPC: silence may last for `stream_idle_timeout`.
+    /// A WebSocket, an event stream or gRPC by what the client says of it; the answer decides, where it can.
     pub stream: bool,
+    /// The session that let the request pass.
+    pub held: Option<SessionInUse>,
+}
+
+/// A session that is in use for as long as what it opened is.
+#[derive(Clone)]
+pub struct SessionInUse {
+    pub sessions: Arc<Sessions>,
+    pub site: Arc<Site>,
+    pub session: Arc<Session>,
+}
+
+impl SessionInUse {
+    pub fn touch(&self) {
+        self.sessions.touch(&self.site.realm, &self.session, self.site.limits);
+    }
 }
 
 /// An answer of the gateway's own.

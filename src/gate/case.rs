@@ -64,6 +64,13 @@ impl Gate {
         Case { caller, notes, place }
     }
 
+    /// The same where the listener serves as many requests as it may: whatever it is for, it is refused.
+    pub fn open_busy(&self, ask: &Ask<'_>) -> Case<'_> {
+        let caller = self.client_ip.caller(ask.peer, ask.headers);
+        let notes = self.notes(self.request_id(ask.headers, &caller), caller.address);
+        Case { caller, notes, place: Err(Refusal::busy()) }
+    }
+
     /// Once: behind a proxy that is not listed all clients share one address, and one budget of refusals.
     fn warn_of_unheard(&self, caller: &Caller) {
         if !self.warned.swap(true, Ordering::Relaxed) {

@@ -6,7 +6,7 @@ use crate::bearer::verifier::Verifier;
 use crate::client::forwarded::{Caller, ClientIp};
 use crate::client::limiter::Limiter;
 use crate::client::pace::Pace;
-use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply};
+use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply, SessionInUse};
 use crate::gate::ask::Ask;
 use crate::gate::case::{Case, Place};
 use crate::gate::cookies::{Kept, OwnCookies};
@@ -156,10 +156,15 @@ impl Gate {
         };
         notes.outcome = Outcome::forwarded;
         let mut forward = self.forward(route, ask, &path, caller, notes);
-        if let (Access::Protected(protected), Some(session)) = (&route.access, &passed)
-            && protected.access_token
-        {
-            self.pass_access_token(protected, session, &mut forward).await?;
+        if let (Access::Protected(protected), Some(session)) = (&route.access, &passed) {
+            if protected.access_token {
+                self.pass_access_token(protected, session, &mut forward).await?;
+            }
+            forward.held = protected.site.clone().map(|site| SessionInUse {
+                sessions: self.sessions.clone(),
+                site,
+                session: session.clone(),
+            });
         }
         Ok(Answer::Forward(Box::new(forward)))
     }
@@ -264,7 +269,7 @@ impl Gate {
         }
         let sent_as_is = path.authority().is_none() && !route.strip_prefix;
         let target = (!sent_as_is).then(|| format!("{}{}", route.path_for_app(path.as_str()), path.query()));
-        Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(ask) }
+        Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(ask), held: None }
     }
 
     pub(super) fn refuse(

@@ -9,6 +9,7 @@ use crate::gate::gate::{Gate, METHODS};
 use crate::gate::host::Host;
 use crate::gate::own::{MAX_BODY, OwnPage};
 use crate::gate::path::CanonicalPath;
+use crate::gate::people::Beginning;
 use crate::gate::refusal::{Refusal, SIGN_IN, own_headers};
 use crate::gate::route::{Access, Route};
 use crate::gate::say::Say;
@@ -90,7 +91,8 @@ impl Gate {
         let origin = self.origin(site, notes);
         let target = self.return_urls.checked(wanted, &origin);
         let hint = query.get("login_hint").filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT);
-        self.begin_login(site, &origin, target, hint, ask.headers, Reason::LoginRequired, notes)
+        let beginning = Beginning { site, origin: &origin, target, hint, reason: Reason::LoginRequired };
+        self.begin_login(beginning, ask.headers, notes)
     }
 
     /// Where the people of a target sign in, if they may do so here as well: its route's settings hold for the login.

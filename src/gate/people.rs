@@ -18,6 +18,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
 
+/// A login that is to begin.
+pub(super) struct Beginning<'a> {
+    pub(super) site: &'a Site,
+    pub(super) origin: &'a str,
+    /// Where it leads; checked.
+    pub(super) target: String,
+    /// Whom the provider may suppose it is.
+    pub(super) hint: Option<&'a str>,
+    pub(super) reason: Reason,
+}
+
 impl Gate {
     /// The session of the first cookie that has one. Two cookies never mix.
     pub(super) async fn signed_in(
@@ -96,7 +107,8 @@ impl Gate {
         let Some(site) = login else { return Err(Refusal::of(reason)) };
         let origin = site.origin.for_host(view.host.as_ref().map(|h| h.name()).unwrap_or_default());
         let target = self.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);
-        let mut reply = self.begin_login(site, &origin, target, None, view.headers, reason, notes)?;
+        let beginning = Beginning { site, origin: &origin, target, hint: None, reason };
+        let mut reply = self.begin_login(beginning, view.headers, notes)?;
         if let Some(cors) = &route.cors {
             reply.headers.extend(cors.marks(view.headers));
         }
@@ -106,14 +118,11 @@ impl Gate {
     /// The redirect to the provider.
     pub(super) fn begin_login(
         &self,
-        site: &Site,
-        origin: &str,
-        target: String,
-        hint: Option<&str>,
+        beginning: Beginning<'_>,
         headers: &HeaderMap,
-        reason: Reason,
         notes: &mut Notes,
     ) -> Result<Reply, Refusal> {
+        let Beginning { site, origin, target, hint, reason } = beginning;
         let begun = start(site, origin, target, hint, headers, &self.sessions, &self.entropy);
         let started = begun.map_err(|NotYet| Refusal::of(Reason::ProviderUnavailable))?;
         notes.outcome = Outcome::login;

@@ -100,6 +100,12 @@ impl Refusal {
         Refusal { retry_after: Some(wait), ..Refusal::of(Reason::RateLimited) }
     }
 
+    /// More requests at once than may be.
+    pub const fn busy() -> Refusal {
+        let soon = Some(Duration::from_secs(1));
+        Refusal { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: soon, ..Refusal::of(Reason::RateLimited) }
+    }
+
     /// A request that is refused for its form, under another status than 400.
     pub const fn form(status: StatusCode) -> Refusal {
         Refusal { status, reason: Reason::BadRequest, allow: None, retry_after: None }

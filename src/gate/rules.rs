@@ -43,7 +43,7 @@ impl Rules {
         if self.emails.is_empty() && self.email_domains.is_empty() {
             return true;
         }
-        let Some(email) = identity.email.as_deref().filter(|_| !identity.email_unverified).map(str::to_lowercase)
+        let Some(email) = identity.email.as_deref().filter(|_| !identity.email_unverified).map(str::to_ascii_lowercase)
         else {
             return false;
         };
@@ -80,6 +80,8 @@ mod tests {
         check(&rules, json!({"email": "a@Corp.TEST"}), Ok(()));
         check(&rules, json!({"email": "a@corp.test", "email_verified": true}), Ok(()));
         for bad in [
+            json!({"email": "a@\u{212a}orp.test"}),
+            json!({"email": "a@cor\u{ff50}.test"}),
             json!({"email": "a@evilcorp.test"}),
             json!({"email": "a@sub.corp.test"}),
             json!({"email": "a@x@corp.test"}),

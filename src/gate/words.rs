@@ -10,6 +10,9 @@ pub(super) fn words(refusal: &Refusal) -> Words {
     match refusal.reason {
         Reason::BadRequest => of_form(refusal.status),
         Reason::LoginFailed => of_login(refusal.status),
+        Reason::RateLimited if refusal.status == StatusCode::SERVICE_UNAVAILABLE => {
+            ("Too many requests at once", "As many requests as may be are being served.", "Try again in a moment.")
+        }
         reason => of_credential(reason).unwrap_or_else(|| of_service(reason)),
     }
 }

@@ -65,7 +65,7 @@ pub struct Settings {
     pub endpoints: BTreeMap<String, Url>,
     /// False: the endpoints above are all that there is.
     pub discovery: bool,
-    /// Added to the sign-out at the provider; see [`crate::login::sign_out`].
+    /// Added to the sign-out at the provider; RP-Initiated Logout 1.0, 2.
     pub end_session_params: Vec<(String, String)>,
 }
 

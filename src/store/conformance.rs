@@ -79,6 +79,12 @@ async fn file_conforms_and_outlives_the_process() {
     conforms(store.clone(), &clock).await;
     store.put("kept", entry(7, "value"), HOUR).await.unwrap();
     assert!(File::open(&path, clock.clone()).is_err(), "nobody else may have it open");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "this user's alone");
+    let link = folder.join("link.db");
+    std::os::unix::fs::symlink(folder.join("elsewhere"), &link).unwrap();
+    assert!(File::open(&link, clock.clone()).is_err(), "a link is not followed");
+    assert!(!folder.join("elsewhere").exists());
     drop(store);
     // The writer lets go of the database when its last sender is gone.
     let again = (0..500).find_map(|_| {
@@ -121,6 +127,7 @@ async fn redis_conforms_and_remembers_what_was_deleted() {
             mode: redis::Mode::Standalone,
             key_prefix: "test:".into(),
             ca_file: None,
+            client: None,
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_secs(1),
         },

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// `store.redis.breaker` and `fallback` of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Fallback {
     settings: Settings,
     /// Entries that this replica has seen, with their ends.
     memory: Cache<String, (Entry, Timestamp)>,
+    /// The same of logins that ended. Strangers can make many, which must push nobody's session out.
+    marks: Cache<String, (Entry, Timestamp)>,
     /// Deleted here: an answer that was under way does not bring it back into memory.
     deleted: Cache<String, ()>,
     journal: Mutex<Journal>,
@@ -60,11 +62,16 @@ const BACK: &str = "";
 const EPOCH_LIVES: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// What other replicas may need to hear that the store is back, and for the replay of their journals.
 const REPLAY: Duration = Duration::from_secs(1);
+/// Between two looks while nothing fails: it is to be known within 5 s that the store is away, whoever asks it.
+const LOOK_AT_REST: Duration = Duration::from_secs(1);
 /// Between two looks while it is not clear yet whether the store is away.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What outlives an outage is what people are signed in by, and the marks of logins that ended; leases and results do not.
 const KEPT: [&str; 3] = ["session:", "tokens:", "used:"];
 const OF_SESSIONS: [&str; 2] = ["session:", "tokens:"];
+pub(super) const MARK: &str = "used:";
+/// Marks of logins that this replica holds, and that its journal takes: beyond it a login waits for the store.
+pub(super) const MOST_MARKS: u64 = 10_000;
 
 impl Fallback {
     /// `on_change`: told `true` when the store is up, journal and all, and `false` when it is away.
@@ -80,6 +87,7 @@ impl Fallback {
             clock,
             settings,
             memory: Cache::builder().max_capacity(settings.max_entries).build(),
+            marks: Cache::builder().max_capacity(MOST_MARKS).build(),
             deleted: Cache::builder().max_capacity(settings.max_entries).time_to_live(Duration::from_secs(60)).build(),
             journal: Mutex::new(Journal::of(settings.max_entries)),
             suspect: AtomicBool::new(false),
@@ -98,8 +106,10 @@ impl Fallback {
     pub async fn watch(self: Arc<Self>) {
         self.suspect.store(true, SeqCst); // nobody has asked it yet
         loop {
-            if !self.suspect.load(SeqCst) {
-                self.failed.notified().await;
+            while !self.suspect.load(SeqCst) {
+                if timeout(LOOK_AT_REST, self.failed.notified()).await.is_err() {
+                    self.look_at_rest().await;
+                }
             }
             if self.recover().await.is_ok() {
                 continue;
@@ -110,6 +120,15 @@ impl Fallback {
                 () = tokio::time::sleep(pause) => {}
                 () = self.news.notified() => {} // somebody has spoken: the store is there again
             }
+        }
+    }
+
+    /// Where nobody asks the store, nobody would notice that it is away, or that it has lost its data.
+    async fn look_at_rest(&self) {
+        let before = self.epoch.lock().clone();
+        let found = self.inner.get(EPOCH).await.map(|entry| entry.map(|entry| entry.value));
+        if found != Ok(before) {
+            self.note_failure();
         }
     }
 
@@ -203,7 +222,7 @@ impl Fallback {
 
     /// Everything that this replica holds and has not seen deleted.
     async fn write_back(&self) -> Result<(), Away> {
-        for (key, (entry, ends)) in &self.memory {
+        for (key, (entry, ends)) in self.memory.iter().chain(self.marks.iter()) {
             let left = self.clock.now().until(ends);
             if !left.is_zero() {
                 self.inner.restore(&key, entry, left).await?;
@@ -239,19 +258,25 @@ impl Fallback {
     }
 
     fn remembered(&self, key: &str) -> Option<(Entry, Timestamp)> {
-        self.memory.get(key).filter(|(_, ends)| *ends > self.clock.now())
+        self.memory_of(key).get(key).filter(|(_, ends)| *ends > self.clock.now())
+    }
+
+    fn memory_of(&self, key: &str) -> &Cache<String, (Entry, Timestamp)> {
+        if key.starts_with(MARK) { &self.marks } else { &self.memory }
     }
 
     fn remember(&self, key: &str, entry: Entry, ttl: Duration) {
         if self.may_stand_in(key).is_ok() {
             let ends = self.clock.now().plus(ttl);
             // A look that was under way while somebody here wrote comes back with what was before.
-            self.memory.entry_by_ref(key).and_upsert_with(|known| match known.map(|known| known.into_value()) {
-                Some(newer) if newer.0.generation > entry.generation => newer,
-                _ => (entry, ends),
+            self.memory_of(key).entry_by_ref(key).and_upsert_with(|known| {
+                match known.map(|known| known.into_value()) {
+                    Some(newer) if newer.0.generation > entry.generation => newer,
+                    _ => (entry, ends),
+                }
             });
             if self.deleted.contains_key(key) {
-                self.memory.invalidate(key); // after the insertion: a deletion that came before it has removed nothing
+                self.memory_of(key).invalidate(key); // after the insertion: a deletion that came before it has removed nothing
             }
         }
     }
@@ -259,7 +284,7 @@ impl Fallback {
     /// Asked where the store denies what this replica remembers: whether that is so because it has lost its data, unnoticed
     /// so far. Then it counts as away until what is held here was written back.
     async fn has_lost(&self, key: &str) -> bool {
-        if !self.memory.contains_key(key) {
+        if !self.memory_of(key).contains_key(key) {
             return false;
         }
         let Some(before) = self.epoch.lock().clone() else { return false };

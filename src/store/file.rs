@@ -4,6 +4,7 @@
 use crate::kit::clock::{Clock, Timestamp};
 use crate::store::kv::{Away, Entry, Kv};
 use async_trait::async_trait;
+use nix::fcntl::OFlag;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,8 +52,8 @@ impl File {
     /// It cannot be opened, for the operator.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let told = |problem: String| format!("store {}: {problem}", path.display());
-        let database = Database::create(path).map_err(|e| told(e.to_string()))?;
-        restrict(path).map_err(|e| told(e.to_string()))?;
+        let file = open_own(path).map_err(|e| told(e.to_string()))?;
+        let database = Database::builder().create_file(file).map_err(|e| told(e.to_string()))?;
         let begun = database.begin_write().map_err(|e| told(e.to_string()))?;
         drop(begun.open_table(ENTRIES).map_err(|e| told(e.to_string()))?);
         begun.commit().map_err(|e| told(e.to_string()))?;
@@ -84,10 +85,14 @@ impl File {
     }
 }
 
-/// Only this user may read it.
-fn restrict(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+/// Made for this user alone from the first moment on; a link that somebody has laid there is not followed.
+fn open_own(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = std::fs::File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    let file = options.open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 struct Writer {

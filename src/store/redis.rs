@@ -5,6 +5,7 @@
 mod connect;
 
 use crate::kit::flights::Flights;
+use crate::kit::secret::Secret;
 use crate::store::kv::{Away, Entry, Heard, Kv};
 use crate::watch::metrics::{Operation, StoreMetrics};
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ pub struct Settings {
     pub mode: Mode,
     pub key_prefix: String,
     pub ca_file: Option<PathBuf>,
+    pub client: Option<ClientFiles>,
     pub connect_timeout: Duration,
     pub command_timeout: Duration,
 }
@@ -36,7 +38,32 @@ pub struct Settings {
 pub enum Mode {
     Standalone,
     Cluster,
-    Sentinel { master_name: String },
+    Sentinel {
+        master_name: String,
+        /// What the sentinels are told, where that differs from what the master is told; empty: nothing.
+        user: Option<String>,
+        password: Option<Secret>,
+    },
+}
+
+/// The certificate by which a Redis knows its clients, and its key, as PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+}
+
+/// Whether there could be connections with these; contacts nothing.
+///
+/// # Errors
+/// What is wrong, without an address that may hold a password.
+pub fn check(settings: &Settings) -> Result<(), String> {
+    Source::new(settings).map(|_| ())
+}
+
+/// Whether the client can read an address.
+pub fn is_address(url: &str) -> bool {
+    connect::is_address(url)
 }
 
 pub struct Redis {

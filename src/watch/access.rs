@@ -2,10 +2,11 @@
 //! into a bounded queue; when the writer cannot keep up, lines are dropped and counted, requests are not held.
 
 use crate::kit::clock::Timestamp;
+use crate::watch::escape::{Form, escape, is_plain};
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -45,7 +46,8 @@ pub struct AccessLog {
 }
 
 enum Line {
-    Of(Box<Record>),
+    /// A record, and the bytes that it counts for.
+    Of(Box<Record>, usize),
     /// What came before it is written when this is told.
     Mark(SyncSender<()>),
 }
@@ -55,6 +57,8 @@ struct Shared {
     /// Off, JSON or text; a reload changes it.
     mode: AtomicU8,
     dropped: AtomicU64,
+    /// Bytes that wait for the writer.
+    queued: AtomicUsize,
 }
 
 const OFF: u8 = 0;
@@ -63,6 +67,11 @@ const TEXT: u8 = 2;
 
 /// Lines that may wait for the writer: about a second's worth at full speed.
 const QUEUE: usize = 32_768;
+/// Bytes that may wait for it, whoever reads: strangers choose how long a path is.
+const QUEUED_BYTES: usize = 16 << 20;
+/// Of what a stranger chooses, so much is logged.
+pub const LONGEST_PATH: usize = 2048;
+pub const LONGEST_WORD: usize = 256;
 /// How long lines gather before they are written: to wake the writer for each costs a request more than its line, and each
 /// write to standard output costs the machine more than that.
 const GATHER: Duration = Duration::from_millis(10);
@@ -70,6 +79,22 @@ const GATHER: Duration = Duration::from_millis(10);
 const BATCH: usize = 64 * 1024;
 /// What the last lines may take when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+impl Record {
+    /// What it takes in memory, about.
+    fn size(&self) -> usize {
+        let texts = [&self.request_id, &self.method, &self.host, &self.path, &self.client];
+        size_of::<Record>() + texts.iter().map(|text| text.capacity()).sum::<usize>()
+    }
+}
+
+/// So much of a text, on the border of a character; three dots where there was more.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().map(|(at, _)| at).take_while(|at| *at <= most).last() {
+        Some(at) if text.len() > most => format!("{}...", text.get(..at).unwrap_or_default()),
+        _ => text.to_owned(),
+    }
+}
 
 impl AccessLog {
     /// Starts the writer; it ends when the last sender is gone.
@@ -97,7 +122,10 @@ impl AccessLog {
     }
 
     pub fn write(&self, record: Box<Record>) {
-        if self.queue.try_send(Line::Of(record)).is_err() {
+        let bytes = record.size();
+        let queued = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
+        if queued + bytes > QUEUED_BYTES || self.queue.try_send(Line::Of(record, bytes)).is_err() {
+            self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -137,7 +165,10 @@ fn write_all(records: &Receiver<Line>, shared: &Shared, out: &mut impl Write) {
             }
         };
         let record = match line {
-            Line::Of(record) => record,
+            Line::Of(record, bytes) => {
+                shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+                record
+            }
             Line::Mark(told) => {
                 if !flush(&mut lines, out, shared) {
                     return;
@@ -146,13 +177,18 @@ fn write_all(records: &Receiver<Line>, shared: &Shared, out: &mut impl Write) {
                 continue;
             }
         };
-        if shared.mode.load(Ordering::Relaxed) == JSON {
-            let _ = serde_json::to_writer(&mut lines, &record); // into memory: it cannot fail
-            lines.push(b'\n');
+        let (line, form) = match shared.mode.load(Ordering::Relaxed) == JSON {
+            true => (serde_json::to_string(&record).unwrap_or_default(), Form::Json), // of texts and numbers: it cannot fail
+            false => (text(&record), Form::Text),
+        };
+        if is_plain(line.as_bytes()) {
+            lines.extend_from_slice(line.as_bytes());
         } else {
-            lines.extend_from_slice(text(&record).as_bytes());
-            lines.push(b'\n');
+            let mut shown = String::with_capacity(line.len() + 64);
+            escape(&line, form, &mut shown);
+            lines.extend_from_slice(shown.as_bytes());
         }
+        lines.push(b'\n');
         if lines.len() >= BATCH && !flush(&mut lines, out, shared) {
             return;
         }
@@ -238,7 +274,7 @@ mod tests {
     fn written(format: Format) -> String {
         let out = Page::default();
         let (queue, records) = sync_channel(8);
-        queue.try_send(Line::Of(Box::new(a_record()))).unwrap();
+        queue.try_send(Line::Of(Box::new(a_record()), 0)).unwrap();
         drop(queue);
         let shared = Shared::default();
         shared.mode.store(if format == Format::Json { JSON } else { TEXT }, Ordering::Relaxed);
@@ -264,6 +300,24 @@ mod tests {
         }
         log.finish();
         assert_eq!(out.0.lock().iter().filter(|b| **b == b'\n').count(), 100);
+    }
+
+    /// Nobody reads, and memory is bounded by bytes.
+    #[test]
+    fn long_lines_fill_the_queue_sooner() {
+        let (queue, _records) = sync_channel(QUEUE);
+        let log = AccessLog { queue, shared: Arc::default() };
+        for _ in 0..QUEUE {
+            log.write(Box::new(Record { path: "a".repeat(LONGEST_PATH), ..a_record() }));
+        }
+        assert!(log.shared.queued.load(Ordering::Relaxed) <= QUEUED_BYTES);
+        assert!(log.shared.dropped.load(Ordering::Relaxed) > QUEUE as u64 / 2);
+    }
+
+    #[test]
+    fn what_strangers_choose_is_cut() {
+        assert_eq!((cut("abc", 3), cut("abcd", 3)), ("abc".to_owned(), "abc...".to_owned()));
+        assert_eq!((cut("aé", 2), cut("éé", 3)), ("a...".to_owned(), "é...".to_owned()));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! print what passes through them, headers and queries included; so none of them is ever shown below that.
 
 use crate::watch::access::Format;
+use crate::watch::escape::{Form, escape, is_plain};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::{Compact, DefaultFields, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format, time::SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
@@ -38,7 +39,7 @@ pub struct Log {
 
 /// Starts the log.
 pub fn start(logging: Logging) -> Log {
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stdout());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(std::io::stdout());
     let (filter, handle) = reload::Layer::new(filter(logging.level));
     let is_json = Arc::new(AtomicBool::new(logging.format == Format::Json));
     let lines = Lines {
@@ -73,6 +74,9 @@ fn filter(level: Level) -> EnvFilter {
     EnvFilter::new(format!("warn,pingora_core=off,pingora_proxy=off,doorward={level}"))
 }
 
+/// Lines that may wait for a reader; they are some hundred bytes long.
+const LINES: usize = 16_384;
+
 /// Lines in the format that is in force.
 struct Lines {
     is_json: Arc<AtomicBool>,
@@ -85,11 +89,20 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        if self.is_json.load(Ordering::Relaxed) {
-            self.json.format_event(context, writer, event)
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        let form = if self.is_json.load(Ordering::Relaxed) {
+            self.json.format_event(context, Writer::new(&mut line), event)?;
+            Form::Json
         } else {
-            self.text.format_event(context, writer, event)
+            self.text.format_event(context, Writer::new(&mut line), event)?;
+            Form::Text
+        };
+        if is_plain(line.as_bytes()) {
+            return writer.write_str(&line);
         }
+        let mut shown = String::with_capacity(line.len() + 64);
+        escape(&line, form, &mut shown);
+        writer.write_str(&shown)
     }
 }

@@ -2,6 +2,7 @@
 //! It is told what happened in words of its own; it decides nothing, and is never shown a credential.
 
 pub mod access;
+pub mod escape;
 pub mod log;
 pub mod metrics;
 pub mod reason;

@@ -33,10 +33,10 @@ async fn only_reading_is_possible() {
     let address = format!("127.0.0.1:{}", world.gateway.admin_port());
     for path in ["/livez", "/readyz", "/metrics", "/"] {
         let mut connection = Connection::open(&address, &Secrets::default()).await;
-        let post = connection.ask(&ask("POST", path).body(b"x")).await;
+        let post = connection.ask(&ask("POST", path).set("Host", &address).body(b"x")).await;
         assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD")), "{path}");
         let mut connection = Connection::open(&address, &Secrets::default()).await;
-        let head = connection.ask(&ask("HEAD", path)).await;
+        let head = connection.ask(&ask("HEAD", path).set("Host", &address)).await;
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
     }
 }
@@ -112,7 +112,44 @@ async fn the_api_needs_its_token() {
     let address = format!("127.0.0.1:{}", with.admin_port());
     for (token, unauthorized) in [("wrong", true), ("the-operators-token-1", true), ("the-operators-token-17", false)] {
         let mut connection = Connection::open(&address, &with.secrets).await;
-        let status = connection.ask(&get("/api/v1/nothing").bearer(token)).await.status;
+        let status = connection.ask(&get("/api/v1/nothing").set("Host", &address).bearer(token)).await.status;
         assert_eq!(status == 401, unauthorized, "{token}: {status}");
     }
+}
+
+/// A page of another name that was made to resolve to this machine reads nothing here.
+#[tokio::test]
+async fn another_host_is_refused() {
+    let world = World::start().await;
+    let address = format!("127.0.0.1:{}", world.gateway.admin_port());
+    let status = async |request: crate::client::Request| {
+        let mut connection = Connection::open(&address, &Secrets::default()).await;
+        connection.ask(&request).await.status
+    };
+    for path in ["/livez", "/readyz", "/metrics", "/", "/api/v1/api-keys"] {
+        for host in ["evil.test", "evil.test:80", "localhost.evil.test"] {
+            assert_eq!(status(get(path).set("Host", host)).await, 403, "{host} {path}");
+        }
+    }
+    for host in ["localhost", "doorward", "doorward.auth.svc:9080", "[::1]:1"] {
+        assert_eq!(status(get("/livez").set("Host", host)).await, 200, "{host}");
+    }
+}
+
+/// Probes are answered, whoever holds connections open and asks nothing on them.
+#[tokio::test]
+async fn connections_that_say_nothing_hold_up_no_probe() {
+    let world = World::start().await;
+    let address = format!("127.0.0.1:{}", world.gateway.admin_port());
+    let mut held = Vec::new();
+    for i in 0..1_200 {
+        let mut connection = Connection::open(&address, &Secrets::default()).await;
+        if i % 2 == 0 {
+            connection.send_bytes(b"GET /livez HTTP/1.1\r\nHost: ").await;
+        }
+        held.push(connection);
+    }
+    assert_eq!(world.gateway.admin("/livez").await.status, 200);
+    assert!(world.gateway.descriptors() < 500, "{}", world.gateway.descriptors());
+    assert_eq!(world.ask(&get("/public/x")).await.status, 200);
 }

@@ -203,7 +203,7 @@ impl Gateway {
     pub async fn admin(&self, path: &str) -> Reply {
         let address = format!("127.0.0.1:{}", self.admin);
         let mut connection = Connection::open(&address, &self.secrets).await;
-        connection.ask(&get(path).with("Connection", "close")).await
+        connection.ask(&get(path).set("Host", &address).with("Connection", "close")).await
     }
 
     /// A sample of the metrics by its whole name, labels included; 0 where there is none.
@@ -254,6 +254,11 @@ impl Gateway {
             until_so("a listener", async || TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
         }
         until_so("readiness", async || self.admin("/readyz").await.status == 200).await;
+    }
+
+    /// How many it has open now.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     /// The most memory that it ever had, in KiB.

@@ -10,6 +10,7 @@
 #![allow(unreachable_pub, reason = "in a binary of tests, pub means: for the other modules")]
 
 mod app;
+mod app_connections;
 mod client;
 mod gateway;
 mod oidc;

@@ -85,13 +85,11 @@ async fn cached_identities_live_as_long_as_their_providers_settings() {
         assert_eq!(world.gateway.metric(VERIFIED).await, count, "{why}");
     };
     verified_after(1.0, "at first").await;
-    let calls = world.provider.calls().records().count();
     let same = usual(&world.provider, &world.app);
     world.gateway.reload(&same).await;
     verified_after(1.0, "nothing has changed").await;
     world.gateway.reload(&same.clone().route("new", "http://app.test/new/", &world.app.origin, BEARER)).await;
     verified_after(1.0, "another route is new").await;
-    assert_eq!(world.provider.calls().records().count(), calls, "and the provider is not asked again");
     let mut changed = same.clone();
     changed.providers[0] = changed.providers[0].replace("timeout: 1s,", "timeout: 1s, clock_skew: 5s,");
     world.gateway.reload(&changed).await;

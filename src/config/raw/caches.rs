@@ -39,10 +39,12 @@ struct CacheOver {
     ttl: Option<Span>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub unknown_tokens: UnknownTokens,
+    /// Of one listener at one time; beyond it 503.
+    pub requests_in_flight: u32,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -128,6 +130,13 @@ impl Default for Caches {
             sessions: SESSIONS,
             api_keys: API_KEYS,
         }
+    }
+}
+
+/// As many as connections, so that HTTP/2 brings no more work than HTTP/1.1 could.
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { unknown_tokens: UnknownTokens::default(), requests_in_flight: 10_000 }
     }
 }
 

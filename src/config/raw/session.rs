@@ -92,6 +92,12 @@ pub struct Redis {
     pub mode: RedisMode,
     /// For sentinel.
     pub master_name: Option<String>,
+    /// Where the sentinels ask for another login than the master; "" = none.
+    pub sentinel_user: Option<String>,
+    pub sentinel_password: Option<String>,
+    /// A client certificate and its key (PEM files), for a Redis that wants one.
+    pub certificate: Option<String>,
+    pub private_key: Option<String>,
     pub key_prefix: String,
     pub ca_file: Option<String>,
     pub connect_timeout: Span,
@@ -168,6 +174,10 @@ impl Default for Redis {
             urls: vec!["redis://127.0.0.1:6379/0".into()],
             mode: RedisMode::Standalone,
             master_name: None,
+            sentinel_user: None,
+            sentinel_password: None,
+            certificate: None,
+            private_key: None,
             key_prefix: "doorward:".into(),
             ca_file: None,
             connect_timeout: Span::seconds(1),

@@ -252,7 +252,7 @@ fn known_provider(raw: &Config, name: &str, path: &str, problems: &mut Problems)
 }
 
 fn rules(raw: &raw::Require) -> Rules {
-    let lower = |list: &[String]| list.iter().map(|text| text.to_lowercase()).collect();
+    let lower = |list: &[String]| list.iter().map(|text| text.to_ascii_lowercase()).collect();
     let claims = raw.claims.iter().map(|(name, any)| (ClaimPath::new(name.clone()), any.as_slice().to_vec()));
     Rules {
         groups: raw.groups.clone(),

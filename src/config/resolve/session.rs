@@ -5,6 +5,7 @@ use crate::config::raw::{self, Accept, Auth, Config};
 use crate::config::resolve::route::{From, from, provider_of};
 use crate::config::settings::{Backend, Copies, SharedStore, Store};
 use crate::gate::route::{Hosts, SessionSettings};
+use crate::kit::secret::Secret;
 use crate::login::cookie::{CookieSpec, SameSite};
 use crate::login::return_url::{HostPattern, Pattern};
 use crate::login::site::Origin;
@@ -145,12 +146,17 @@ fn shared(raw: &raw::Redis, folder: &Folder) -> SharedStore {
             mode: match raw.mode {
                 raw::RedisMode::Standalone => redis::Mode::Standalone,
                 raw::RedisMode::Cluster => redis::Mode::Cluster,
-                raw::RedisMode::Sentinel => {
-                    redis::Mode::Sentinel { master_name: raw.master_name.clone().unwrap_or_default() }
-                }
+                raw::RedisMode::Sentinel => redis::Mode::Sentinel {
+                    master_name: raw.master_name.clone().unwrap_or_default(),
+                    user: raw.sentinel_user.clone(),
+                    password: raw.sentinel_password.clone().map(Secret::from),
+                },
             },
             key_prefix: raw.key_prefix.clone(),
             ca_file: raw.ca_file.as_ref().map(|file| folder.join(file)),
+            client: raw.certificate.as_ref().zip(raw.private_key.as_ref()).map(|(certificate, key)| {
+                redis::ClientFiles { certificate: folder.join(certificate), private_key: folder.join(key) }
+            }),
             connect_timeout: raw.connect_timeout.0,
             command_timeout: raw.command_timeout.0,
         },

@@ -11,6 +11,7 @@ use pingora_core::protocols::{
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -74,8 +75,12 @@ impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
+        if let Some(read) = buf.filled_mut().get_mut(before..).filter(|read| !read.is_empty()) {
+            self.connection.moved();
             if self.is_http2 { self.connection.received_http2(read.len()) } else { self.connection.received(read) }
+        }
+        if polled.is_pending() && self.connection.has_given_up.load(Relaxed) {
+            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
         polled
     }

@@ -28,7 +28,15 @@ impl Write for Sink {
 fn proxy() -> Proxy {
     let live = Arc::new(ArcSwap::from_pointee(built(CONFIG)));
     let access_log = AccessLog::start(Some(crate::watch::access::Format::Json), Sink).unwrap();
-    Proxy { live, access_log, traffic: Arc::default(), max_head: 1024, idle_seconds: 75, redirect_to_https: false }
+    Proxy {
+        live,
+        access_log,
+        traffic: Arc::default(),
+        frontend: Frontend::new(1, Arc::new(usize::MAX.into())),
+        max_head: 1024,
+        idle_seconds: 75,
+        redirect_to_https: false,
+    }
 }
 
 /// Runs the filters on a head; what was answered, or the head that the app would get.

@@ -1,6 +1,7 @@
 //! What happened while the store was away, for the time when it is back.
 
 use crate::kit::clock::Timestamp;
+use crate::store::fallback::{MARK, MOST_MARKS};
 use crate::store::kv::{Away, Entry};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,8 @@ pub(super) struct Journal {
     /// Places of which nobody could be told.
     unsaid: BTreeSet<String>,
     max_entries: usize,
+    /// How many of the changes are marks of logins, which have room of their own.
+    marks: usize,
 }
 
 /// What happened to a key while the store was away: the newest alone.
@@ -25,7 +28,7 @@ pub(super) enum Change {
 impl Journal {
     pub(super) fn of(max_entries: u64) -> Self {
         let max_entries = usize::try_from(max_entries).unwrap_or(usize::MAX);
-        Journal { changes: BTreeMap::new(), unsaid: BTreeSet::new(), max_entries }
+        Journal { changes: BTreeMap::new(), unsaid: BTreeSet::new(), max_entries, marks: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -34,6 +37,10 @@ impl Journal {
 
     pub(super) fn has_deleted(&self, key: &str) -> bool {
         matches!(self.changes.get(key), Some(Change::Deleted(_)))
+    }
+
+    pub(super) fn has_made(&self, key: &str) -> bool {
+        matches!(self.changes.get(key), Some(Change::Made(..)))
     }
 
     /// All of them, deletions first.
@@ -47,8 +54,16 @@ impl Journal {
     /// It is full: better told than lost.
     pub(super) fn note(&mut self, key: &str, change: Change) -> Result<(), Away> {
         let before = self.changes.get(key);
-        if before.is_none() && self.changes.len() >= self.max_entries {
-            return Err(Away);
+        let is_mark = key.starts_with(MARK);
+        if before.is_none() {
+            let is_full = match is_mark {
+                true => self.marks as u64 >= MOST_MARKS,
+                false => self.changes.len() - self.marks >= self.max_entries,
+            };
+            if is_full {
+                return Err(Away);
+            }
+            self.marks += usize::from(is_mark);
         }
         let change = match (change, before) {
             (Change::Renewed(entry, ends), Some(Change::Made(..))) => Change::Made(entry, ends),
@@ -81,6 +96,7 @@ impl Journal {
         };
         if same {
             self.changes.remove(key);
+            self.marks -= usize::from(key.starts_with(MARK));
         }
     }
 }

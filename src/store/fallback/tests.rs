@@ -166,7 +166,7 @@ async fn it_heals_by_itself() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     w.shared.away.store(false, SeqCst);
-    let back = tokio::time::timeout(Duration::from_secs(6), async {
+    let back = timeout(Duration::from_secs(6), async {
         while w.one.is_away() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -196,4 +196,45 @@ async fn what_was_deleted_here_is_deleted_again() {
     w.shared.put("session:a", entry(1, "a"), HOUR).await.unwrap();
     assert!(w.one.get("session:a").await.unwrap().is_none());
     assert!(w.shared.get("session:a").await.unwrap().is_none());
+}
+
+/// Strangers' logins push nobody's session out, and fill no journal for others.
+#[tokio::test]
+async fn marks_have_room_of_their_own() {
+    let w = world().await;
+    w.one.put("session:a", entry(1, "a"), HOUR).await.unwrap();
+    for n in 0..1000 {
+        w.one.put_new(&format!("used:{n}"), entry(0, ""), HOUR).await.unwrap();
+    }
+    w.one.memory.run_pending_tasks();
+    w.goes_away().await;
+    assert_eq!(w.one.get("session:a").await, Ok(Some(entry(1, "a"))));
+    let mut made = 0;
+    while w.one.put_new(&format!("used:away-{made}"), entry(0, ""), HOUR).await == Ok(true) {
+        made += 1;
+    }
+    assert_eq!(made, MOST_MARKS, "then a login waits for the store");
+    assert_eq!(w.one.put_new("used:away-0", entry(0, ""), HOUR).await, Ok(false), "still one-shot");
+    assert_eq!(w.one.put("session:new", entry(1, "new"), HOUR).await, Ok(()));
+    assert_eq!(w.one.delete("session:a", HOUR).await, Ok(true), "a sign-out counts");
+    w.comes_back().await;
+    assert_eq!(w.two.get("session:a").await, Ok(None));
+    assert_eq!(w.two.get("session:new").await, Ok(Some(entry(1, "new"))));
+    assert_eq!(w.two.put_new("used:away-7", entry(0, ""), HOUR).await, Ok(false), "on all replicas");
+    assert!(w.one.journal.lock().is_empty());
+}
+
+/// B10: nobody asks, and it is known all the same.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_nobody_asks_is_looked_at() {
+    let w = world().await;
+    tokio::spawn(w.one.clone().watch());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    w.ups.lock().clear();
+    w.shared.away.store(true, SeqCst);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(*w.ups.lock(), [false]);
+    w.shared.away.store(false, SeqCst);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(w.ups.lock().last(), Some(&true));
 }

@@ -26,7 +26,7 @@ impl Kv for Fallback {
                 Ok(Some((entry, ttl)))
             }
             Ok(None) => {
-                self.memory.invalidate(key);
+                self.memory_of(key).invalidate(key);
                 Ok(None)
             }
             Err(Away) => {
@@ -60,7 +60,7 @@ impl Kv for Fallback {
             Err(Away) => {
                 // A lease that others cannot see leases nothing; a login's mark holds at least here.
                 self.may_stand_in(key)?;
-                if self.remembered(key).is_some() {
+                if self.remembered(key).is_some() || self.journal.lock().has_made(key) {
                     return Ok(false);
                 }
                 self.journal.lock().note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
@@ -77,7 +77,7 @@ impl Kv for Fallback {
         };
         match answer {
             Ok(false) => {
-                self.memory.invalidate(key);
+                self.memory_of(key).invalidate(key);
                 Ok(false)
             }
             Ok(true) => {
@@ -103,7 +103,7 @@ impl Kv for Fallback {
     async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
         let known = self.remembered(key).is_some();
         self.deleted.insert(key.to_string(), ());
-        self.memory.invalidate(key);
+        self.memory_of(key).invalidate(key);
         match self.ask(self.inner.delete(key, remember)).await {
             Ok(was) => Ok(was),
             Err(Away) => {

@@ -1,12 +1,15 @@
 //! The ways to a Redis: alone, as a cluster, behind sentinels. Each step has its own time-out, and the whole has one.
 
-use crate::store::redis::{Mode, Settings};
+use crate::store::redis::{ClientFiles, Mode, Settings};
 use futures_util::future::select_ok;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, TlsCertificates, TlsMode};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, RedisError, TlsCertificates,
+    TlsMode,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use tokio::sync::Mutex;
@@ -35,8 +38,8 @@ impl Source {
         if settings.urls.is_empty() {
             return Err("no address".into()); // what is asked of all at once wants one at least
         }
-        let authority = authority(settings)?;
-        let open = |url: &String| open(url, authority.as_ref()).map_err(told);
+        let certificates = certificates(settings)?;
+        let open = |url: &String| open(url, certificates.as_ref()).map_err(told);
         Ok(match &settings.mode {
             Mode::Standalone => Source::Standalone(Box::new(open(settings.urls.first().ok_or("no address")?)?)),
             Mode::Cluster => {
@@ -44,14 +47,16 @@ impl Source {
                     .connection_timeout(settings.connect_timeout)
                     .response_timeout(settings.command_timeout)
                     .retries(1);
-                if let Some(certificates) = &authority {
+                if let Some(certificates) = &certificates {
                     builder = builder.certs(certificates.clone());
                 }
                 let nodes = settings.urls.iter().map(open).collect::<Result<_, _>>()?;
                 Source::Cluster(Box::new(builder.build().map_err(told)?), nodes)
             }
-            Mode::Sentinel { master_name } => {
-                let client = |url: &String| sentinel(url, master_name, authority.as_ref()).map(Mutex::new);
+            Mode::Sentinel { master_name, user, password } => {
+                let login =
+                    Login { user: user.as_deref(), password: password.as_ref().map(|own| own.expose().as_str()) };
+                let client = |url: &String| sentinel(url, master_name, &login, certificates.as_ref()).map(Mutex::new);
                 Source::Sentinels(settings.urls.iter().map(client).collect::<Result<_, _>>().map_err(told)?)
             }
         })
@@ -122,35 +127,66 @@ async fn is_alone(connection: &mut MultiplexedConnection) -> Result<(), String> 
     }
 }
 
-fn authority(settings: &Settings) -> Result<Option<TlsCertificates>, String> {
+/// Whom to trust, and who we are.
+fn certificates(settings: &Settings) -> Result<Option<TlsCertificates>, String> {
     let read = |file: &PathBuf| std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()));
-    let root = settings.ca_file.as_ref().map(read).transpose()?;
-    Ok(root.map(|root| TlsCertificates { client_tls: None, root_cert: Some(root) }))
+    let root_cert = settings.ca_file.as_ref().map(read).transpose()?;
+    let client = |files: &ClientFiles| {
+        Ok::<_, String>(ClientTlsConfig {
+            client_cert: read(&files.certificate)?,
+            client_key: read(&files.private_key)?,
+        })
+    };
+    let client_tls = settings.client.as_ref().map(client).transpose()?;
+    let is_own = root_cert.is_some() || client_tls.is_some();
+    Ok(is_own.then_some(TlsCertificates { client_tls, root_cert }))
 }
 
-fn open(url: &str, authority: Option<&TlsCertificates>) -> Result<Client, RedisError> {
-    match authority {
+pub(super) fn is_address(url: &str) -> bool {
+    url.into_connection_info().is_ok()
+}
+
+/// What sentinels are told in place of what the master is told.
+struct Login<'a> {
+    user: Option<&'a str>,
+    password: Option<&'a str>,
+}
+
+fn open(url: &str, certificates: Option<&TlsCertificates>) -> Result<Client, RedisError> {
+    match certificates {
         Some(certificates) => Client::build_with_tls(url, certificates.clone()),
         None => Client::open(url),
     }
 }
 
 /// User, password and database of the address are those of the Redis behind; the sentinel is asked with the same, but for
-/// the database. So is TLS.
-fn sentinel(url: &str, master: &str, authority: Option<&TlsCertificates>) -> Result<SentinelClient, RedisError> {
+/// the database and what it has of its own. So is TLS.
+fn sentinel(
+    url: &str,
+    master: &str,
+    login: &Login<'_>,
+    certificates: Option<&TlsCertificates>,
+) -> Result<SentinelClient, RedisError> {
     let info = url.into_connection_info()?;
     let secure = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
     let mut builder = SentinelClientBuilder::new([info.addr().clone()], master, SentinelServerType::Master)?
         .set_client_to_redis_db(info.redis_settings().db());
-    if let Some(user) = info.redis_settings().username() {
-        builder = builder.set_client_to_redis_username(user).set_client_to_sentinel_username(user);
+    let (user, password) = (info.redis_settings().username(), info.redis_settings().password());
+    if let Some(user) = user {
+        builder = builder.set_client_to_redis_username(user);
     }
-    if let Some(password) = info.redis_settings().password() {
-        builder = builder.set_client_to_redis_password(password).set_client_to_sentinel_password(password);
+    if let Some(password) = password {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let Some(user) = login.user.or(user).filter(|user| !user.is_empty()) {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = login.password.or(password).filter(|password| !password.is_empty()) {
+        builder = builder.set_client_to_sentinel_password(password);
     }
     if secure {
         builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
-        if let Some(certificates) = authority {
+        if let Some(certificates) = certificates {
             builder = builder
                 .set_client_to_redis_certificates(certificates.clone())
                 .set_client_to_sentinel_certificates(certificates.clone());

@@ -259,3 +259,18 @@ async fn emptied_while_it_runs() {
     replicas.all_see(true).await;
     replicas.everywhere(&person, "200").await;
 }
+
+/// B10: it is noticed without anybody's request.
+#[tokio::test]
+async fn a_store_that_nobody_asks_is_known_to_be_away() {
+    let mut redis = RedisServer::start().await;
+    let replicas = Setting { replicas: 1, ..Setting::on(&redis) }.start().await;
+    let degraded = async || replicas.gateways[0].admin("/readyz").await.json()["degraded"].clone();
+    assert_eq!(degraded().await, serde_json::json!([]));
+    redis.kill();
+    replicas.all_see(false).await;
+    assert_eq!(degraded().await, serde_json::json!(["store"]));
+    redis.begin().await;
+    replicas.all_see(true).await;
+    assert_eq!(degraded().await, serde_json::json!([]));
+}

@@ -89,7 +89,7 @@ struct Api<'a>(&'a Gateway);
 impl Api<'_> {
     async fn send(&self, request: &Request) -> Reply {
         let address = format!("127.0.0.1:{}", self.0.admin_port());
-        Connection::open(&address, &self.0.secrets).await.ask(request).await
+        Connection::open(&address, &self.0.secrets).await.ask(&request.clone().set("Host", &address)).await
     }
 
     async fn ask(&self, method: &str, path: &str, body: &Value) -> Reply {

@@ -1,0 +1,37 @@
+//! A request that was lost with a connection: an app closes one that has been idle just as a request is written to it. What
+//! changes nothing is sent once more, on a new connection.
+
+use http::Method;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
+use pingora_proxy::Session;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A GET or HEAD without a body (RFC 9110, 9.2.2).
+pub(super) fn is_harmless(session: &mut Session) -> bool {
+    matches!(session.req_header().method, Method::GET | Method::HEAD) && session.is_body_empty()
+}
+
+/// Whether a kept connection ended before a byte of the answer came, or the app says that it has not looked at the request.
+pub(super) fn was_lost(e: &Error, reused: bool) -> bool {
+    if matches!(e.retry, RetryType::Decided(true)) {
+        return true;
+    }
+    let has_ended = matches!(
+        e.etype(),
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::H2Error
+    );
+    let nothing_came = e.context.as_ref().is_none_or(|told| match told.as_str().split_once("already read: ") {
+        Some((_, bytes)) => bytes.starts_with('0'),
+        None => true,
+    });
+    reused && *e.esource() == ErrorSource::Upstream && has_ended && nothing_came
+}
+
+/// Shares no pool with any other, and is kept in none.
+pub(super) fn make_new(peer: &mut HttpPeer) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    peer.group_key ^= NEXT.fetch_add(1, Ordering::Relaxed) | 1 << 63;
+    peer.options.idle_timeout = Some(Duration::from_millis(1));
+}

@@ -1,0 +1,107 @@
+//! The admin listener's socket: it outlives the public ones, and whoever holds connections open, probes are served.
+
+use crate::edge::admin::Admin;
+use crate::edge::connection::stream::Watched;
+use crate::edge::connection::{Connection, Limits, answer_has_ended, head_is_read};
+use crate::edge::connections::Connections;
+use async_trait::async_trait;
+use pingora_core::apps::ServerApp;
+use pingora_core::protocols::l4::stream::Stream as L4Stream;
+use pingora_core::server::{ListenFds, ShutdownWatch};
+use pingora_core::services::Service as PingoraService;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpSocket;
+use tokio::sync::watch;
+
+fn socket_for(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+}
+
+/// While the process drains it says so.
+pub(super) struct AdminService {
+    pub(super) address: SocketAddr,
+    pub(super) admin: Arc<Admin>,
+}
+
+/// Connections that it holds at one time.
+const MOST_ADMIN: usize = 256;
+const ADMIN_LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
+const UNREADABLE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+/// How long to wait where the system has no descriptor left for a connection.
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[async_trait]
+impl PingoraService for AdminService {
+    async fn start_service(&mut self, fds: Option<ListenFds>, _shutdown: ShutdownWatch, _listeners_per_fd: usize) {
+        if let Some(table) = fds {
+            self.admin.sockets.see(table);
+        }
+        // Shared, so that at an upgrade the new process can have it beside the old one.
+        let bound = socket_for(self.address).and_then(|socket| {
+            socket.set_reuseaddr(true)?;
+            socket.set_reuseport(true)?;
+            socket.bind(self.address)?;
+            socket.listen(128)
+        });
+        let listener = match bound {
+            Ok(listener) => listener,
+            Err(problem) => {
+                tracing::error!(address = %self.address, %problem, "cannot listen");
+                std::process::exit(1);
+            }
+        };
+        // Never told of the shutdown: its connections end with the process.
+        let (_stays, shutdown) = watch::channel(false);
+        let app = Arc::new(SharedAdmin(self.admin.clone()));
+        let connections = Arc::new(Connections::default());
+        let swept = connections.clone();
+        tokio::spawn(async move { swept.keep_swept(ADMIN_LIMITS.step()).await });
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (app, shutdown) = (app.clone(), shutdown.clone());
+                    // Probes are served whoever else holds connections open.
+                    connections.make_room(MOST_ADMIN);
+                    let connection = Connection::accepted(ADMIN_LIMITS);
+                    let open = connections.enter(&connection);
+                    tokio::spawn(async move {
+                        let _open = open;
+                        let stream = Box::new(L4Stream::from(stream));
+                        let watched = Watched::new(stream, connection.clone(), Arc::new(|_, _| UNREADABLE.to_vec()));
+                        connection.serve(app.process_new(Box::new(watched), &shutdown)).await
+                    });
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await, // no file descriptors are left
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        "admin"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    /// None of those that are handed over: where every service says what it has, Pingora closes inherited sockets that nobody
+    /// takes.
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Some(Vec::new())
+    }
+}
+
+/// Pingora takes its application by value.
+struct SharedAdmin(Arc<Admin>);
+
+#[async_trait]
+impl pingora_core::apps::http_app::ServeHttp for SharedAdmin {
+    async fn response(&self, session: &mut pingora_core::protocols::http::ServerSession) -> http::Response<Vec<u8>> {
+        head_is_read();
+        let response = self.0.respond(session).await;
+        answer_has_ended();
+        response
+    }
+}
