@@ -20,6 +20,10 @@ pub struct Config {
     pub more: Vec<String>,
     /// Environment of the process.
     pub env: Vec<(String, String)>,
+    /// The soft and the hard limit of open files, where they are not those of the tests.
+    pub files: Option<(u32, u32)>,
+    /// Its output goes here and not into the log.
+    pub out: Option<PathBuf>,
 }
 
 /// A folder that goes with its handle.
@@ -50,6 +54,8 @@ impl Default for Config {
             routes: Vec::new(),
             more: more.map(str::to_owned).to_vec(),
             env: Vec::new(),
+            files: None,
+            out: None,
         }
     }
 }
@@ -155,20 +161,46 @@ impl Gateway {
         gateway
     }
 
+    /// Runs it until it says that it is ready, and looks at nothing else.
+    pub async fn start_at_readiness(config: &Config) -> Self {
+        let gateway = Self::spawn(config);
+        let admin = format!("127.0.0.1:{}", gateway.admin);
+        until_so("the admin listener", async || TcpStream::connect(&admin).await.is_ok()).await;
+        until_so("readiness", async || gateway.admin("/readyz").await.status == 200).await;
+        gateway
+    }
+
     fn spawn(config: &Config) -> Self {
         let folder = Folder::new();
         let ports: Vec<u16> = config.listeners.iter().map(|_| free_port()).collect();
         let admin = free_port();
         folder.write("config.yaml", &config.text(&ports, admin));
         let out = std::fs::File::create(folder.path("log")).unwrap();
-        let child = doorward(&folder)
+        let mut command = match config.files {
+            None => doorward(&folder),
+            Some((soft, hard)) => limited(&folder, soft, hard),
+        };
+        let pipe = config.out.as_ref().map(|out| std::fs::File::options().read(true).write(true).open(out).unwrap());
+        let child = command
             .args(["run", "-c", "config.yaml"])
             .envs(config.env.iter().cloned())
-            .stdout(out.try_clone().unwrap())
+            .stdout(pipe.unwrap_or_else(|| out.try_clone().unwrap()))
             .stderr(out)
             .spawn()
             .unwrap();
         Gateway { folder, secrets: Secrets::default(), child, ports, admin }
+    }
+
+    /// Runs a second process that takes the listeners over, while this one serves; returns when it has.
+    pub async fn upgrade(&mut self) {
+        let out = std::fs::File::options().append(true).open(self.folder.path("log")).unwrap();
+        let mut command = doorward(&self.folder);
+        command.args(["run", "-c", "config.yaml", "--upgrade"]).stdout(out.try_clone().unwrap()).stderr(out);
+        let next = command.spawn().unwrap();
+        self.signal("QUIT");
+        let status = self.ended().await;
+        assert!(status.success(), "the old process ended with {status}:\n{}", self.log());
+        self.child = next;
     }
 
     /// Of the first listener.
@@ -307,6 +339,15 @@ pub fn leaks(log: &str, secrets: &Secrets) -> Vec<String> {
 pub fn doorward(folder: &Folder) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
     command.current_dir(&folder.0).env_clear().stdin(Stdio::null());
+    command
+}
+
+/// The same, with so many open files.
+fn limited(folder: &Folder, soft: u32, hard: u32) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.current_dir(&folder.0).env_clear().stdin(Stdio::null());
+    let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+    command.args(["-c", &limits, env!("CARGO_BIN_EXE_doorward")]);
     command
 }
 

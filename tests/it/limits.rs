@@ -150,3 +150,59 @@ async fn many_connections_are_served() {
     assert!(asking.join_all().await.into_iter().all(|statuses| statuses == (200, 200)));
     assert_eq!(app.count(), 400);
 }
+
+/// Idle connections take neither the probes' descriptors nor those of the app's connections: more wait until some close.
+#[tokio::test]
+async fn idle_connections_leave_descriptors_for_the_rest() {
+    let app = App::start().await;
+    // Raised where the hard limit allows it; shared out where it does not.
+    for (limits, served) in [((700, 4_000), true), ((700, 700), false)] {
+        let mut config = Config::default().more("workers: 1").route("main", "http://app.test/", &app.origin, PUBLIC);
+        config.files = Some(limits);
+        let gateway = Gateway::start(&config).await;
+        let mut open = Vec::new();
+        for _ in 0..800 {
+            open.push(gateway.connect().await);
+        }
+        assert_eq!(open[0].ask(&get("/x")).await.status, 200, "{limits:?}");
+        assert_eq!(gateway.admin("/livez").await.status, 200, "{limits:?}");
+        assert!(gateway.descriptors() < limits.1 as usize - 100, "{limits:?}: {}", gateway.descriptors());
+        let mut last = open.pop().unwrap();
+        last.send(&get("/last")).await;
+        if served {
+            assert_eq!(last.reply().await.unwrap().status, 200);
+        } else {
+            assert!(stays_silent(last.head()).await);
+            open.truncate(50);
+            assert_eq!(last.reply().await.unwrap().status, 200, "it is served when others have gone");
+            assert!(gateway.log().contains("the limit of open files"), "and the operator is told");
+        }
+    }
+}
+
+/// Beyond `limits.requests_in_flight` a request is told to come back; what is free again is taken again.
+#[tokio::test]
+async fn requests_at_once_are_bounded() {
+    let app = App::start().await;
+    let config = Config::default()
+        .more("limits: {requests_in_flight: 3, unknown_tokens: {enabled: false}}")
+        .another_listener("")
+        .route("main", "http://app.test/", &app.origin, PUBLIC);
+    let gateway = Gateway::start(&config).await;
+    let mut waiting = Vec::new();
+    for i in 0..3 {
+        let mut connection = gateway.connect().await;
+        connection.send(&get("/x").with("X-App", "wait")).await;
+        until_so("the request at the app", async || app.count() == i + 1).await;
+        waiting.push(connection);
+    }
+    let refused = gateway.ask(&get("/x")).await;
+    assert_eq!(refused.outcome(), "503 rate_limited");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(gateway.ask(&get("/x").page()).await.outcome(), "503 rate_limited");
+    let mut elsewhere = Connection::open(&gateway.address_of(1), &gateway.secrets).await;
+    assert_eq!(elsewhere.ask(&get("/x")).await.status, 200, "each listener has its own");
+    app.say_the_word();
+    until_so("room", async || gateway.ask(&get("/x")).await.status == 200).await;
+    (0..2).for_each(|_| app.say_the_word());
+}

@@ -186,6 +186,90 @@ async fn an_idle_gateway_ends_at_once() {
     assert_eq!(idle.rest().await, b"");
 }
 
+/// Whoever is answered in the drain is told that the connection ends: another request on it would be lost.
+#[tokio::test]
+async fn answers_of_a_draining_gateway_say_close() {
+    let World { provider: _provider, app, mut gateway } = World::start().await;
+    let (mut slow, mut kept) = (gateway.connect().await, gateway.connect().await);
+    assert_eq!(kept.ask(&get("/public/x")).await.header("connection"), Some("keep-alive"));
+    slow.send(&get("/public/slow").with("X-App", "wait")).await;
+    kept.send(&get("/public/slow").with("X-App", "wait")).await;
+    until_so("the requests at the app", async || app.count() == 3).await;
+    gateway.signal("TERM");
+    until_so("the drain", async || gateway.admin("/readyz").await.json()["draining"] == true).await;
+    (0..2).for_each(|_| app.say_the_word());
+    for connection in [&mut slow, &mut kept] {
+        let reply = connection.reply().await.unwrap();
+        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    }
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
+/// `shutdown_delay`: balancers learn of the end before it begins, and all is served as before meanwhile.
+#[tokio::test]
+async fn the_end_is_told_before_it_begins() {
+    let (provider, app) = (crate::world::provider().await, crate::app::App::start().await);
+    let mut gateway = Gateway::start(&usual(&provider, &app).more("shutdown_delay: 2s")).await;
+    let mut kept = gateway.connect().await;
+    assert_eq!(kept.ask(&get("/public/x")).await.status, 200);
+    gateway.signal("USR1");
+    let begun = Instant::now();
+    gateway.signal("TERM");
+    until_so("readiness is over", async || gateway.admin("/readyz").await.status == 503).await;
+    let reply = kept.ask(&get("/public/x")).await;
+    assert_eq!(
+        (reply.status, reply.header("connection")),
+        (200, Some("keep-alive")),
+        "what ended nothing: SIGUSR1, and SIGTERM not yet"
+    );
+    assert_eq!(gateway.ask(&get("/public/x")).await.status, 200, "who is new is served");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert!((Duration::from_millis(1_900)..Duration::from_secs(5)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+/// A hand-over costs nobody a request, and the new process knows its provider's keys before it takes the first.
+#[tokio::test]
+async fn a_hand_over_costs_no_request() {
+    let World { provider: _provider, app, mut gateway } = World::start().await;
+    let token = _provider.issue_access_token("alice", &doorward::demo::IssueOptions::default());
+    let (address, secrets) = (gateway.address(), gateway.secrets.clone());
+    let asking = tokio::spawn({
+        let token = token.clone();
+        async move {
+            let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
+            loop {
+                let mut connection = Connection::open(&address, &secrets).await;
+                let status = connection.ask(&get("/x").bearer(&token).with("Connection", "close")).await.status;
+                *statuses.entry(status).or_default() += 1;
+                if status != 200 {
+                    return statuses;
+                }
+            }
+        }
+    });
+    gateway.upgrade().await;
+    let before = app.count();
+    until_so("requests of the new process", async || app.count() > before + 100).await;
+    assert!(!asking.is_finished(), "{:?}", asking.await);
+    asking.abort();
+    assert_eq!(gateway.ask(&get("/x").bearer(&token)).await.status, 200);
+    assert_eq!(gateway.admin("/readyz").await.status, 200);
+}
+
+/// Probes hear that a process is ready when every listener takes connections.
+#[tokio::test]
+async fn who_is_ready_accepts() {
+    let (provider, app) = (crate::world::provider().await, crate::app::App::start().await);
+    for _ in 0..5 {
+        let config = usual(&provider, &app).more("workers: 4").another_listener("");
+        let gateway = Gateway::start_at_readiness(&config).await;
+        for listener in 0..2 {
+            let opened = tokio::net::TcpStream::connect(gateway.address_of(listener)).await;
+            assert!(opened.is_ok(), "{opened:?}");
+        }
+    }
+}
+
 /// `doorward demo`: everything in one process, as it is printed.
 #[tokio::test]
 async fn the_demo_serves_what_it_prints() {

@@ -48,3 +48,42 @@ async fn requests_are_logged_without_what_is_secret_in_them() {
     let log = world.gateway.log();
     assert!(log.contains("\"path\":\"/private\"") && log.contains("\"user\":\"alice\""), "{log}");
 }
+
+/// What a terminal or a reader would act on stands in neither log as it came.
+#[tokio::test]
+async fn control_and_invisible_characters_are_escaped() {
+    let world = World::start().await;
+    let user = "al\u{202e}ice\u{1b}[31m\u{e0041}\u{ad}";
+    let token = world.token_with(serde_json::json!({"sub": user}));
+    assert_eq!(world.ask(&get("/x").bearer(&token)).await.status, 200);
+    crate::wait::until_so("the line in the log", async || world.gateway.log().contains("\"path\":\"/x\"")).await;
+    let log = world.gateway.log();
+    for bad in ['\u{202e}', '\u{1b}', '\u{e0041}', '\u{ad}'] {
+        assert!(!log.contains(bad), "{bad:?}");
+    }
+    let line = log.lines().find(|line| line.contains("\"path\":\"/x\"")).unwrap();
+    let told: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+    assert!(told["user"].as_str().unwrap().starts_with("al"), "{line}");
+}
+
+/// An output that nobody reads costs memory only up to a bound, and no request.
+#[tokio::test]
+async fn an_output_that_nobody_reads_costs_little() {
+    let (provider, app) = (crate::world::provider().await, crate::app::App::start().await);
+    let folder = crate::gateway::Folder::new();
+    let pipe = folder.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut config = crate::world::usual(&provider, &app).more("workers: 1");
+    config.out = Some(pipe);
+    config.logging = "{format: json, level: error}".to_owned();
+    let gateway = crate::gateway::Gateway::start(&config).await;
+    let mut connection = gateway.connect().await;
+    let long = get(&format!("/{}", "a".repeat(60_000))).set("Host", "other.test");
+    assert_eq!(connection.ask(&long).await.status, 404);
+    let before = gateway.peak_memory();
+    for _ in 0..8_000 {
+        assert_eq!(connection.ask(&long).await.status, 404);
+    }
+    let more = gateway.peak_memory() - before;
+    assert!(more < 64 << 10, "{more} KiB");
+}

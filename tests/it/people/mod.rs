@@ -19,6 +19,7 @@ mod screens;
 mod sessions;
 mod sign_in;
 mod sign_out;
+mod streams;
 mod tls;
 mod webdriver;
 

@@ -250,3 +250,20 @@ async fn a_sign_out_that_another_page_began_is_asked_about() {
         assert_eq!(reply.outcome(), "302", "{fields:?}");
     }
 }
+
+/// A form is awaited where the client waits to be told to send it (RFC 9110, 10.1.1).
+#[tokio::test]
+async fn who_expects_to_be_told_to_send_a_form_is_told() {
+    let scene = Scene::start().await;
+    let person = scene.signed_in("alice").await;
+    let form = b"rd=%2F";
+    let head = person
+        .dressed(ask("POST", "/oauth2/sign_out").page().with("Content-Type", "application/x-www-form-urlencoded"));
+    let head = head.with("Origin", "http://app.test").with("Expect", "100-continue");
+    let mut client = scene.gateway.connect().await;
+    client.send(&head.with("Content-Length", &form.len().to_string())).await;
+    assert_eq!(client.head().await.unwrap().status, 100);
+    client.send_bytes(form).await;
+    assert_eq!(client.reply().await.unwrap().outcome(), "302");
+    assert!(!is_signed_in(&person).await);
+}
