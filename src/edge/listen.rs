@@ -55,6 +55,8 @@ pub struct Traffic {
     pub leaving: AtomicBool,
     pub connections: Arc<Connections>,
     pub streams: Arc<Streams>,
+    /// Numbers connections to apps that serve one request alone.
+    pub unkept: AtomicU64,
 }
 
 /// What the shards of one listener count together.

@@ -313,7 +313,7 @@ impl ProxyHttp for Proxy {
             quoted::carry(&mut peer);
         }
         if passage.renewed || is_carried {
-            retry::make_new(&mut peer);
+            retry::make_new(&mut peer, self.traffic.unkept.fetch_add(1, Ordering::Relaxed));
         }
         passage.tried = Some(index);
         Ok(peer)

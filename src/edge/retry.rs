@@ -5,7 +5,6 @@ use http::Method;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::Session;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A GET or HEAD without a body (RFC 9110, 9.2.2).
@@ -29,9 +28,8 @@ pub(super) fn was_lost(e: &Error, reused: bool) -> bool {
     reused && *e.esource() == ErrorSource::Upstream && has_ended && nothing_came
 }
 
-/// Shares no pool with any other, and is kept in none.
-pub(super) fn make_new(peer: &mut HttpPeer) {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    peer.group_key ^= NEXT.fetch_add(1, Ordering::Relaxed) | 1 << 63;
+/// Shares no pool with a connection of another number, and is kept in none.
+pub(super) fn make_new(peer: &mut HttpPeer, number: u64) {
+    peer.group_key ^= number | 1 << 63;
     peer.options.idle_timeout = Some(Duration::from_millis(1));
 }

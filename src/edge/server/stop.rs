@@ -131,13 +131,15 @@ impl ShutdownSignalWatch for Signals {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        self.traffic.leaving.store(true, Ordering::SeqCst);
         let delay = Duration::from_millis(self.traffic.delay.load(Ordering::Relaxed));
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            // Told twice: at once.
-            _ = terminate.recv() => self.traffic.set_grace(Duration::ZERO),
-            _ = interrupt.recv() => self.traffic.set_grace(Duration::ZERO),
+        if !delay.is_zero() {
+            self.traffic.leaving.store(true, Ordering::SeqCst);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                // Told twice: at once.
+                _ = terminate.recv() => self.traffic.set_grace(Duration::ZERO),
+                _ = interrupt.recv() => self.traffic.set_grace(Duration::ZERO),
+            }
         }
         self.traffic.draining.store(true, Ordering::SeqCst);
         ShutdownSignal::GracefulTerminate
