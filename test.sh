@@ -3,7 +3,7 @@
 #
 #   ./test.sh [arguments of cargo test]
 #
-# The integration tests run real parts: redis-server, valkey-server, a certified OpenID provider on Node, Chromium.
+# The integration tests run real parts: redis-server, valkey-server, a certified OpenID provider on Node, glewlwyd, Chromium.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,6 +14,7 @@ main() {
     export PATH=$PATH:$HOME/.cargo/bin
     install_packages
     use_valkey
+    use_glewlwyd
     local lock
     for lock in tests/*/package-lock.json; do
         install_modules "$(dirname "$lock")"
@@ -38,6 +39,7 @@ install_packages() {
     need chromedriver chromium-driver
     need node nodejs
     need npm npm
+    need sqlite3 sqlite3
     grep -q bookworm /etc/os-release || need valkey-server valkey-server
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
     ((${#missing[@]})) || return 0
@@ -68,6 +70,26 @@ use_valkey() {
         done
     fi
     export PATH=$PATH:$at/usr/bin
+}
+
+# A provider whose package would install a service and ask questions: unpacked into the target folder, with what it needs that
+# this machine lacks, but for its web pages and the files of database servers.
+use_glewlwyd() {
+    local at=$PWD/target/glewlwyd wanted package
+    [[ ! -e $at/installed ]] || return 0
+    rm -rf "$at"
+    mkdir -p "$at"
+    wanted=$(apt-get install -s -qq --no-install-recommends glewlwyd dbconfig-no-thanks |
+        awk '$1 == "Inst" && $3 !~ /^\[/ && $2 !~ /^(glewlwyd|(mysql|mariadb|fonts|libjs|dbconfig)-)/ {print $2}')
+    # shellcheck disable=SC2086 # words
+    (cd "$at" && apt-get -o APT::Sandbox::User=root download -qq glewlwyd glewlwyd-common $wanted)
+    for package in "$at"/*.deb; do
+        dpkg-deb -x "$package" "$at"
+        rm "$package"
+    done
+    mv "$at"/usr/lib/*-linux-gnu* "$at/usr/lib/needed"
+    [[ -d $at/usr/lib/glewlwyd/plugin ]] || die "glewlwyd has no plugins"
+    touch "$at/installed"
 }
 
 # Node as a registry package, kept in the target folder; no scripts are run to get it. It comes last, since

@@ -13,6 +13,7 @@ mod app;
 mod app_connections;
 mod client;
 mod gateway;
+mod glewlwyd;
 mod oidc;
 mod tls;
 mod wait;

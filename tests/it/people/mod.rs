@@ -7,6 +7,7 @@ mod callback;
 mod certified;
 mod cookies;
 mod faults;
+mod glewlwyd;
 mod person;
 mod places;
 mod providers;
