@@ -25,6 +25,7 @@ mod certified;
 mod cors;
 mod deploy;
 mod forward_auth;
+mod hostile;
 mod http2;
 mod identity_headers;
 mod limits;
