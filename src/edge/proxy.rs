@@ -1,18 +1,20 @@
 //! The proxy's phases, each a translation: the head becomes an ask, the gate's answer becomes headers, a reply or an
 //! upstream, the end becomes a log line and metrics.
 
+mod exchange;
+
 use crate::edge::connection::{
-    allow_silence, answer_has_ended, cut_current, has_given_up, head_is_read, line_was_odd, target_as_written,
-    wait_for_reader,
+    allow_silence, answer_has_ended, has_given_up, head_is_read, target_as_written, wait_for_reader,
 };
 use crate::edge::heads::{is_only, parts_of, strip_hop_by_hop};
 use crate::edge::line::Line;
 use crate::edge::listen::{Common, Frontend, Settings, Traffic};
+use crate::edge::proxy::exchange::{ask, has_answered, is_stream, read_form, send};
 use crate::edge::streams::OpenStream;
 use crate::edge::upstream::Upstreams;
-use crate::edge::{Live, LiveConfig, http10, quoted, reply, retry};
-use crate::gate::answer::{Answer, Forward, Notes, Reply};
-use crate::gate::ask::{Ask, Posted};
+use crate::edge::{Live, LiveConfig, http10, quoted, retry};
+use crate::gate::answer::{Answer, Forward, Notes};
+use crate::gate::ask::Posted;
 use crate::gate::own::MAX_BODY;
 use crate::watch::access::AccessLog;
 use crate::watch::metrics::Outcome;
@@ -25,7 +27,6 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -75,8 +76,6 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A download that takes longer keeps its session in use.
 const LONG: Duration = Duration::from_secs(1);
-/// So much of a body that nobody wants is still read.
-const MAX_UNREAD: usize = 1 << 20;
 
 impl Proxy {
     pub(super) fn new(settings: &Settings, frontend: Arc<Frontend>, common: &Common) -> Self {
@@ -124,79 +123,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
         self.1.in_flight.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// A request's body, no more of it than this and what shows that there is more.
-async fn read_body(session: &mut Session, most: usize) -> Result<Vec<u8>> {
-    let mut body = Vec::new();
-    while body.len() <= most {
-        match session.read_request_body().await? {
-            Some(piece) => body.extend_from_slice(&piece),
-            None => break,
-        }
-    }
-    Ok(body)
-}
-
-/// A form that is for the gateway itself. Who waits to be told to send it is told so (RFC 9110, 10.1.1).
-async fn read_form(session: &mut Session) -> Result<Vec<u8>> {
-    if session.req_header().headers.contains_key(header::EXPECT) && session.req_header().version == Version::HTTP_11 {
-        session.as_downstream_mut().write_continue_response().await?;
-        session.req_header_mut().remove_header(&header::EXPECT);
-    }
-    read_body(session, MAX_BODY).await
-}
-
-/// Whether the answer itself has begun: 1xx come before it, but for the 101 that is one.
-fn has_answered(session: &Session) -> bool {
-    let written = session.response_written();
-    written.is_some_and(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
-}
-
-/// Silence is in the nature of what the app answers: a tunnel, an event stream, gRPC.
-fn is_stream(response: &ResponseHeader) -> bool {
-    let kind = response.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let is = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-    response.status == StatusCode::SWITCHING_PROTOCOLS || is(b"text/event-stream") || is(b"application/grpc")
-}
-
-/// Sends an answer of ours. Who does not take it in time, or has gone, is not waited for.
-async fn send(session: &mut Session, reply: Reply) -> Result<()> {
-    if !matches!(timeout(PATIENCE, reply::write(session, reply)).await, Ok(Ok(()))) {
-        cut_current();
-        return Err(Error::explain(ErrorType::WriteError, "the answer was not taken").into_down());
-    }
-    // A connection that is closed with bytes unread is reset, and the answer may be lost on its way. Who waits for 100 sends
-    // nothing more.
-    if !session.as_downstream_mut().is_body_done() && !session.req_header().headers.contains_key(header::EXPECT) {
-        let _ = timeout(PATIENCE, read_body(session, MAX_UNREAD)).await;
-    }
-    Ok(())
-}
-
-/// Pingora drops a `Content-Length` beside a `Transfer-Encoding` as it parses; only the raw head still shows it.
-fn raw_head_has(session: &Session, name: &[u8]) -> bool {
-    let raw = session.as_downstream().to_h1_raw();
-    raw.split(|b| *b == b'\n').any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
-}
-
-fn ask<'a>(session: &'a Session, quoted: Option<&'a [u8]>, max_head: usize, redirect_to_https: bool) -> Ask<'a> {
-    let head = session.req_header();
-    let is_h2 = head.version == Version::HTTP_2;
-    Ask {
-        method: &head.method,
-        target: quoted.unwrap_or(head.raw_path()),
-        version: head.version,
-        authority: head.uri.authority().filter(|_| is_h2).map(|authority| authority.as_str()),
-        headers: &head.headers,
-        length_beside_encoding: head.headers.contains_key(header::TRANSFER_ENCODING)
-            && raw_head_has(session, b"content-length:"),
-        rewritten: line_was_odd(),
-        body: Posted::Unread,
-        peer: session.client_addr().and_then(|a| a.as_inet()).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip()),
-        max_head,
-        redirect_to_https,
     }
 }
 

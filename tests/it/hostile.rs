@@ -1,6 +1,8 @@
 //! What strangers send: whatever its shape, a request that is refused, or passes and means nothing, costs little work, no memory
 //! that stays, and no descriptor. Measured is the process's own processor time, which no other load on the machine changes.
 
+#![allow(clippy::print_stdout, reason = "figures are for whoever runs the tests")]
+
 use crate::app::App;
 use crate::client::{Connection, Request, Secrets, ask, get};
 use crate::gateway::Gateway;
