@@ -203,6 +203,12 @@ fn contradictions_are_told() {
     ] {
         refused(&with("provider: corp\n", &new), &[], &[expected]);
     }
+    for address in ["redis://:p@ss/w@h/0", "redis://h/x", "redis://h:port/0", "http://h/0"] {
+        let new = format!("provider: corp\nstore: {{backend: redis, redis: {{urls: ['{address}']}}}}\n");
+        refused(&with("provider: corp\n", &new), &[], &["c.yaml:16:40: store.redis.urls.0: is no address of a Redis"]);
+    }
+    let half = "provider: corp\nstore: {backend: redis, redis: {certificate: c.pem}}\n";
+    refused(&with("provider: corp\n", half), &[], &["c.yaml:16:25: store.redis.private_key: is missing"]);
     let redis = with("    client_secret: secret\n", "    client_auth: none\nstore: {backend: redis}\n");
     refused(&redis, &[], &["c.yaml:10:1: store.secret: is required"]);
     let callback = with(

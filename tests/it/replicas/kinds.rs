@@ -141,13 +141,47 @@ async fn sentinels_fail_over_while_the_first_is_frozen() {
 #[tokio::test]
 async fn over_tls() {
     let (certificate, folder) = (Certificate::of("127.0.0.1"), Folder::new());
-    let redis = RedisServer::over_tls(&certificate).await;
+    let redis = RedisServer::over_tls(&certificate, false).await;
     let authority = folder.write("ca.pem", &certificate.pem);
     let url = format!("rediss://127.0.0.1:{}/0", redis.port);
     let replicas = two(Setting::at(&[&url], &format!("ca_file: \"{authority}\""))).start().await;
     shares(&replicas).await;
     // Without the authority it is not believed.
     told_of(Setting::at(&[&url], ""), "certificate").await;
+}
+
+/// A Redis that knows its clients by a certificate.
+#[tokio::test]
+async fn over_tls_with_a_certificate_of_the_client() {
+    let (certificate, folder) = (Certificate::of("127.0.0.1"), Folder::new());
+    let redis = RedisServer::over_tls(&certificate, true).await;
+    let authority = folder.write("ca.pem", &certificate.pem);
+    certificate.write(&folder, "client");
+    let file = |name: &str| folder.path(name).display().to_string();
+    let url = format!("rediss://127.0.0.1:{}/0", redis.port);
+    let keys = format!(
+        "ca_file: \"{authority}\", certificate: \"{}\", private_key: \"{}\"",
+        file("client.pem"),
+        file("client.key")
+    );
+    let replicas = two(Setting::at(&[&url], &keys)).start().await;
+    shares(&replicas).await;
+    told_of(Setting::at(&[&url], &format!("ca_file: \"{authority}\"")), "").await;
+}
+
+/// Sentinels that want no password, before a master that does.
+#[tokio::test]
+async fn sentinels_with_a_login_of_their_own() {
+    let master = RedisServer::guarded(":hunter2-hunter2", &["--requirepass", "hunter2-hunter2"]).await;
+    let sentinel = RedisServer::sentinel(master.port).await;
+    let url = format!("redis://:hunter2-hunter2@127.0.0.1:{}/0", sentinel.port);
+    let keys = "mode: sentinel, master_name: main";
+    let replicas = two(Setting::at(&[&url], &format!("{keys}, sentinel_password: \"\""))).start().await;
+    shares(&replicas).await;
+    for gateway in &replicas.gateways {
+        gateway.secrets.lock().unwrap().insert("hunter2-hunter2".into());
+    }
+    told_of(Setting::at(&[&url], keys), "").await;
 }
 
 #[tokio::test]

@@ -50,14 +50,15 @@ impl RedisServer {
         Self::run(port, format!("redis://{who}@127.0.0.1:{port}/0"), arguments).await
     }
 
-    /// Speaks TLS alone, and shows this certificate.
-    pub async fn over_tls(certificate: &Certificate) -> Self {
+    /// Speaks TLS alone, shows this certificate, and may want the same of its clients.
+    pub async fn over_tls(certificate: &Certificate, wants_it: bool) -> Self {
         let (port, folder) = (free_port(), Folder::new());
         certificate.write(&folder, "redis");
         let file = |name: &str| folder.path(name).display().to_string();
         let (pem, key) = (file("redis.pem"), file("redis.key"));
         let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", &pem, "--tls-key-file", &key].map(str::to_owned);
-        let rest = ["--tls-ca-cert-file", &pem, "--tls-auth-clients", "no", "--port", "0"].map(str::to_owned);
+        let wanted = if wants_it { "yes" } else { "no" };
+        let rest = ["--tls-ca-cert-file", &pem, "--tls-auth-clients", wanted, "--port", "0"].map(str::to_owned);
         let arguments = [&tls[..], &rest[..]].concat();
         let child = spawn(REDIS, &folder, &arguments);
         let server = RedisServer { program: REDIS, port, folder, arguments, child, url: String::new() };
@@ -85,7 +86,7 @@ impl RedisServer {
         server
     }
 
-    async fn sentinel(master: u16) -> Self {
+    pub async fn sentinel(master: u16) -> Self {
         let (port, folder) = (free_port(), Folder::new());
         let lines = [
             format!("port {port}"),
