@@ -237,7 +237,8 @@ impl Gate {
     ) -> Forward {
         let mut remove = self.stripping.of(ask.headers);
         if let Access::Protected(protected) = &route.access {
-            if route.headers.takes_authorization() || holds_key(protected, ask.headers, notes.credential) {
+            let was_judged = notes.credential == Credential::bearer;
+            if route.headers.takes_authorization(was_judged) || holds_key(protected, ask.headers, notes.credential) {
                 remove.push(header::AUTHORIZATION);
             }
             if protected.accepts_api_key && ask.headers.contains_key(&X_API_KEY) {

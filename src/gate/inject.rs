@@ -97,9 +97,10 @@ impl Injection {
         self.preset
     }
 
-    /// Whether the client's own `Authorization` stays behind.
-    pub fn takes_authorization(&self) -> bool {
-        self.preset == Preset::Grafana || self.set.iter().any(|(name, _)| name == header::AUTHORIZATION)
+    /// Whether the client's own `Authorization` stays behind. Grafana has credentials of its own, and takes a token for one of
+    /// them: one that was judged here is not for it.
+    pub fn takes_authorization(&self, was_judged: bool) -> bool {
+        (self.preset == Preset::Grafana && was_judged) || self.set.iter().any(|(name, _)| name == header::AUTHORIZATION)
     }
 
     /// The headers for a person. They are rendered once for an identity, as long as it is used with one set of

@@ -148,3 +148,18 @@ fn claims_of(token: &str) -> serde_json::Value {
     let payload = data_encoding::BASE64URL_NOPAD.decode(token.split('.').nth(1).unwrap().as_bytes()).unwrap();
     serde_json::from_slice(&payload).unwrap()
 }
+
+/// Grafana has credentials of its own: one that was not judged here reaches it, beside the person.
+#[tokio::test]
+async fn what_was_not_judged_reaches_grafana() {
+    let scene = Scene::with(|config, app| main_route(config, app, "headers: {preset: grafana}")).await;
+    let person = scene.signed_in("alice").await;
+    for value in ["Basic dTpw", "ApiKey of-grafana"] {
+        assert_eq!(person.ask(&person.dressed(get("/x")).with("Authorization", value)).await.outcome(), "200");
+        let received = scene.app.last();
+        assert_eq!((received.header("authorization"), received.header("x-webauth-user")), (Some(value), Some("alice")));
+    }
+    let bearer = scene.provider.issue_access_token("alice", &doorward::demo::IssueOptions::default());
+    assert_eq!(person.ask(&person.dressed(get("/x")).bearer(&bearer)).await.outcome(), "200");
+    assert_eq!(scene.app.last().header("authorization"), None);
+}
