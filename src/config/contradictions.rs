@@ -1,8 +1,11 @@
 //! Values that hold each for itself, and not together.
 
-use crate::config::raw::{Accept, Auth, Backend, ClientAuth, Config, OnUnauthenticated, Protected, Route, SameSite};
+use crate::config::raw::{
+    Accept, Auth, Backend, ClientAuth, Config, Discovery, OnUnauthenticated, Protected, Route, SameSite,
+};
 use crate::config::report::Problems;
 use crate::config::resolve::route::{From, from, provider_of, providers_of};
+use crate::config::resolve::session::shares_a_jar;
 use crate::config::resolve::{http_url, positive};
 use crate::gate::route::Hosts;
 use crate::store::redis;
@@ -43,6 +46,7 @@ pub(crate) fn find(raw: &Config, problems: &mut Problems) {
         access(route, problems);
         cookies(raw, route, problems);
         form_post(raw, route, problems);
+        undiscovered(raw, route, problems);
     }
     cookie_names(raw, &seen, problems);
     sessions(raw, problems);
@@ -182,6 +186,12 @@ fn cookies(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
     let callback =
         provider_of(raw, auth).and_then(|name| Some((name, raw.providers.get(name)?.redirect_uri.as_ref()?)));
     if let Some((name, uri)) = callback
+        && shares_a_jar(raw, route.raw, name)
+        && !uri.ends_with(&format!("/callback/{name}"))
+    {
+        problems.add(&format!("providers.{name}.redirect_uri"), format!("must end in `/callback/{name}`: where another provider's people have their cookies on the same hosts, an answer is told by its address (RFC 9700, 4.4.2)"));
+    }
+    if let Some((name, uri)) = callback
         && let Some(host) = http_url(uri).and_then(|url| url.host_str().map(str::to_owned))
         && route.from.hosts != Hosts::One(host.clone())
         && !domain.is_some_and(|domain| covers(domain, &host))
@@ -213,6 +223,24 @@ fn form_post(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
             &path,
             format!("form_post needs https, and the callback of routes.{} is http; write query", route.index),
         );
+    }
+}
+
+/// Without discovery `endpoints` says all that a login needs.
+fn undiscovered(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
+    let Some(auth) = route.protected().filter(|auth| auth.accept.contains(&Accept::Session)) else { return };
+    let found = provider_of(raw, auth).and_then(|name| Some((name, raw.providers.get(name)?)));
+    let Some((name, provider)) = found.filter(|(_, provider)| provider.discovery == Discovery::Never) else { return };
+    for endpoint in ["authorization_endpoint", "token_endpoint"] {
+        if !provider.endpoints.contains_key(endpoint) {
+            problems.add(
+                &format!("providers.{name}.endpoints"),
+                format!(
+                    "needs `{endpoint}`: with `discovery: never` nobody else says where people of routes.{} sign in",
+                    route.index
+                ),
+            );
+        }
     }
 }
 

@@ -307,7 +307,7 @@ fn with_provider(keys: &str) -> String {
 #[test]
 fn the_ways_of_real_providers_can_be_said() {
     for keys in [
-        "client_secret: s, discovery: never, endpoints: {jwks_uri: 'https://id.test/jwks'}",
+        "client_secret: s, discovery: never, endpoints: {jwks_uri: 'https://id.test/jwks', authorization_endpoint: 'https://id.test/a', token_endpoint: 'https://id.test/t'}",
         "client_secret: s, bearer_issuer: 'http://id.test/adfs/services/trust'",
         "client_auth: private_key_jwt, private_key: PEM",
         "client_auth: private_key_jwt, private_key: {key: PEM, kid: k1}, assertion_audience: 'https://id.test/'",
@@ -320,7 +320,10 @@ fn the_ways_of_real_providers_can_be_said() {
         let keys = keys
             .replace("[{key: PEM}\n    PEM]", "[{key: PEM}, PEM]")
             .replace("[a\n    b]\n    prompt", "[a, b], prompt");
-        let keys = keys.replace("uri}'\n    x:", "uri}', x:");
+        let keys = keys
+            .replace("uri}'\n    x:", "uri}', x:")
+            .replace("'\n    authorization_endpoint", "', authorization_endpoint");
+        let keys = keys.replace("'\n    token_endpoint", "', token_endpoint");
         let told = read(&with_provider(&keys), &[]);
         assert!(told.is_ok(), "{keys}: {:#?}", told.err());
     }
@@ -340,6 +343,11 @@ fn the_ways_of_real_providers_can_be_said() {
 fn what_such_a_provider_lacks_is_told() {
     for (keys, place, expected) in [
         ("client_secret: s\n    discovery: never", "providers.corp.endpoints", "needs `jwks_uri`"),
+        (
+            "client_secret: s\n    discovery: never\n    endpoints: {jwks_uri: 'https://id.test/jwks'}",
+            "providers.corp.endpoints",
+            "needs `authorization_endpoint`",
+        ),
         ("client_secret: s\n    tenants: [a]", "providers.corp.tenants", "only where the issuer has"),
         ("client_secret: s\n    bearer_issuer: x", "providers.corp.bearer_issuer", "`x` is no issuer"),
         ("client_auth: private_key_jwt", "providers.corp.private_key", "is required"),

@@ -124,6 +124,7 @@ pub fn allow_silence(silence: Duration) -> bool {
     CURRENT
         .try_with(|connection| {
             connection.silence.store(millis(silence).max(1), Relaxed);
+            connection.has_given_up.store(false, Relaxed);
             connection.moved();
         })
         .is_ok()
@@ -202,6 +203,7 @@ impl Connection {
     fn enter(&self, phase: Phase) {
         if phase != Phase::Serving {
             self.silence.store(0, Relaxed);
+            self.has_given_up.store(false, Relaxed);
         }
         let count = (self.phase.load(Relaxed) >> 2).wrapping_add(1);
         self.phase.store(count << 2 | phase as u32, Relaxed);
@@ -305,6 +307,11 @@ impl Watch {
 
     pub fn cut(&self) {
         self.connection.cut();
+    }
+
+    /// Whether a write waits for the client.
+    pub fn is_written(&self) -> bool {
+        self.connection.writing.load(Relaxed) & 1 == 1
     }
 
     /// Whether a request of it is being served.

@@ -35,6 +35,11 @@ impl Connections {
         self.len() == 0
     }
 
+    /// Whether some client has not taken yet what was written to it.
+    pub fn are_written(&self) -> bool {
+        self.open.lock().values().any(Watch::is_written)
+    }
+
     /// Cuts every connection that is open.
     pub fn cut_all(&self) {
         self.open.lock().values().for_each(Watch::cut);

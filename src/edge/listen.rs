@@ -65,7 +65,9 @@ pub struct Frontend {
     places: Arc<Semaphore>,
     pub(super) in_flight: AtomicUsize,
     /// Beyond so many requests at once the next are refused; a reload changes it.
-    pub(super) most_in_flight: Arc<AtomicUsize>,
+    most_in_flight: Arc<AtomicUsize>,
+    /// Requests that there are descriptors for: each may need a connection to an app.
+    share: usize,
 }
 
 /// What all listeners have in common.
@@ -196,9 +198,15 @@ impl Drop for Occupied<'_> {
 
 impl Frontend {
     /// `share`: connections that there are descriptors for.
-    pub fn new(places: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Frontend { places, in_flight: AtomicUsize::new(0), most_in_flight })
+    /// `share`: connections that there are descriptors for, each with one to an app.
+    pub fn new(max_connections: usize, share: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(max_connections.min(share).min(Semaphore::MAX_PERMITS)));
+        Arc::new(Frontend { places, in_flight: AtomicUsize::new(0), most_in_flight, share })
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        let most = self.most_in_flight.load(Ordering::Relaxed).min(self.share);
+        self.in_flight.load(Ordering::Relaxed) > most
     }
 }
 

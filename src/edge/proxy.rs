@@ -9,7 +9,7 @@ use crate::edge::connection::{
 use crate::edge::heads::{is_only, parts_of, strip_hop_by_hop};
 use crate::edge::line::Line;
 use crate::edge::listen::{Common, Frontend, Settings, Traffic};
-use crate::edge::proxy::exchange::{ask, has_answered, is_stream, read_form, send};
+use crate::edge::proxy::exchange::{ask, has_answered, is_grpc, is_stream, read_form, send};
 use crate::edge::streams::OpenStream;
 use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, LiveConfig, http10, quoted, retry};
@@ -63,6 +63,8 @@ pub struct Passage {
     quoted: Option<Vec<u8>>,
     /// Of the app and the client, as Pingora's own time-outs have it.
     silence: Duration,
+    /// How long the app may take to read a piece of the request.
+    patience: Duration,
     stream: Option<OpenStream>,
     line: Option<Line>,
     _in_flight: InFlight,
@@ -145,6 +147,7 @@ impl ProxyHttp for Proxy {
             is_tunnel: false,
             quoted: None,
             silence: Duration::ZERO,
+            patience: Duration::ZERO,
             stream: None,
             line: None,
             _in_flight: InFlight(self.traffic.clone(), self.frontend.clone()),
@@ -169,8 +172,7 @@ impl ProxyHttp for Proxy {
         let quoted = passage.quoted.as_deref();
         let judged = {
             let gate = &passage.live.gate;
-            let most = self.frontend.most_in_flight.load(Ordering::Relaxed);
-            let case = if self.frontend.in_flight.load(Ordering::Relaxed) > most {
+            let case = if self.frontend.is_busy() {
                 gate.open_busy(&ask(session, quoted, self.max_head, self.redirect_to_https))
             } else {
                 gate.open(&ask(session, quoted, self.max_head, self.redirect_to_https))
@@ -210,10 +212,13 @@ impl ProxyHttp for Proxy {
                 }
                 passage.forward = Some(forward);
                 let (forward, upstreams) = passage.forwarded()?;
-                let (settings, is_stream) = (&upstreams.settings, forward.stream);
+                let settings = &upstreams.settings;
+                // Who has still to send a body is not waiting for events.
+                let is_stream = forward.stream && (session.is_body_empty() || is_grpc(session.req_header()));
                 wait_for_reader(settings.timeout);
                 // What the answer is decides how long silence may last; Pingora's own time-outs are fixed before. A request over
                 // HTTP/2 cannot be ended from outside: there the client's word decides.
+                let patience = if is_stream { settings.stream_idle_timeout } else { settings.timeout };
                 let silence = match allow_silence(settings.timeout) {
                     true => upstreams.longest_silence(),
                     false if is_stream => settings.stream_idle_timeout,
@@ -221,7 +226,7 @@ impl ProxyHttp for Proxy {
                 };
                 session.as_downstream_mut().set_read_timeout(Some(silence));
                 session.as_downstream_mut().set_write_timeout(Some(silence));
-                passage.silence = silence;
+                (passage.silence, passage.patience) = (silence, patience);
                 Ok(false)
             }
         }
@@ -233,7 +238,7 @@ impl ProxyHttp for Proxy {
         let same = passage.tried.filter(|_| passage.renewed);
         let again = same.and_then(|index| Some((index, upstreams.target(index)?)));
         let (index, target) = again.or_else(|| upstreams.next(passage.tried)).ok_or_else(none)?;
-        let mut peer = upstreams.peer(target, passage.silence).await?;
+        let mut peer = upstreams.peer(target, passage.silence, passage.patience).await?;
         let is_carried = passage.quoted.is_some() && target.carries_lines;
         if is_carried {
             quoted::carry(&mut peer);
@@ -390,6 +395,10 @@ impl ProxyHttp for Proxy {
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, passage: &mut Passage) -> FailToProxy {
         let reason = match (e.esource(), e.etype()) {
+            (ErrorSource::Upstream, ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
+            (ErrorSource::Upstream, ErrorType::ReadTimedout) if !session.as_downstream_mut().is_body_done() => {
+                Reason::BadRequest
+            }
             _ if has_given_up() && session.as_downstream_mut().is_body_done() => Reason::UpstreamTimeout,
             _ if has_given_up() => Reason::BadRequest,
             (

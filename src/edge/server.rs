@@ -99,7 +99,7 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let conf = server.configuration.clone();
     let mut services = Vec::new();
     for ((settings, certificates), share) in parts.listeners.iter().zip(shares) {
-        let frontend = Frontend::new(settings.max_connections.min(share), parts.most_in_flight.clone());
+        let frontend = Frontend::new(settings.max_connections, share, parts.most_in_flight.clone());
         for service in listen::services(settings, certificates.as_ref(), &frontend, &parts.common, &conf) {
             services.push(server.add_service(service));
         }

@@ -133,8 +133,8 @@ impl Upstreams {
         self.settings.timeout.max(self.settings.stream_idle_timeout)
     }
 
-    /// What Pingora needs to connect to a target. `silence`: of a request or an answer on it.
-    pub async fn peer(&self, target: &Target, silence: Duration) -> Result<Box<HttpPeer>> {
+    /// What Pingora needs to connect to a target. `silence`: of the app; `patience`: until it reads a piece of the request.
+    pub async fn peer(&self, target: &Target, silence: Duration, patience: Duration) -> Result<Box<HttpPeer>> {
         let mut peer = Box::new(target.peer.clone());
         if let Location::Host { .. } = target.location {
             let mut address = target.addresses.load().first().copied();
@@ -148,7 +148,7 @@ impl Upstreams {
             peer._address = pingora_core::protocols::l4::socket::SocketAddr::Inet(address);
         }
         peer.options.read_timeout = Some(silence);
-        peer.options.write_timeout = Some(silence);
+        peer.options.write_timeout = Some(patience);
         Ok(peer)
     }
 }

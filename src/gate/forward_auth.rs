@@ -7,8 +7,7 @@ use crate::client::forwarded::Caller;
 use crate::gate::answer::{Answer, Notes, Reply};
 use crate::gate::ask::Ask;
 use crate::gate::case::{Asker, Place};
-use crate::gate::cors::is_preflight;
-use crate::gate::gate::{Entry, Gate, METHODS, View, preflight};
+use crate::gate::gate::{Entry, Gate, METHODS, View};
 use crate::gate::host::Host;
 use crate::gate::inject::{Preset, encode, encode_list};
 use crate::gate::own::OwnPage;
@@ -72,6 +71,15 @@ impl<'a> Subject<'a> {
             (false, false) => Err(Unanswerable::Nothing),
             (true, false) => Subject::forwarded(headers),
             (false, true) => Subject::original(headers),
+            // Every proxy sends the host alone.
+            (true, true) if !stands(&[FORWARDED[0], FORWARDED[2]]) => {
+                let (host, told) = (only(headers, FORWARDED[1])?, Subject::original(headers)?);
+                if Host::parse(host).is_ok_and(|host| host == told.host) {
+                    Ok(told)
+                } else {
+                    Err(Unanswerable::Contradiction)
+                }
+            }
             (true, true) => {
                 let (one, two) = (Subject::forwarded(headers)?, Subject::original(headers)?);
                 if one == two { Ok(one) } else { Err(Unanswerable::Contradiction) }
@@ -165,12 +173,7 @@ impl Gate {
             Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
         };
         *found = Some(route);
-        if let Some(cors) = &route.cors
-            && is_preflight(&subject.method, ask.headers)
-        {
-            notes.route = route.metrics.clone();
-            return Ok(preflight(cors, ask.headers, notes));
-        }
+        // A preflight, too: its 204 would be leave to pass, for whoever asks there takes any 2xx so.
         match self.judge_subject(route, &subject, &path, ask, notes).await? {
             Entry::Pass(_) => Ok(accepted(route, notes)),
             Entry::Login(reply) => Ok(*reply),
@@ -183,7 +186,11 @@ impl Gate {
             if self.unanswered.lock().insert(cause) {
                 tracing::warn!(peer = %ask.peer, host = notes.host.as_ref().map(Host::as_str), %cause, "a question about a request is refused");
             }
-            of_question()
+            // A path that is no text has no one meaning.
+            match cause {
+                Unanswerable::Unreadable(name) if name == FORWARDED[2] => Refusal::of(Reason::BadRequest),
+                _ => of_question(),
+            }
         })?;
         notes.host = Some(subject.host.clone());
         notes.asked = Some((subject.method.clone(), subject.target.to_owned()));

@@ -320,7 +320,7 @@ impl Gate {
     }
 }
 
-pub(super) fn preflight(cors: &Cors, asked: &HeaderMap, notes: &mut Notes) -> Reply {
+fn preflight(cors: &Cors, asked: &HeaderMap, notes: &mut Notes) -> Reply {
     notes.outcome = Outcome::own_page;
     let mut headers = own_headers(&notes.request_id);
     headers.extend(cors.preflight(asked));

@@ -80,11 +80,15 @@ impl Gate {
         let told = || ask.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
         let wanted = query.get("rd").or(query.get("target_link_uri")).or_else(told).unwrap_or("/");
         let first = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
-        let there = self.site_of(&self.return_urls.checked(wanted, &self.origin(first, notes)), sites, notes);
+        let own = self.origin(first, notes);
+        // The settings of another place hold for the login where it can end here.
+        let there = self
+            .site_of(&self.return_urls.checked(wanted, &own), sites, notes)
+            .filter(|site| site.redirect_uri.is_some() || self.origin(site, notes) == own);
         // OpenID Connect Core 1.0, 4: a third party names the provider by its issuer.
         let named = |site: &&Arc<Site>| match (query.get("provider"), query.get("iss")) {
             (Some(name), _) => site.provider() == name,
-            (None, Some(issuer)) => site.realm.provider.settings().issuer == issuer,
+            (None, Some(issuer)) => site.realm.provider.settings().is_response_issuer(issuer),
             (None, None) => true,
         };
         let site = there.iter().chain(sites).find(named).ok_or(Refusal::of(Reason::BadRequest))?;
@@ -142,9 +146,13 @@ impl Gate {
             }
             Err(Failed { target, failure }) => {
                 // Who is signed in already has no use for the failure.
-                if let Some(Ok((site, _))) = self.any_session(sites, ask.headers).await {
+                if let Some(Ok((site, session))) = self.any_session(sites, ask.headers).await {
                     let target = self.return_urls.checked(target.as_deref().unwrap_or("/"), &self.origin(&site, notes));
-                    return Ok(self.redirect(&target, notes));
+                    // By the limits of where they are going: else they would come back from there at once.
+                    let limits = self.site_of(&target, sites, notes).map_or(site.limits, |there| there.limits);
+                    if session.is_within(limits, self.sessions.now()) {
+                        return Ok(self.redirect(&target, notes));
+                    }
                 }
                 // Of a state that nobody knows, no place was taken yet.
                 let limit = sites.first().filter(|_| target.is_none()).map(|site| &site.limit);

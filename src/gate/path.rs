@@ -67,23 +67,24 @@ impl<'a> CanonicalPath<'a> {
     /// # Errors
     /// There are more readings than any path has that a person or a program means.
     pub fn every_reading(&self, good: impl FnMut(&[u8]) -> bool) -> Result<bool, Ambiguous> {
-        every_reading(self.path.as_bytes(), good)
+        every_reading(self.path.as_bytes(), MOST_WORK, good)
     }
 }
 
 /// The readings of any path, see [`CanonicalPath::every_reading`].
 ///
 /// # Errors
-/// There are too many.
-pub fn every_reading(path: &[u8], mut good: impl FnMut(&[u8]) -> bool) -> Result<bool, Ambiguous> {
+/// There are too many, or too many bytes in them: `work`.
+pub fn every_reading(path: &[u8], work: usize, mut good: impl FnMut(&[u8]) -> bool) -> Result<bool, Ambiguous> {
     if !good(path) {
         return Ok(false);
     }
     let mut readings: Vec<(Vec<u8>, usize)> = vec![(path.to_vec(), 0)];
-    let (mut at, mut different) = (0, 1);
+    let (mut at, mut different, mut left) = (0, 1, work);
     while let Some((reading, decoded)) = readings.get(at) {
         let decoded = *decoded;
         at += 1;
+        left = left.checked_sub(reading.len()).ok_or(Ambiguous)?;
         let steps = [backslashes_as_slashes, without_parameters, merged_slashes, without_dots];
         let again = (decoded < DECODINGS).then(|| decode(reading)).flatten().map(|next| (next, decoded + 1));
         let next: Vec<_> = steps.iter().filter_map(|step| Some((step(reading)?, decoded))).chain(again).collect();
@@ -118,6 +119,8 @@ fn all(text: &str, good: impl Fn(u8) -> bool) -> bool {
 const DECODINGS: usize = 2;
 /// Different readings, the path itself among them. No path that a person or a program means has more, and each costs work.
 const MOST_READINGS: usize = 32;
+/// Bytes of all readings together: four of the longest, or all of a path of usual length.
+pub const MOST_WORK: usize = 16 * 1024;
 /// The longest path that is read in more than one way.
 const LONGEST_ODD: usize = 4096;
 
@@ -318,6 +321,16 @@ mod tests {
                 CanonicalPath::of(format!("/{}", format!("x{plain}").repeat(LONGEST_ODD)).as_bytes()).is_ok(),
                 "{plain}"
             );
+        }
+    }
+
+    /// However long a path is, its readings together are not.
+    #[test]
+    fn a_long_path_is_read_in_few_ways() {
+        let few = format!("/{}%20a", "b".repeat(3_500));
+        assert_eq!(readings(&CanonicalPath::of(few.as_bytes()).unwrap()).map(|all| all.len()), Ok(2));
+        for odd in [format!("/{}%2525//.;/", "q".repeat(3_700)), format!("/{}%2525;/./", "/".repeat(3_900))] {
+            assert_eq!(readings(&CanonicalPath::of(odd.as_bytes()).unwrap()), Err(Ambiguous));
         }
     }
 

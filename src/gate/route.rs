@@ -7,14 +7,14 @@ use crate::client::limiter;
 use crate::gate::cors::Cors;
 use crate::gate::host::Host;
 use crate::gate::inject::Injection;
-use crate::gate::path::{CanonicalPath, every_reading};
+use crate::gate::path::{CanonicalPath, MOST_WORK, every_reading};
 use crate::gate::rules::Rules;
 use crate::login::cookie::CookieSpec;
 use crate::login::site::{Origin, Site};
 use crate::session::vault::{Limits, RefreshLimits};
 use crate::watch::metrics::RouteMetrics;
 use http::{HeaderValue, Method};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use url::Url;
 
@@ -322,7 +322,13 @@ impl Route {
             headers: settings.headers,
             cors: settings.cors,
             strip_prefix: settings.strip_prefix,
-            bases: settings.bases.iter().map(|base| readings(base.as_bytes())).collect(),
+            bases: settings
+                .bases
+                .iter()
+                .collect::<BTreeSet<_>>()
+                .iter()
+                .map(|base| readings(base.as_bytes()))
+                .collect(),
             scheme: HeaderValue::from_static(if settings.https { "https" } else { "http" }),
             metrics: Arc::new(metrics),
         }
@@ -344,12 +350,14 @@ impl Route {
             return true; // nobody reads it in another way
         }
         let sent = self.path_for_app(path.as_str());
+        // What several apps read in their own way is not to cost more than what one does.
+        let work = MOST_WORK / self.bases.len().max(1);
         self.bases.iter().all(|base| {
             let written = base.first().map_or(&b""[..], Vec::as_slice);
             match (written, self.strip_prefix) {
                 (b"", false) => true,
-                (b"", true) => is_inside(&[STRIPPED.to_vec()], &sent),
-                _ => is_inside(base, &sent),
+                (b"", true) => is_inside(&[STRIPPED.to_vec()], &sent, work),
+                _ => is_inside(base, &sent, work),
             }
         })
     }
@@ -366,7 +374,7 @@ const STRIPPED: &[u8] = b"/-";
 /// Of a path that the operator wrote; one with too many readings has the written one alone.
 fn readings(path: &[u8]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    let counted = every_reading(path, |reading| {
+    let counted = every_reading(path, MOST_WORK, |reading| {
         all.push(reading.to_vec());
         true
     });
@@ -376,14 +384,14 @@ fn readings(path: &[u8]) -> Vec<Vec<u8>> {
     all
 }
 
-fn is_inside(base: &[Vec<u8>], sent: &str) -> bool {
+fn is_inside(base: &[Vec<u8>], sent: &str, work: usize) -> bool {
     let written = base.first().map_or(&b""[..], Vec::as_slice);
     let is_below = |reading: &[u8]| {
         base.iter().any(|base| {
             reading.strip_prefix(base.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         })
     };
-    every_reading(&[written, sent.as_bytes()].concat(), is_below) == Ok(true)
+    every_reading(&[written, sent.as_bytes()].concat(), work, is_below) == Ok(true)
 }
 
 #[cfg(test)]

@@ -122,7 +122,9 @@ impl Arrival<'_> {
     async fn paid(&self, site: &Site, flow: &Flow, answer: &Answer) -> Result<Option<HeaderValue>, Failure> {
         let paid = (self.account)(&site.limit).map_err(Failure::Limited)?;
         let ended = end(site, flow, answer, self).await;
-        if ended.as_ref().map_or_else(|failure| !failure.is_charged(), |_| true) {
+        // What the client itself brings as the provider's error is no word of the provider.
+        let is_told_by_client = answer.error.is_some();
+        if ended.as_ref().map_or_else(|failure| !is_told_by_client && !failure.is_charged(), |_| true) {
             (self.give_back)(paid);
         }
         ended
@@ -171,7 +173,8 @@ impl Failure {
 async fn end(site: &Site, flow: &Flow, answer: &Answer, at: &Arrival<'_>) -> Result<Option<HeaderValue>, Failure> {
     let (provider, sessions) = (site.realm.provider.as_ref(), at.sessions);
     // RFC 9700, 4.4: an answer that comes back on another provider's address is another provider's.
-    let comes_back = Url::parse(&flow.redirect_uri).is_ok_and(|uri| uri.path() == at.path);
+    let is_own = !site.shares_jar || at.path.ends_with(&format!("/callback/{}", site.provider()));
+    let comes_back = is_own && Url::parse(&flow.redirect_uri).is_ok_and(|uri| uri.path() == at.path);
     let promised = provider.metadata().is_some_and(|m| m.authorization_response_iss_parameter_supported);
     if !comes_back || (promised && answer.issuer.is_none()) {
         return Err(Failure::Rejected);

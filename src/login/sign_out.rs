@@ -68,11 +68,11 @@ fn goes_to(site: &Site, origin: &str, target: &str, hint: Option<&str>) -> Strin
         return url.into();
     }
     let settings = provider.settings();
-    let written = |hint: Option<&str>| {
+    let written = |hint: Option<&str>, state: Option<&String>| {
         let mut url = url.clone();
         let mut query = url.query_pairs_mut();
         query.append_pair("client_id", &settings.client_id).append_pair("post_logout_redirect_uri", &back);
-        query.extend_pairs(state.as_ref().map(|state| ("state", state)));
+        query.extend_pairs(state.map(|state| ("state", state)));
         for (name, value) in &settings.end_session_params {
             if value.contains("{id_token_hint}") && hint.is_none() {
                 continue;
@@ -84,10 +84,12 @@ fn goes_to(site: &Site, origin: &str, target: &str, hint: Option<&str>) -> Strin
         drop(query);
         url
     };
-    // People in many groups have long ID tokens, and a URL that is too long signs nobody out.
-    let whole = written(hint);
-    let url = if hint.is_some() && whole.as_str().len() >= LONGEST_URL { written(None) } else { whole };
-    url.into()
+    // People in many groups have long ID tokens, and a URL that is too long signs nobody out. The hint matters more than where to
+    // go then.
+    let tried = [(hint, state.as_ref()), (hint, None), (None, state.as_ref())];
+    let short =
+        tried.into_iter().map(|(hint, state)| written(hint, state)).find(|url| url.as_str().len() < LONGEST_URL);
+    short.unwrap_or_else(|| written(None, None)).into()
 }
 
 /// The target as it travels past the provider: sealed, so that nobody else can write it.

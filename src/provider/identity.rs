@@ -89,6 +89,26 @@ impl Identity {
         Self::of_claims(&before, Vec::new(), settings)
     }
 
+    /// Takes what these claims do not speak of from an older identity of the same person.
+    pub fn complete(&mut self, before: &Identity, told: &Claims, settings: &Settings) {
+        let mapped = &settings.claims;
+        if mapped.email.find(told).is_none() {
+            (self.email, self.email_unverified) = (before.email.clone(), before.email_unverified);
+        }
+        if mapped.name.find(told).is_none() {
+            self.name.clone_from(&before.name);
+        }
+        if mapped.username.find(told).is_none() {
+            self.username.clone_from(&before.username);
+        }
+        if mapped.groups.find(told).is_none() && !self.groups_left_out {
+            self.groups.clone_from(&before.groups);
+        }
+        for (path, texts) in self.kept.iter_mut().filter(|(path, _)| path.find(told).is_none()) {
+            *texts = before.claim(path).into();
+        }
+    }
+
     /// Whether the token lacks a claim that is mapped or named.
     pub fn lacks_claims(verified: &Verified, settings: &Settings) -> bool {
         let m = &settings.claims;

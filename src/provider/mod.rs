@@ -207,11 +207,18 @@ pub async fn verify_own<T>(
     provider: &dyn Provider,
     verify: impl Fn(&KeySet) -> Result<T, Refusal>,
 ) -> Result<T, NotVerified> {
-    if let Some(decided) = verify_at_hand(provider, &verify) {
-        return decided;
+    let wants_keys = |refusal| matches!(refusal, Refusal::UnknownKey | Refusal::BadSignature | Refusal::UnfitKey);
+    match provider.keys().map(|keys| verify(&keys)) {
+        Some(Ok(verified)) => return Ok(verified),
+        Some(Err(refusal)) if !wants_keys(refusal) => return Err(NotVerified::Refused(refusal)),
+        Some(Err(_)) | None => {}
     }
     match provider.fetch_keys(Demand::Own).await {
-        Fetched::Keys(keys) => verify(&keys).map_err(NotVerified::Refused),
+        Fetched::Keys(keys) => verify(&keys).map_err(|refusal| match refusal {
+            // What it signs with it has not published yet.
+            Refusal::UnknownKey | Refusal::UnfitKey => NotVerified::Unavailable,
+            refusal => NotVerified::Refused(refusal),
+        }),
         Fetched::Closed | Fetched::Unavailable => Err(NotVerified::Unavailable),
     }
 }
@@ -236,7 +243,11 @@ pub async fn verify_with_fetched<T>(
     match provider.fetch_keys(Demand::Stranger).await {
         Fetched::Keys(keys) => verify(&keys).map_err(NotVerified::Refused),
         Fetched::Closed => Err(NotVerified::Refused(Refusal::UnknownKey)),
-        Fetched::Unavailable => Err(NotVerified::Unavailable),
+        // A key of that name is at hand, and did not sign it: a stranger's word for another is not worth more than that.
+        Fetched::Unavailable => match provider.keys().map(|keys| verify(&keys)) {
+            Some(Err(Refusal::BadSignature)) => Err(NotVerified::Refused(Refusal::UnknownKey)),
+            _ => Err(NotVerified::Unavailable),
+        },
     }
 }
 

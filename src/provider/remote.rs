@@ -173,6 +173,9 @@ impl RemoteProvider {
         let json = self.http.get(location).await.map_err(|e| format!("keys: {e}"))?;
         let before = self.keys.load_full();
         let keys = Arc::new(KeySet::parse(&json, before.as_deref()).map_err(|e| format!("keys: {e}"))?);
+        if keys.is_empty() && before.as_ref().is_some_and(|before| !before.is_empty()) {
+            return Err("keys: none, and there were some".into()); // a provider that starts has none yet
+        }
         self.keys.store(Some(keys.clone()));
         if let Some(before) = before {
             before.retire(&keys);

@@ -41,13 +41,20 @@ fn is_shown(c: char) -> bool {
     if c.is_ascii() {
         return !c.is_ascii_control();
     }
-    matches!(
-        c.general_category_group(),
-        GeneralCategoryGroup::Letter
-            | GeneralCategoryGroup::Mark
-            | GeneralCategoryGroup::Number
-            | GeneralCategoryGroup::Punctuation
-    )
+    !is_ignorable(c)
+        && matches!(
+            c.general_category_group(),
+            GeneralCategoryGroup::Letter
+                | GeneralCategoryGroup::Mark
+                | GeneralCategoryGroup::Number
+                | GeneralCategoryGroup::Punctuation
+        )
+}
+
+/// Letters and marks that are drawn as nothing (Unicode, Default_Ignorable_Code_Point).
+fn is_ignorable(c: char) -> bool {
+    matches!(c, '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -72,6 +79,7 @@ mod tests {
         check("\u{202e}\u{200b}\u{2028}", "\\u202e\\u200b\\u2028", "\\u{202e}\\u{200b}\\u{2028}");
         check("\u{e0041}\u{1f600}", "\\udb40\\udc41\\ud83d\\ude00", "\\u{e0041}\\u{1f600}");
         check("\u{e000}\u{fdd0}\u{a0}", "\\ue000\\ufdd0\\u00a0", "\\u{e000}\\u{fdd0}\\u{a0}");
+        check("\u{3164}\u{fe0f}\u{34f}", "\\u3164\\ufe0f\\u034f", "\\u{3164}\\u{fe0f}\\u{34f}");
         check("a\nb\n", "a\\u000ab\n", "a\\u{a}b\n");
     }
 }

@@ -115,7 +115,10 @@ async fn a_question_is_whole_or_refused() {
         ),
         // What a client forged and the proxy passed on.
         (original("/oauth2/auth", "GET", "https://app.test/robots/x").with("X-Forwarded-Uri", "/x"), "403 bad_request"),
-        (original("/oauth2/auth", "GET", "https://app.test/x").with("X-Forwarded-Host", "app.test"), "403 bad_request"),
+        (
+            original("/oauth2/auth", "GET", "https://app.test/x").with("X-Forwarded-Host", "else.test"),
+            "403 bad_request",
+        ),
         (
             about("/oauth2/auth", "app.test", "/public/x")
                 .with_all(&[("X-Original-Method", "GET"), ("X-Original-URL", "https://app.test/robots/x")]),
@@ -318,7 +321,43 @@ async fn refusals_are_marked_for_other_origins() {
         let preflight = about(page, "app.test", "/api/x")
             .set("X-Forwarded-Method", "OPTIONS")
             .with_all(&[("Origin", "https://page.test"), ("Access-Control-Request-Method", "PUT")]);
-        let expected = if page == "/oauth2/forward" { 204 } else { 401 };
-        assert_eq!(world.ask(&preflight).await.status, expected, "{page}");
+        // Any 2xx would be leave to pass.
+        assert_eq!(world.ask(&preflight).await.status, 401, "{page}");
+    }
+}
+
+/// A proxy before ingress-nginx tells the host, too; that is no second question.
+#[tokio::test]
+async fn a_host_beside_a_whole_question_is_compared() {
+    let world = world("127.0.0.0/8").await;
+    let asked = |told: &[&str]| {
+        let request = get("/oauth2/auth")
+            .set("Host", "doorward.auth.svc")
+            .with_all(&[("X-Original-Method", "GET"), ("X-Original-URL", "https://app.test/x")])
+            .bearer(&world.token());
+        told.iter().fold(request, |request, host| request.with("X-Forwarded-Host", host))
+    };
+    for (told, status) in [
+        (&[][..], 202),
+        (&["app.test"], 202),
+        (&["APP.test:443"], 403),
+        (&["other.test"], 403),
+        (&["app.test", "app.test"], 403),
+        (&["a b"], 403),
+    ] {
+        assert_eq!(world.ask(&asked(told)).await.status, status, "{told:?}");
+    }
+}
+
+/// A path that is no text has no one meaning.
+#[tokio::test]
+async fn a_path_of_other_bytes_is_refused() {
+    let world = world("127.0.0.0/8").await;
+    for (page, outcome) in [("/oauth2/forward", "400 bad_request"), ("/oauth2/auth", "403 bad_request")] {
+        assert_eq!(
+            world.ask(&about(page, "app.test", "/\u{e4}").bearer(&world.token())).await.outcome(),
+            outcome,
+            "{page}"
+        );
     }
 }

@@ -68,7 +68,7 @@ fn domain<'a>(raw: &'a Config, route: &'a raw::Route) -> Option<&'a String> {
 
 /// Another provider's people come to the same host (cookies know no ports) or the same cookie domain: each provider then
 /// has a cookie of its own.
-fn shares_a_jar(raw: &Config, route: &raw::Route, provider: &str) -> bool {
+pub(crate) fn shares_a_jar(raw: &Config, route: &raw::Route, provider: &str) -> bool {
     let own = from(raw, &route.from).ok();
     raw.routes.iter().any(|(_, other)| {
         let Auth::Protected(auth) = &other.auth else { return false };

@@ -73,14 +73,14 @@ pub struct Boxed(pub Stream);
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.connection.has_given_up.load(Relaxed) {
+            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if let Some(read) = buf.filled_mut().get_mut(before..).filter(|read| !read.is_empty()) {
             self.connection.moved();
             if self.is_http2 { self.connection.received_http2(read.len()) } else { self.connection.received(read) }
-        }
-        if polled.is_pending() && self.connection.has_given_up.load(Relaxed) {
-            return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
         polled
     }

@@ -8,7 +8,7 @@ use crate::gate::ask::{Ask, Posted};
 use crate::gate::own::MAX_BODY;
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora_error::{Error, ErrorType, Result};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::net::{IpAddr, Ipv4Addr};
 use tokio::time::timeout;
@@ -43,6 +43,10 @@ pub(super) fn has_answered(session: &Session) -> bool {
     written.is_some_and(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
 }
 
+pub(super) fn is_grpc(head: &RequestHeader) -> bool {
+    head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Silence is in the nature of what the app answers: a tunnel, an event stream, gRPC.
 pub(super) fn is_stream(response: &ResponseHeader) -> bool {
     let kind = response.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
@@ -58,7 +62,10 @@ pub(super) async fn send(session: &mut Session, reply: Reply) -> Result<()> {
     }
     // A connection that is closed with bytes unread is reset, and the answer may be lost on its way. Who waits for 100 sends
     // nothing more.
-    if !session.as_downstream_mut().is_body_done() && !session.req_header().headers.contains_key(header::EXPECT) {
+    if session.req_header().version != Version::HTTP_2
+        && !session.as_downstream_mut().is_body_done()
+        && !session.req_header().headers.contains_key(header::EXPECT)
+    {
         let _ = timeout(PATIENCE, read_body(session, MAX_UNREAD)).await;
     }
     Ok(())

@@ -32,7 +32,7 @@ fn proxy() -> Proxy {
         live,
         access_log,
         traffic: Arc::default(),
-        frontend: Frontend::new(1, Arc::new(usize::MAX.into())),
+        frontend: Frontend::new(1, usize::MAX, Arc::new(usize::MAX.into())),
         max_head: 1024,
         idle_seconds: 75,
         redirect_to_https: false,

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 /// How often to look whether something has come about.
 const LOOK: Duration = Duration::from_millis(20);
+/// What clients are given to take the end of their answers.
+const LAST_PIECES: Duration = Duration::from_secs(2);
 /// What connections are given to close after they were cut.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// A next process may take so long: it waits for its providers first.
@@ -46,6 +48,11 @@ pub(super) fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, at_
 async fn emptied(traffic: &Traffic) {
     let end = Instant::now() + Duration::from_millis(traffic.grace.load(Ordering::Relaxed));
     while traffic.in_flight.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+        tokio::time::sleep(LOOK).await;
+    }
+    // Over HTTP/2 an answer has ended when its last piece is handed over, and that may be still on its way.
+    let last = end.min(Instant::now() + LAST_PIECES);
+    while traffic.connections.are_written() && Instant::now() < last {
         tokio::time::sleep(LOOK).await;
     }
     let left = traffic.in_flight.load(Ordering::SeqCst);
@@ -98,7 +105,7 @@ impl Signals {
 fn is_listened_at(socket: &Path) -> bool {
     let name = socket.to_string_lossy();
     match std::fs::read_to_string("/proc/net/unix") {
-        Ok(open) => open.lines().any(|line| line.ends_with(&*name)),
+        Ok(open) => open.lines().any(|line| line.rsplit(' ').next() == Some(&*name)),
         Err(_) => socket.exists(),
     }
 }

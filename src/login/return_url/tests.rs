@@ -29,6 +29,12 @@ fn targets_on_our_origins_are_kept() {
     for path in ["/", "/x?y=1#z", "/a/b%2Fc", "/?next=//evil.test", "/oauth2x", "/a?rd=/oauth2/sign_out", "/%20x"] {
         check(path, path);
     }
+    check("/compare/main...dev", "/compare/main...dev");
+    check("/a..b/..c", "/a..b/..c");
+    let quotes = |count: usize| format!("/x?q={}", "\"".repeat(count));
+    check(&quotes(2_000), &quotes(2_000).replace('"', "%22"));
+    // Longer than it may be once it is written.
+    check(&quotes(2_100), "/");
     check("x", "/x");
     check("?a=b", "/?a=b");
     check("https://app.test/x", "/x");

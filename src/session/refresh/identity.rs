@@ -53,16 +53,23 @@ impl Sessions {
             Ok(_) | Err(NotVerified::Refused(_)) => return Err(Judged::Forged),
             Err(NotVerified::Unavailable) => return Err(Judged::Untold),
         };
-        let mut userinfo = None;
+        let (mut userinfo, mut is_refused) = (None, false);
         if asks_userinfo(provider) && Identity::lacks_claims(&verified, settings) {
             userinfo = match userinfo_about(provider, &tokens.access, &hot.subject).await {
                 Ok(claims) => Some(claims),
                 Err(NoUserInfo::Forged) => return Err(Judged::Forged),
-                Err(NoUserInfo::Refused) => return Ok(Renewed::Same),
+                Err(NoUserInfo::Refused) => {
+                    is_refused = true;
+                    None
+                }
                 Err(NoUserInfo::Unavailable) => return Ok(Renewed::Untold),
             };
         }
-        let identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Judged::Forged)?;
+        let mut identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Judged::Forged)?;
+        if is_refused {
+            // What the ID token says is new; what it does not say stays.
+            identity.complete(&hot.identity, verified.claims(), settings);
+        }
         Ok(Renewed::Told(Box::new(identity)))
     }
 

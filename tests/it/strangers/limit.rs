@@ -25,7 +25,7 @@ async fn the_first_are_refused_and_the_next_must_wait() {
     }
     let page = world.ask(&bad(9).page()).await;
     assert_eq!(page.outcome(), "429 rate_limited");
-    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    assert_eq!(page.header("content-type"), Some("application/problem+json"), "who presents a token is a program");
     assert!(page.header("retry-after").is_some());
 
     // A good token costs nothing and never meets the limit; it makes room for no bad one.
