@@ -359,6 +359,12 @@ fn store(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
     if raw.store.backend != Backend::Redis || raw.store.secret.is_some() {
         return;
     }
+    if seen.iter().any(|route| route.protected().is_some_and(|auth| auth.accept.contains(&Accept::Session))) {
+        problems.warn(
+            "store.redis",
+            "seals sessions with the client_secret alone, and whoever guesses that may forge them; set `store.secret`",
+        );
+    }
     for route in seen {
         let Some(auth) = route.protected() else { continue };
         if auth.accept.contains(&Accept::ApiKey) {

@@ -8,7 +8,7 @@ pub mod stream;
 
 use crate::edge::quoted::Taken;
 use futures_util::task::AtomicWaker;
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr_iter, memmem};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -33,6 +33,8 @@ pub struct Connection {
     /// The request line holds a byte that the parser would rewrite or drop: a control, `#`, a third space, or what is no ASCII.
     odd_line: AtomicBool,
     spaces: AtomicUsize,
+    /// Bytes have come along behind the head: a body's, or those of a request that will not be read.
+    has_more: AtomicBool,
     /// The question mark of the request line has been read.
     in_query: AtomicBool,
     /// What Pingora does not read of the query.
@@ -108,6 +110,11 @@ pub fn line_was_odd() -> bool {
     CURRENT.try_with(|connection| connection.odd_line.load(Relaxed)).unwrap_or(false)
 }
 
+/// Whether bytes have come along behind the head.
+pub fn more_has_come() -> bool {
+    CURRENT.try_with(|connection| connection.has_more.load(Relaxed)).unwrap_or(false)
+}
+
 /// The target as the client wrote it, where Pingora could not have read that.
 pub fn target_as_written(read: &[u8]) -> Option<Vec<u8>> {
     CURRENT.try_with(|connection| connection.taken.lock().put_back(read)).ok().flatten()
@@ -162,6 +169,7 @@ impl Connection {
             lines: AtomicUsize::new(0),
             odd_line: AtomicBool::new(false),
             spaces: AtomicUsize::new(0),
+            has_more: AtomicBool::new(false),
             in_query: AtomicBool::new(false),
             taken: Mutex::default(),
             writing: AtomicU32::new(0),
@@ -243,6 +251,7 @@ impl Connection {
             self.lines.store(0, Relaxed);
             self.odd_line.store(false, Relaxed);
             self.spaces.store(0, Relaxed);
+            self.has_more.store(false, Relaxed);
             if self.in_query.swap(false, Relaxed) {
                 *self.taken.lock() = Taken::default();
             }
@@ -265,6 +274,9 @@ impl Connection {
                     self.in_query.store(true, Relaxed);
                     self.taken.lock().take(query);
                 }
+            }
+            if memmem::find(bytes, b"\r\n\r\n").is_some_and(|end| end + 4 < bytes.len()) {
+                self.has_more.store(true, Relaxed);
             }
             self.received.store(self.received.load(Relaxed) + bytes.len(), Relaxed);
             self.lines.store(lines + memchr_iter(b'\n', bytes).count(), Relaxed);

@@ -4,7 +4,7 @@
 mod exchange;
 
 use crate::edge::connection::{
-    allow_silence, answer_has_ended, has_given_up, head_is_read, target_as_written, wait_for_reader,
+    allow_silence, answer_has_ended, has_given_up, head_is_read, more_has_come, target_as_written, wait_for_reader,
 };
 use crate::edge::heads::{is_only, parts_of, strip_hop_by_hop};
 use crate::edge::line::Line;
@@ -160,7 +160,13 @@ impl ProxyHttp for Proxy {
         head_is_read();
         let draining = self.traffic.draining.load(Ordering::Relaxed);
         // Where the client's own version or `Connection` closes it, it stays so.
-        let kept = session.get_keepalive().is_some() && !draining;
+        // A second request in the same breath is not read: whoever sent it is told that the connection ends.
+        let head = &session.req_header().headers;
+        let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE]
+            .iter()
+            .any(|name| head.contains_key(name));
+        let is_pipelined = more_has_come() && !has_body;
+        let kept = session.get_keepalive().is_some() && !draining && !is_pipelined;
         session.set_keepalive(kept.then_some(self.idle_seconds));
         session.as_downstream_mut().set_total_drain_timeout(Some(PATIENCE));
         http10::prepare(session);

@@ -244,3 +244,18 @@ async fn a_query_arrives_as_it_was_written() {
         one = gateway.connect().await;
     }
 }
+
+/// A second request in the same breath is not read; whoever sends it is told, and sends it again.
+#[tokio::test]
+async fn who_does_not_wait_for_an_answer_is_told_that_the_connection_ends() {
+    let app = App::start().await;
+    let gateway = in_front_of(&app.origin, "").await;
+    let mut hasty = gateway.connect().await;
+    hasty.send_bytes(&b"GET /x HTTP/1.1\r\nHost: app.test\r\n\r\n".repeat(2)).await;
+    let reply = hasty.reply().await.unwrap();
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    assert!(hasty.reply().await.is_none());
+    assert_eq!(app.count(), 1);
+    let mut with_a_body = gateway.connect().await;
+    assert_eq!(with_a_body.ask(&ask("POST", "/x").body(b"body")).await.header("connection"), Some("keep-alive"));
+}

@@ -13,6 +13,9 @@ use crate::provider::{Audiences, ClientAuth, Mapping};
 use std::collections::BTreeMap;
 use url::Url;
 
+/// Secrets below it can be guessed one by one.
+const SHORT_SECRET: usize = 16;
+
 pub(super) fn provider(
     name: &str,
     raw: &raw::Provider,
@@ -29,6 +32,12 @@ pub(super) fn provider(
     }
     if raw.client_id.is_empty() {
         problems.add(&format!("{path}.client_id"), "is empty; write the id under which the provider knows the gateway");
+    }
+    if raw.client_secret.as_ref().is_some_and(|secret| !secret.is_empty() && secret.len() < SHORT_SECRET) {
+        problems.warn(
+            &format!("{path}.client_secret"),
+            "is shorter than 16 bytes: whoever guesses it reads what is sealed with it; have the provider make a longer one",
+        );
     }
     let client_auth = client_auth(raw, &path, folder, problems);
     positive(raw.timeout.0, &format!("{path}.timeout"), problems);
