@@ -261,12 +261,13 @@ impl Connection {
         if self.is_in(Phase::Head) {
             let lines = self.lines.load(Relaxed);
             if lines == 0 {
-                let odd = |b: &u8| !matches!(b, b' '..=b'~' | b'\r') || *b == b'#';
+                // Without a way out in the middle, so that many bytes are looked at together.
+                let odd = |odd: bool, b: &u8| odd | !matches!(b, b' '..=b'~' | b'\r') | (*b == b'#');
                 let end = memchr(b'\n', bytes).unwrap_or(bytes.len());
                 let line = bytes.get_mut(..end).unwrap_or_default();
                 let spaces = self.spaces.load(Relaxed) + memchr_iter(b' ', line).count();
                 self.spaces.store(spaces, Relaxed);
-                if spaces > 2 || line.iter().any(odd) {
+                if spaces > 2 || line.iter().fold(false, odd) {
                     self.odd_line.store(true, Relaxed);
                 }
                 let query = if self.in_query.load(Relaxed) { Some(0) } else { memchr(b'?', line) };
