@@ -47,8 +47,7 @@ fn a_good_file_is_good() {
     assert_eq!(warned(&long), [""; 0]);
     let short = warned(GOOD);
     assert!(short.len() == 1 && short[0].contains("providers.corp.client_secret: warning: is shorter"), "{short:?}");
-    let shared =
-        warned(&long.replace("    auth:\n", "    auth:\n").replace("routes:\n", "store: {backend: redis}\nroutes:\n"));
+    let shared = warned(&long.replace("routes:\n", "store: {backend: redis}\nroutes:\n"));
     assert!(shared.len() == 1 && shared[0].contains("set `store.secret`"), "{shared:?}");
     let checked = read(GOOD, &[]).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert_eq!(checked.settings.routes[0].upstream.timeout.as_secs(), 60);
