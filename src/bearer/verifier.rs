@@ -276,7 +276,7 @@ impl Refused {
         let (reason, memory) = match refusal {
             Refusal::Expired => (Reason::TokenExpired, Memory::Usual),
             Refusal::WrongAudience => (Reason::WrongAudience, Memory::Usual),
-            Refusal::Invalid | Refusal::UnfitKey => (Reason::InvalidToken, Memory::Usual),
+            Refusal::Invalid => (Reason::InvalidToken, Memory::Usual),
             Refusal::NotYet(from) => (Reason::InvalidToken, Memory::Until(from)),
             // The provider may have the key by now, and may not be asked again so soon.
             Refusal::UnknownKey => (Reason::InvalidToken, Memory::Never),

@@ -122,9 +122,7 @@ impl Arrival<'_> {
     async fn paid(&self, site: &Site, flow: &Flow, answer: &Answer) -> Result<Option<HeaderValue>, Failure> {
         let paid = (self.account)(&site.limit).map_err(Failure::Limited)?;
         let ended = end(site, flow, answer, self).await;
-        // What the client itself brings as the provider's error is no word of the provider.
-        let is_told_by_client = answer.error.is_some();
-        if ended.as_ref().map_or_else(|failure| !is_told_by_client && !failure.is_charged(), |_| true) {
+        if ended.as_ref().map_or_else(|failure| !failure.is_charged(), |_| true) {
             (self.give_back)(paid);
         }
         ended

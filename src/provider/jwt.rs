@@ -48,8 +48,6 @@ pub enum Refusal {
     UnknownKey,
     /// Not signed with the key of that name that is at hand. The provider may have made another of the same name.
     BadSignature,
-    /// The keys at hand that it could be signed with are none of its algorithm, or several.
-    UnfitKey,
 }
 
 #[derive(Deserialize)]
@@ -178,7 +176,7 @@ impl<'a> Unverified<'a> {
         }
         let key = match keys.select(self.header.kid.as_deref(), algorithm) {
             Selected::Key(key) => key,
-            Selected::Unfit => return Err(Refusal::UnfitKey),
+            Selected::Unfit => return Err(Refusal::Invalid),
             Selected::Unknown => return Err(Refusal::UnknownKey),
         };
         match jsonwebtoken::crypto::verify(self.signature, self.message, key.decoding(), algorithm) {

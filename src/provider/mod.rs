@@ -207,16 +207,13 @@ pub async fn verify_own<T>(
     provider: &dyn Provider,
     verify: impl Fn(&KeySet) -> Result<T, Refusal>,
 ) -> Result<T, NotVerified> {
-    let wants_keys = |refusal| matches!(refusal, Refusal::UnknownKey | Refusal::BadSignature | Refusal::UnfitKey);
-    match provider.keys().map(|keys| verify(&keys)) {
-        Some(Ok(verified)) => return Ok(verified),
-        Some(Err(refusal)) if !wants_keys(refusal) => return Err(NotVerified::Refused(refusal)),
-        Some(Err(_)) | None => {}
+    if let Some(decided) = verify_at_hand(provider, &verify) {
+        return decided;
     }
     match provider.fetch_keys(Demand::Own).await {
         Fetched::Keys(keys) => verify(&keys).map_err(|refusal| match refusal {
             // What it signs with it has not published yet.
-            Refusal::UnknownKey | Refusal::UnfitKey => NotVerified::Unavailable,
+            Refusal::UnknownKey => NotVerified::Unavailable,
             refusal => NotVerified::Refused(refusal),
         }),
         Fetched::Closed | Fetched::Unavailable => Err(NotVerified::Unavailable),

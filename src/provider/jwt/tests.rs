@@ -32,10 +32,9 @@ fn headers_are_judged() {
     }
     check(&with(json!({"kid": null})), Ok(())); // one key fits
     check(&with(json!({"kid": "who"})), Err(Refusal::UnknownKey));
-    for unfit in [json!({"kid": "es"}), json!({"kid": "rs", "alg": "ES256"})] {
-        check(&with(unfit), Err(Refusal::UnfitKey));
-    }
     for bad in [
+        json!({"kid": "es"}),
+        json!({"kid": "rs", "alg": "ES256"}),
         json!({"kid": 7}),
         json!({"kid": "rs", "crit": ["exp"]}),
         json!({"kid": "rs", "typ": "logout+jwt"}),
