@@ -94,6 +94,8 @@ tokio::task_local! {
     static CURRENT: Arc<Connection>;
 }
 
+/// A client that connects sends its request in this time, as a rule.
+const NEW: Duration = Duration::from_millis(500);
 /// Who is told that silence has lasted too long and does nothing about it is cut after this.
 const NOTICE: Duration = Duration::from_secs(5);
 
@@ -320,6 +322,11 @@ impl Watch {
 
     pub fn cut(&self) {
         self.connection.cut();
+    }
+
+    /// Whether it has just come, and its first request is still on its way.
+    pub fn is_new(&self, now: Instant) -> bool {
+        self.connection.is_in(Phase::Head) && now.saturating_duration_since(self.since) < NEW
     }
 
     /// Whether a write waits for the client.

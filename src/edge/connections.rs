@@ -35,6 +35,12 @@ impl Connections {
         self.len() == 0
     }
 
+    /// Whether some have just come: their requests are not in flight yet, and they have nobody else to send them to.
+    pub fn have_newcomers(&self) -> bool {
+        let now = Instant::now();
+        self.open.lock().values().any(|watch| watch.is_new(now))
+    }
+
     /// Whether some client has not taken yet what was written to it.
     pub fn are_written(&self) -> bool {
         self.open.lock().values().any(Watch::is_written)

@@ -47,7 +47,8 @@ pub(super) fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, at_
 
 async fn emptied(traffic: &Traffic) {
     let end = Instant::now() + Duration::from_millis(traffic.grace.load(Ordering::Relaxed));
-    while traffic.in_flight.load(Ordering::SeqCst) > 0 && Instant::now() < end {
+    let is_busy = || traffic.in_flight.load(Ordering::SeqCst) > 0 || traffic.connections.have_newcomers();
+    while is_busy() && Instant::now() < end {
         tokio::time::sleep(LOOK).await;
     }
     // Over HTTP/2 an answer has ended when its last piece is handed over, and that may be still on its way.
