@@ -91,18 +91,14 @@ impl Proxy {
             redirect_to_https: settings.redirect_to_https,
         }
     }
-}
 
-impl Proxy {
     /// Whoever is answered from now on learns that the connection ends: another request on it would be lost.
     fn close_where_draining(&self, session: &mut Session) {
         if self.traffic.draining.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
     }
-}
 
-impl Proxy {
     /// From now on the session is in use until the answer has ended.
     fn hold(&self, passage: &mut Passage) {
         let held = passage.forward.as_mut().and_then(|forward| forward.held.take());
@@ -364,7 +360,8 @@ impl ProxyHttp for Proxy {
         _end_of_stream: bool,
         passage: &mut Passage,
     ) -> Result<Option<Duration>> {
-        if passage.stream.is_none() && passage.begun.elapsed() > LONG {
+        let has_session = passage.forward.as_ref().is_some_and(|forward| forward.held.is_some());
+        if has_session && passage.begun.elapsed() > LONG {
             self.hold(passage);
         }
         Ok(None)
