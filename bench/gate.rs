@@ -3,18 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // a tool for those who build it
 
-use doorward::bearer::introspections::{self, Introspections};
-use doorward::bearer::verified::{Settings, VerifiedTokens};
-use doorward::bearer::verifier::{Issuer, Policy, Verifier};
-use doorward::client::forwarded::{ClientIp, ForwardingHeader};
-use doorward::client::limiter::{self, Account, Limiter};
-use doorward::client::pace::Pace;
+use doorward::caller::address::{ClientIp, ForwardingHeader};
+use doorward::caller::rate_limit::{self, Account, Limiter};
+use doorward::caller::tarpit::Pace;
+use doorward::credential::introspection::{self, Introspections};
+use doorward::credential::verified::{Settings, VerifiedTokens};
+use doorward::credential::verifier::{Issuer, Policy, Verifier};
 use doorward::demo::{IssueOptions, Provider as DemoProvider, ProviderOptions, SigningAlgorithm};
-use doorward::gate::ask::{Ask, Posted};
 use doorward::gate::cookies::OwnCookies;
 use doorward::gate::gate::Gate;
-use doorward::gate::inject::{Injection, Preset, Stripping};
+use doorward::gate::identity_headers::{Injection, Preset, Stripping};
 use doorward::gate::refusal::Pages;
+use doorward::gate::request::{Ask, Posted};
 use doorward::gate::route::{
     AccessSettings, Hosts, OnUnauthenticated, Place, ProtectedSettings, Route, Settings as RouteSettings, Table,
 };
@@ -27,9 +27,9 @@ use doorward::provider::claims::ClaimPath;
 use doorward::provider::remote::RemoteProvider;
 use doorward::provider::{Audiences, ClientAuth, Mapping, Provider, Settings as ProviderSettings};
 use doorward::session::refresh::Dedup;
-use doorward::session::vault::Sessions;
+use doorward::session::sessions::Sessions;
 use doorward::store::memory::Memory;
-use doorward::watch::metrics::{Cache, CacheMetrics, Metrics};
+use doorward::telemetry::metrics::{Cache, CacheMetrics, Metrics};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use jsonwebtoken::Algorithm;
 use std::sync::Arc;
@@ -95,8 +95,8 @@ fn settings(issuer: &str) -> ProviderSettings {
     }
 }
 
-const LIMIT: limiter::Settings =
-    limiter::Settings { enabled: true, requests: 10, per: Duration::from_secs(60), ipv6_prefix: 64 };
+const LIMIT: rate_limit::Settings =
+    rate_limit::Settings { enabled: true, requests: 10, per: Duration::from_secs(60), ipv6_prefix: 64 };
 
 /// With nothing but the cache of verified tokens.
 fn verifier(
@@ -104,7 +104,7 @@ fn verifier(
     verified: Option<(Arc<VerifiedTokens>, CacheMetrics)>,
     metrics: &Metrics,
 ) -> Verifier {
-    let off = introspections::Settings { enabled: false, max_entries: 0, ttl: Duration::from_secs(1) };
+    let off = introspection::Settings { enabled: false, max_entries: 0, ttl: Duration::from_secs(1) };
     let introspections = Arc::new(Introspections::new(&off, clock.clone(), metrics.cache(Cache::introspection)));
     Verifier { clock, verified, unknown: None, introspections }
 }

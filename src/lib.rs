@@ -1,9 +1,9 @@
 //! Doorward: an authenticating reverse proxy on Pingora. The rooms and their floors are in `ARCHITECTURE.md`.
 
 pub mod app;
-pub mod bearer;
-pub mod client;
+pub mod caller;
 pub mod config;
+pub mod credential;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod edge;
@@ -13,7 +13,7 @@ pub mod login;
 pub mod provider;
 pub mod session;
 pub mod store;
-pub mod watch;
+pub mod telemetry;
 
 #[cfg(test)]
 mod floors;

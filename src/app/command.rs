@@ -1,11 +1,11 @@
 //! The command line: what is typed, what is printed, how the process exits (0 done, 1 failed, 2 a bad configuration).
 
 use crate::app::{self, Invocation};
-use crate::bearer::api_key::{ApiKey, Presented};
 use crate::config;
 use crate::config::Checked;
+use crate::credential::api_key::{ApiKey, Presented};
 use crate::kit::entropy::SystemEntropy;
-use crate::watch::log;
+use crate::telemetry::log;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,20 +1,20 @@
 //! Builds everything once and connects it; builds it anew on a reload. The command line is in [`command`].
 
 pub mod command;
-mod foundation;
 mod realms;
 mod reload;
+mod services;
 
-use crate::app::foundation::StoreState;
 use crate::app::realms::Realms;
-use crate::bearer::api_key::keys::Keys;
-use crate::bearer::introspections::Introspections;
-use crate::bearer::unknown::UnknownTokens;
-use crate::bearer::verified::VerifiedTokens;
-use crate::bearer::verifier::{Issuer, Policy, Verifier};
-use crate::client::limiter::Limiter;
-use crate::client::pace::Pace;
+use crate::app::services::StoreState;
+use crate::caller::rate_limit::Limiter;
+use crate::caller::tarpit::Pace;
 use crate::config::settings::{Route, Settings};
+use crate::credential::api_key::keyring::Keys;
+use crate::credential::introspection::Introspections;
+use crate::credential::unknown::UnknownTokens;
+use crate::credential::verified::VerifiedTokens;
+use crate::credential::verifier::{Issuer, Policy, Verifier};
 use crate::edge::admin::{Admin, RouteLine, State};
 use crate::edge::api::Api;
 use crate::edge::listen::{Common, Traffic};
@@ -25,7 +25,7 @@ use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, server};
 use crate::gate::cookies::OwnCookies;
 use crate::gate::gate::Gate;
-use crate::gate::inject::Stripping;
+use crate::gate::identity_headers::Stripping;
 use crate::gate::refusal::Pages;
 use crate::gate::route::{self, Table};
 use crate::kit::clock::Clock;
@@ -34,11 +34,11 @@ use crate::kit::secret::Secret;
 use crate::login::return_url::ReturnUrls;
 use crate::provider::Provider;
 use crate::provider::remote::{OnNewKeys, RemoteProvider};
-use crate::session::vault::Sessions;
+use crate::session::sessions::Sessions;
 use crate::store::kv::Kv;
-use crate::watch::access::AccessLog;
-use crate::watch::log::Log;
-use crate::watch::metrics::{Cache, Metrics};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics::{Cache, Metrics};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -123,7 +123,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
             let store = foundation.store.clone();
             move || store.now()
         }),
-        api: Api { keys: foundation.keys.clone(), kv: foundation.kv.clone(), place_of: foundation::told_of },
+        api: Api { keys: foundation.keys.clone(), kv: foundation.kv.clone(), place_of: services::told_of },
         begun: Instant::now(),
         state: built.state.into(),
     });

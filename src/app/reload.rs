@@ -1,6 +1,6 @@
 //! What goes on beside requests: providers kept fresh, upstreams checked, and a reload when the process is told to.
 
-use crate::app::foundation::copies;
+use crate::app::services::copies;
 use crate::app::{Built, Foundation, Providers, build};
 use crate::config;
 use crate::config::settings::Settings;
@@ -9,9 +9,9 @@ use crate::edge::listen::Traffic;
 use crate::edge::tls::Certificates;
 use crate::edge::{Live, LiveConfig, listen};
 use crate::provider::remote::RemoteProvider;
-use crate::watch::access::AccessLog;
-use crate::watch::log::Log;
-use crate::watch::metrics::Reload;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics::Reload;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,19 +2,19 @@
 //! into raw structs and then into each room's own settings. Every mistake is reported at once, with its place. This
 //! room alone sees contradictions between rooms; it touches nothing but the files that the configuration names.
 
-mod contradictions;
-mod de;
+pub mod diagnostics;
 mod overrides;
 pub mod raw;
-pub mod report;
+mod reader;
 mod resolve;
+mod scalar;
 pub mod schema;
 pub mod settings;
 mod tree;
-mod values;
+mod validate;
 
+use crate::config::diagnostics::{Problem, Problems};
 use crate::config::raw::Config;
-use crate::config::report::{Problem, Problems};
 use crate::config::settings::{Backend, Settings};
 use crate::config::tree::{Node, Tree};
 use crate::store::redis;
@@ -51,7 +51,7 @@ pub fn check(sources: &Sources<'_>) -> Result<Checked, Vec<Problem>> {
     let folder = sources.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
     let mut root = tree::parse(sources.text).map_err(|e| vec![Problem::at(sources.file, e.position, "", e.message)])?;
     let mut problems = Problems::new(sources.file, root.clone());
-    values::interpolate(&mut root, &sources.env, &folder, &mut problems);
+    scalar::interpolate(&mut root, &sources.env, &folder, &mut problems);
     overrides::apply(&mut root, &sources.env, &mut problems);
     problems.known(root.clone());
     let raw = read_raw(root, &mut problems);
@@ -59,7 +59,7 @@ pub fn check(sources: &Sources<'_>) -> Result<Checked, Vec<Problem>> {
         return Err(problems.sorted());
     };
     let resolved = resolve::resolve(&raw, &Folder(folder), &sources.env, &mut problems);
-    contradictions::find(&raw, &mut problems);
+    validate::find(&raw, &mut problems);
     if let Backend::Redis(shared) = &resolved.store.backend
         && problems.is_empty()
         && let Err(problem) = redis::check(&shared.redis)
@@ -84,7 +84,7 @@ fn read_raw(root: Node, problems: &mut Problems) -> Option<Config> {
     const MOST: usize = 100;
     let mut tree = Tree::new(root);
     for _ in 0..MOST {
-        match de::read(tree.root()) {
+        match reader::read(tree.root()) {
             Ok(config) => return Some(config),
             Err(error) => {
                 let goes_on = tree.repair(&error, problems);

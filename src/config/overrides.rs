@@ -1,7 +1,7 @@
 //! `DOORWARD__CACHES__UNKNOWN_TOKENS__ENABLED=false`: any scalar of the file can be set by an environment variable whose
 //! name is its path. The schema tells which paths lead somewhere.
 
-use crate::config::report::Problems;
+use crate::config::diagnostics::Problems;
 use crate::config::schema;
 use crate::config::tree::{Key, Node, Position, Value, join};
 use serde_json::Value as Json;

@@ -11,7 +11,7 @@ pub use provider::*;
 pub use route::*;
 pub use session::*;
 
-use crate::config::values::{Items, OneOrMany, Size, Span, text_or_map};
+use crate::config::scalar::{Items, OneOrMany, Size, Span, text_or_map};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;

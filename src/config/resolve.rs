@@ -5,19 +5,19 @@ mod provider;
 pub(super) mod route;
 pub(super) mod session;
 
-use crate::bearer::api_key::{KeyDigest, KeyId, Record};
-use crate::client::forwarded::{ClientIp, ForwardingHeader};
+use crate::caller::address::{ClientIp, ForwardingHeader};
 use crate::config::Folder;
+use crate::config::diagnostics::Problems;
 use crate::config::raw::{self, Config};
-use crate::config::report::Problems;
 use crate::config::settings::Settings;
+use crate::credential::api_key::{KeyDigest, KeyId, Record};
 use crate::edge::connection::Limits;
 use crate::edge::tls::CertificateFiles;
 use crate::gate::host::Host;
 use crate::gate::path::CanonicalPath;
-use crate::watch::access::Format;
-use crate::watch::log::Logging;
-use crate::{bearer, edge};
+use crate::telemetry::access_log::Format;
+use crate::telemetry::log::Logging;
+use crate::{credential, edge};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, UNIX_EPOCH};
@@ -226,21 +226,21 @@ fn as_v4(net: IpNet) -> IpNet {
     mapped.and_then(|(v4, prefix)| IpNet::new(v4.into(), prefix).ok()).unwrap_or(net)
 }
 
-fn verified_tokens(raw: &raw::Cache, problems: &mut Problems) -> bearer::verified::Settings {
+fn verified_tokens(raw: &raw::Cache, problems: &mut Problems) -> credential::verified::Settings {
     positive(raw.ttl.0, "caches.verified_tokens.ttl", problems);
-    bearer::verified::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
+    credential::verified::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
 }
 
-fn introspection(raw: &raw::Cache) -> bearer::introspections::Settings {
-    bearer::introspections::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
+fn introspection(raw: &raw::Cache) -> credential::introspection::Settings {
+    credential::introspection::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
 }
 
-fn unknown_tokens(raw: &raw::Cache) -> bearer::unknown::Settings {
-    bearer::unknown::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
+fn unknown_tokens(raw: &raw::Cache) -> credential::unknown::Settings {
+    credential::unknown::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
 }
 
-fn key_cache(raw: &raw::Cache) -> bearer::api_key::keys::Settings {
-    bearer::api_key::keys::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
+fn key_cache(raw: &raw::Cache) -> credential::api_key::keyring::Settings {
+    credential::api_key::keyring::Settings { enabled: raw.enabled, max_entries: raw.max_entries, ttl: raw.ttl.0 }
 }
 
 fn own_key(i: usize, raw: &raw::ApiKey, problems: &mut Problems) -> Option<Record> {

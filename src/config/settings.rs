@@ -1,12 +1,12 @@
 //! A whole configuration, each part in the terms of the room that it is for.
 
-use crate::client::forwarded::ClientIp;
+use crate::caller::address::ClientIp;
 use crate::kit::secret::Secret;
 use crate::login::return_url::Pattern;
 use crate::session::refresh::Dedup;
 use crate::store::{fallback, redis};
-use crate::watch::log::Logging;
-use crate::{bearer, edge, gate, provider};
+use crate::telemetry::log::Logging;
+use crate::{credential, edge, gate, provider};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ pub struct Settings {
     pub client_ip: ClientIp,
     pub providers: Vec<provider::Settings>,
     pub routes: Vec<Route>,
-    pub verified_tokens: bearer::verified::Settings,
-    pub introspection: bearer::introspections::Settings,
-    pub unknown_tokens: bearer::unknown::Settings,
+    pub verified_tokens: credential::verified::Settings,
+    pub introspection: credential::introspection::Settings,
+    pub unknown_tokens: credential::unknown::Settings,
     /// The cache of API keys, and the keys that stand in the file.
-    pub api_keys: bearer::api_key::keys::Settings,
-    pub own_keys: Vec<bearer::api_key::Record>,
+    pub api_keys: credential::api_key::keyring::Settings,
+    pub own_keys: Vec<credential::api_key::Record>,
     /// Browsers may be sent on to these.
     pub return_origins: Vec<Pattern>,
     pub store: Store,

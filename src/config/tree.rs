@@ -1,8 +1,8 @@
 //! YAML as a tree in which every key and value knows its line and column. Scalars are text until a key's type reads
 //! them; aliases are copied in, within a bound that stops a bomb.
 
-use crate::config::de::ReadError;
-use crate::config::report::Problems;
+use crate::config::diagnostics::Problems;
+use crate::config::reader::ReadError;
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use std::collections::HashMap;
 

@@ -1,16 +1,16 @@
 //! The admin listener: is it alive, is it ready, what does it measure, what does it run. Never on the public ones.
 
-use crate::bearer::introspections::Introspections;
-use crate::bearer::unknown::UnknownTokens;
-use crate::bearer::verified::VerifiedTokens;
+use crate::credential::introspection::Introspections;
+use crate::credential::unknown::UnknownTokens;
+use crate::credential::verified::VerifiedTokens;
 use crate::edge::api::Api;
 use crate::edge::listen::Traffic;
 use crate::edge::sockets::Sockets;
 use crate::gate::host::Host;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
-use crate::session::vault::Sessions;
-use crate::watch::metrics::{Cache, Metrics};
+use crate::session::sessions::Sessions;
+use crate::telemetry::metrics::{Cache, Metrics};
 use askama::Template;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use parking_lot::RwLock;

@@ -1,7 +1,7 @@
 //! The admin API: API keys made, listed and ended. Behind the admin token alone.
 
-use crate::bearer::api_key::keys::{Keys, NewKey, NotCreated};
-use crate::bearer::api_key::{KeyId, Record};
+use crate::credential::api_key::keyring::{Keys, NewKey, NotCreated};
+use crate::credential::api_key::{KeyId, Record};
 use crate::edge::admin::{JSON, Page, not_found, only};
 use crate::store::kv::{Away, Kv};
 use http::{Method, StatusCode};

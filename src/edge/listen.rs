@@ -2,17 +2,17 @@
 //! so that a connection and all that it needs stay on one thread; and the door in front of the proxy, which counts,
 //! limits and times connections and does the TLS handshake.
 
+use crate::edge::access_entry::Line;
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
 use crate::edge::connection::{Connection, Limits, Unreadable};
 use crate::edge::connections::Connections;
-use crate::edge::line::Line;
 use crate::edge::proxy::Proxy;
 use crate::edge::sockets::spelled;
 use crate::edge::streams::Streams;
 use crate::edge::tls::{CertificateFiles, Certificates};
 use crate::edge::{LiveConfig, reply};
 use crate::gate::protocol::MAX_FIELDS;
-use crate::watch::access::AccessLog;
+use crate::telemetry::access_log::AccessLog;
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::listeners::tls::Acceptor;

@@ -1,14 +1,14 @@
 //! The only room that knows Pingora: it translates between the wire and the gate. Listeners and what they guard,
 //! the proxy's phases, upstreams, the admin listener, start and stop. It decides nothing about who may pass.
 
+mod access_entry;
 pub mod admin;
 pub mod api;
 pub mod connection;
 pub mod connections;
 pub mod descriptors;
-mod heads;
+mod headers;
 mod http10;
-mod line;
 pub mod listen;
 mod proxy;
 mod quoted;

@@ -3,22 +3,22 @@
 
 mod exchange;
 
+use crate::edge::access_entry::Line;
 use crate::edge::connection::{
     allow_silence, answer_has_ended, has_given_up, head_is_read, more_has_come, target_as_written, wait_for_reader,
 };
-use crate::edge::heads::{is_only, parts_of, strip_hop_by_hop};
-use crate::edge::line::Line;
+use crate::edge::headers::{is_only, parts_of, strip_hop_by_hop};
 use crate::edge::listen::{Common, Frontend, Settings, Traffic};
 use crate::edge::proxy::exchange::{ask, has_answered, is_grpc, is_stream, read_form, send};
 use crate::edge::streams::OpenStream;
 use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, LiveConfig, http10, quoted, retry};
-use crate::gate::answer::{Answer, Forward, Notes};
-use crate::gate::ask::Posted;
-use crate::gate::own::MAX_BODY;
-use crate::watch::access::AccessLog;
-use crate::watch::metrics::Outcome;
-use crate::watch::reason::Reason;
+use crate::gate::decision::{Answer, Forward, Notes};
+use crate::gate::endpoint::MAX_BODY;
+use crate::gate::request::Posted;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::reason::Reason;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};

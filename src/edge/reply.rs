@@ -1,6 +1,6 @@
 //! Writes a reply of the gateway's own onto the wire.
 
-use crate::gate::answer::Reply;
+use crate::gate::decision::Reply;
 use http::{Method, StatusCode, header};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;

@@ -1,7 +1,7 @@
 //! Open streams of sessions: a WebSocket, an event stream, gRPC, a long download. Each keeps its session in use for as long as
 //! it is open, whether or not something moves on it.
 
-use crate::gate::answer::SessionInUse;
+use crate::gate::decision::SessionInUse;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,18 +1,18 @@
 //! A request, opened: who sends it and where it leads, before anything that it presents is looked at. The place is found
 //! once, whatever comes after.
 
-use crate::client::forwarded::Caller;
-use crate::gate::answer::Notes;
-use crate::gate::ask::Ask;
-use crate::gate::forward_auth::is_question;
+use crate::caller::address::Caller;
+use crate::gate::decision::Notes;
+use crate::gate::endpoint::OwnPage;
+use crate::gate::endpoints::forward_auth::is_question;
 use crate::gate::gate::{Gate, METHODS};
 use crate::gate::host::Host;
-use crate::gate::own::OwnPage;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::{self, Fault};
 use crate::gate::refusal::Refusal;
+use crate::gate::request::Ask;
 use crate::gate::route::Route;
-use crate::watch::reason::Reason;
+use crate::telemetry::reason::Reason;
 use http::{Method, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

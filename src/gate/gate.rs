@@ -1,32 +1,32 @@
 //! The decision itself, in the order of the contract: the request made canonical or refused, the client's address,
 //! the gateway's own pages, the route, a preflight, the credential, the rules, and then on to the app.
 
-use crate::bearer::api_key::keys::{Keys, Known};
-use crate::bearer::verifier::Verifier;
-use crate::client::forwarded::{Caller, ClientIp};
-use crate::client::limiter::Limiter;
-use crate::client::pace::Pace;
-use crate::gate::answer::{Answer, Forward, Judged, Notes, Reply, SessionInUse};
-use crate::gate::ask::Ask;
+use crate::caller::address::{Caller, ClientIp};
+use crate::caller::rate_limit::Limiter;
+use crate::caller::tarpit::Pace;
+use crate::credential::api_key::keyring::{Keys, Known};
+use crate::credential::verifier::Verifier;
+use crate::gate::authenticate::{X_API_KEY, holds_key, identity_of};
 use crate::gate::case::{Case, Place};
 use crate::gate::cookies::{Kept, OwnCookies};
 use crate::gate::cors::{Cors, is_preflight};
-use crate::gate::credentials::{X_API_KEY, holds_key, identity_of};
-use crate::gate::forward_auth::Unanswerable;
+use crate::gate::decision::{Answer, Forward, Judged, Notes, Reply, SessionInUse};
+use crate::gate::endpoints::forward_auth::Unanswerable;
 use crate::gate::host::Host;
-use crate::gate::inject::{Stripping, overrides_method};
+use crate::gate::identity_headers::{Stripping, overrides_method};
 use crate::gate::navigation::reads_pages;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol;
 use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
+use crate::gate::request::Ask;
 use crate::gate::route::{Access, Protected, Route, Table};
 use crate::kit::clock::Clock;
 use crate::kit::entropy::{Entropy, Ids};
 use crate::login::return_url::ReturnUrls;
 use crate::provider::identity::Identity;
-use crate::session::vault::{Session, Sessions};
-use crate::watch::metrics::{Credential, Outcome, RouteMetrics};
-use crate::watch::reason::Reason;
+use crate::session::sessions::{Session, Sessions};
+use crate::telemetry::metrics::{Credential, Outcome, RouteMetrics};
+use crate::telemetry::reason::Reason;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;

@@ -1,7 +1,7 @@
 //! The host that a request is for, in the one form in which it is compared and passed on: lower case, without a
 //! trailing dot. Several different hosts, none at all where one is due, or bytes that no host has, are refused.
 
-use crate::gate::ask::Ask;
+use crate::gate::request::Ask;
 use http::{Version, header};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

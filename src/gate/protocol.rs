@@ -1,7 +1,7 @@
 //! What a request's head must not be, whatever it asks for (RFC 9110, RFC 9112): two readers would take it
 //! for two different requests.
 
-use crate::gate::ask::Ask;
+use crate::gate::request::Ask;
 use http::{HeaderMap, Method, Version, header};
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The one table from reasons to replies: status, challenge, and a body for people or programs (RFC 9457, RFC 6750). Nothing of the request is repeated in them but the request's id.
 
-use crate::gate::answer::Reply;
+use crate::gate::decision::Reply;
 use crate::gate::words::words;
-use crate::watch::metrics::Outcome;
-use crate::watch::reason::Reason;
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::reason::Reason;
 use askama::Template;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderName, HeaderValue, StatusCode, header};

@@ -2,17 +2,17 @@
 //! wildcard, a longer wildcard before a shorter, then bare paths; within a host `exact` before prefixes, the longest
 //! prefix by whole segments, a route with methods before one without.
 
-use crate::bearer::verifier::Policy;
-use crate::client::limiter;
+use crate::caller::rate_limit;
+use crate::credential::verifier::Policy;
 use crate::gate::cors::Cors;
 use crate::gate::host::Host;
-use crate::gate::inject::Injection;
+use crate::gate::identity_headers::Injection;
 use crate::gate::path::{CanonicalPath, MOST_WORK, every_reading};
 use crate::gate::rules::Rules;
 use crate::login::cookie::CookieSpec;
-use crate::login::site::{Origin, Site};
-use crate::session::vault::{Limits, RefreshLimits};
-use crate::watch::metrics::RouteMetrics;
+use crate::login::relying_party::{Origin, Site};
+use crate::session::sessions::{Limits, RefreshLimits};
+use crate::telemetry::metrics::RouteMetrics;
 use http::{HeaderValue, Method};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ pub struct ProtectedSettings {
     pub accepts_bearer: bool,
     pub accepts_api_key: bool,
     /// How often a client may be refused.
-    pub limit: limiter::Settings,
+    pub limit: rate_limit::Settings,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
     /// None = browser sessions do not count here.
@@ -116,7 +116,7 @@ pub enum Access {
 pub struct Protected {
     pub accepts_bearer: bool,
     pub accepts_api_key: bool,
-    pub limit: limiter::Settings,
+    pub limit: rate_limit::Settings,
     pub policy: Policy,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,

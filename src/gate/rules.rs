@@ -2,7 +2,7 @@
 
 use crate::provider::claims::ClaimPath;
 use crate::provider::identity::Identity;
-use crate::watch::reason::Reason;
+use crate::telemetry::reason::Reason;
 
 /// The rules of one route; an empty list is no rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::inject::tests::an_identity;
+    use crate::gate::identity_headers::tests::an_identity;
     use serde_json::{Value, json};
 
     fn check(rules: &Rules, claims: Value, expected: Result<(), Reason>) {

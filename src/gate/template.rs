@@ -1,6 +1,6 @@
 //! Header values made of text and what is known of a person: `Name: "{user} of {claims.org.unit}"`.
 
-use crate::gate::inject::{encode, encode_list};
+use crate::gate::identity_headers::{encode, encode_list};
 use crate::provider::claims::ClaimPath;
 use crate::provider::identity::Identity;
 use http::HeaderValue;
@@ -119,7 +119,7 @@ impl std::fmt::Display for TemplateError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::inject::tests::an_identity;
+    use crate::gate::identity_headers::tests::an_identity;
     use serde_json::json;
 
     #[test]

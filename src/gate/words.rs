@@ -1,7 +1,7 @@
 //! What people and programs are told of a refusal: a title, what happened, and what a person can do next.
 
 use crate::gate::refusal::Refusal;
-use crate::watch::reason::Reason;
+use crate::telemetry::reason::Reason;
 use http::StatusCode;
 
 type Words = (&'static str, &'static str, &'static str);

@@ -4,6 +4,6 @@
 pub mod clock;
 pub mod digest;
 pub mod entropy;
-pub mod flights;
 pub mod seal;
 pub mod secret;
+pub mod singleflight;

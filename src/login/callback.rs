@@ -1,19 +1,19 @@
 //! Ends a login: the provider's answer belongs to a login that this browser began, the code is redeemed once, the ID token
 //! is judged whole before anything else is asked, and a new session begins under a new ticket.
 
-use crate::client::limiter::{self, Reservation};
+use crate::caller::rate_limit::{self, Reservation};
 use crate::kit::digest::TokenDigest;
 use crate::login::cookie::named_like;
 use crate::login::flow::{Flow, LIFE, id_of};
-use crate::login::site::Site;
+use crate::login::relying_party::Site;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Unverified, Verified};
 use crate::provider::keys::KeySet;
 use crate::provider::{GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
 use crate::session::refresh::life_of;
+use crate::session::sessions::{Login, Sessions};
 use crate::session::ticket::Ticket;
-use crate::session::vault::{Login, Sessions};
 use crate::store::kv::{Away, Entry};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
@@ -91,7 +91,7 @@ pub struct Arrival<'a> {
     /// The place that a target is in, where it is one of this host's.
     pub site_of: &'a (dyn Fn(&str) -> Option<Arc<Site>> + Send + Sync),
     /// What this client may still be refused, by the limit of a place.
-    pub account: &'a (dyn Fn(&limiter::Settings) -> Result<Reservation, Duration> + Send + Sync),
+    pub account: &'a (dyn Fn(&rate_limit::Settings) -> Result<Reservation, Duration> + Send + Sync),
     /// Gives a reservation back.
     pub give_back: &'a (dyn Fn(Reservation) + Send + Sync),
 }

@@ -4,7 +4,7 @@
 pub mod callback;
 pub mod cookie;
 pub mod flow;
+pub mod relying_party;
 pub mod return_url;
 pub mod sign_out;
-pub mod site;
 pub mod start;

@@ -3,9 +3,9 @@
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
 use crate::login::cookie::named_like;
-use crate::login::site::Site;
+use crate::login::relying_party::Site;
+use crate::session::sessions::Sessions;
 use crate::session::ticket::Ticket;
-use crate::session::vault::Sessions;
 use crate::store::kv::Away;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue};

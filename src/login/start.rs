@@ -3,8 +3,8 @@
 use crate::kit::entropy::Entropy;
 use crate::login::cookie::cookies;
 use crate::login::flow::{Flow, LIFE, id_of};
-use crate::login::site::Site;
-use crate::session::vault::Sessions;
+use crate::login::relying_party::Site;
+use crate::session::sessions::Sessions;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 

@@ -3,7 +3,6 @@
 
 pub mod assertion;
 pub mod claims;
-pub mod client;
 pub mod discovery;
 #[cfg(test)]
 pub(crate) mod fake;
@@ -13,6 +12,7 @@ pub mod introspection;
 pub mod jwt;
 pub mod keys;
 pub mod remote;
+pub mod token_endpoint;
 pub mod verdict;
 
 use crate::kit::digest::Fingerprint;

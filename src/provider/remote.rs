@@ -2,14 +2,14 @@
 //! the provider is away, and reads the keys anew every hour; requests use what is at hand.
 
 use crate::kit::clock::Clock;
-use crate::kit::flights::Flights;
 use crate::kit::secret::Secret;
+use crate::kit::singleflight::Flights;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::http::{self, Http};
 use crate::provider::keys::KeySet;
-use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens, UserInfo, client};
-use crate::watch::metrics::ProviderMetrics;
+use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens, UserInfo, token_endpoint};
+use crate::telemetry::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -202,8 +202,8 @@ impl RemoteProvider {
         up
     }
 
-    fn client<'a>(&'a self, metadata: &'a Metadata) -> client::Client<'a> {
-        client::Client { http: &self.http, settings: &self.settings, clock: &self.clock, metadata }
+    fn client<'a>(&'a self, metadata: &'a Metadata) -> token_endpoint::Client<'a> {
+        token_endpoint::Client { http: &self.http, settings: &self.settings, clock: &self.clock, metadata }
     }
 
     /// A call that somebody waited for found the provider, or did not.
@@ -216,7 +216,7 @@ impl RemoteProvider {
     async fn grant(&self, form: &[(&str, &str)]) -> Result<Tokens, GrantError> {
         let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
         let endpoint = metadata.token_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        client::grant(&self.client(&metadata), endpoint.url(), form).await
+        token_endpoint::grant(&self.client(&metadata), endpoint.url(), form).await
     }
 
     async fn fetch_on_demand(self: Arc<Self>) -> Fetched {
@@ -253,7 +253,7 @@ impl RemoteProvider {
     async fn ask_about(&self, token: &Secret) -> Result<Claims, GrantError> {
         let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
         let endpoint = metadata.introspection_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        client::introspect(&self.client(&metadata), endpoint.url(), token).await
+        token_endpoint::introspect(&self.client(&metadata), endpoint.url(), token).await
     }
 }
 
@@ -302,7 +302,7 @@ impl Provider for RemoteProvider {
     async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError> {
         let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
         let endpoint = metadata.userinfo_endpoint.as_ref().ok_or(GrantError::Refused)?;
-        let told = client::userinfo(&self.http, endpoint.url(), token).await;
+        let told = token_endpoint::userinfo(&self.http, endpoint.url(), token).await;
         self.userinfo.note(&self.settings.name, "UserInfo", told.as_ref().err());
         told
     }
@@ -317,7 +317,7 @@ impl Provider for RemoteProvider {
         let Some(metadata) = self.metadata.load_full() else { return };
         let Some(endpoint) = metadata.revocation_endpoint.as_ref() else { return };
         let form = [("token", token.expose().as_str()), ("token_type_hint", "refresh_token")];
-        if client::post(&self.client(&metadata), endpoint.url(), &form).await.is_err() {
+        if token_endpoint::post(&self.client(&metadata), endpoint.url(), &form).await.is_err() {
             tracing::warn!(provider = %self.settings.name, "a refresh token could not be revoked");
         }
     }
@@ -342,7 +342,7 @@ mod tests {
     use super::*;
     use crate::kit::clock::SystemClock;
     use crate::provider::fake::{RSA_JWK, settings};
-    use crate::watch::metrics::Metrics;
+    use crate::telemetry::metrics::Metrics;
     use std::sync::atomic::AtomicUsize;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;

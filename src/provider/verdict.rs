@@ -2,7 +2,7 @@
 //! remembered and is charged to the client, the second is neither.
 
 use crate::provider::identity::Identity;
-use crate::watch::reason::Reason;
+use crate::telemetry::reason::Reason;
 use std::sync::Arc;
 use std::time::Duration;
 

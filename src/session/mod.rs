@@ -1,10 +1,10 @@
 //! A browser's session: a ticket in a cookie, a sealed record in the store, this replica's copies of it, and the refresh
 //! that keeps it alive. Knows nothing of requests or redirects; the store sees digests and sealed bytes.
 
-pub mod copies;
+pub mod cache;
 pub mod record;
 pub mod refresh;
+pub mod sessions;
 #[cfg(test)]
 mod simulation;
 pub mod ticket;
-pub mod vault;

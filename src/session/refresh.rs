@@ -10,14 +10,14 @@ pub(crate) mod tries;
 
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
-use crate::kit::flights::{Flights, Lost, Part};
 use crate::kit::secret::Secret;
+use crate::kit::singleflight::{Flights, Lost, Part};
 use crate::provider::jwt::Unverified;
 use crate::provider::{GrantError, Tokens};
 use crate::session::record::Cold;
-use crate::session::vault::{Realm, RefreshLimits, Session, Sessions};
+use crate::session::sessions::{Realm, RefreshLimits, Session, Sessions};
 use crate::store::kv::Away;
-use crate::watch::metrics::Refresh;
+use crate::telemetry::metrics::Refresh;
 use identity::{Judged, Renewed};
 use lease::{Lease, Taken};
 use std::sync::Arc;

@@ -2,32 +2,32 @@
 //! lost on the way, who freezes or dies. Time is the runtime's own and paused, so that a run of a minute takes a moment.
 //! A run that breaks a law names its seed; `SIMULATION_SEED=<seed> cargo test --lib simulation` tells its story.
 
-mod law;
-mod plan;
-mod world;
+mod harness;
+mod invariants;
+mod scenario;
 
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::seal::Secrets;
 use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token};
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
-use crate::session::copies::Copies;
+use crate::session::cache::Copies;
 use crate::session::record::{Cold, Hot};
 use crate::session::refresh::{Dedup, Outcome};
+use crate::session::sessions::{Found, Limits, Login, Realm, RefreshLimits, Sessions};
 use crate::session::ticket::Ticket;
-use crate::session::vault::{Found, Limits, Login, Realm, RefreshLimits, Sessions};
 use crate::store::fallback::{Fallback, Settings as Breaker};
 use crate::store::kv::Kv;
-use crate::watch::metrics::{Cache, Metrics};
-use law::{Law, Probe};
-use plan::{Dice, Plan};
+use crate::telemetry::metrics::{Cache, Metrics};
+use harness::{COMMAND_TIMEOUT, Line, PROVIDER_TIMEOUT, Paused, Way, World};
+use invariants::{Law, Probe};
+use scenario::{Dice, Plan};
 use serde_json::json;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
-use world::{COMMAND_TIMEOUT, Line, PROVIDER_TIMEOUT, Paused, Way, World};
 
 const RUNS: u64 = 2500;
 /// Trouble is over then; what is left must come right.

@@ -131,7 +131,7 @@ async fn redis_conforms_and_remembers_what_was_deleted() {
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_secs(1),
         },
-        crate::watch::metrics::Metrics::default().store(),
+        crate::telemetry::metrics::Metrics::default().store(),
     )
     .unwrap();
     let mut heard = redis.announcements().unwrap();

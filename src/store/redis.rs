@@ -4,10 +4,10 @@
 
 mod connect;
 
-use crate::kit::flights::Flights;
 use crate::kit::secret::Secret;
+use crate::kit::singleflight::Flights;
 use crate::store::kv::{Away, Entry, Heard, Kv};
-use crate::watch::metrics::{Operation, StoreMetrics};
+use crate::telemetry::metrics::{Operation, StoreMetrics};
 use async_trait::async_trait;
 use connect::{Connection, Source};
 use futures_util::StreamExt;

@@ -1,6 +1,6 @@
 //! `caches` and `limits` as they are written.
 
-use crate::config::values::Span;
+use crate::config::scalar::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 

@@ -1,6 +1,6 @@
 //! `providers` as it is written.
 
-use crate::config::values::{OneOrMany, Span, text_or_map};
+use crate::config::scalar::{OneOrMany, Span, text_or_map};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use crate::config::raw::caches::LimitsOver;
 use crate::config::raw::session::SessionOver;
-use crate::config::values::{OneOrMany, Span, text_or_map};
+use crate::config::scalar::{OneOrMany, Span, text_or_map};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! `session`, `store` and `refresh_dedup` as they are written.
 
-use crate::config::values::{OneOrMany, Span};
+use crate::config::scalar::{OneOrMany, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -1,10 +1,10 @@
 //! From `providers` as it is written to a provider's settings.
 
 use crate::config::Folder;
+use crate::config::diagnostics::Problems;
 use crate::config::raw::{self, Algorithm, PrivateKey};
-use crate::config::report::Problems;
 use crate::config::resolve::{http_url, positive};
-use crate::config::values::OneOrMany;
+use crate::config::scalar::OneOrMany;
 use crate::provider;
 use crate::provider::assertion::{BadKey, SigningKey};
 use crate::provider::claims::ClaimPath;

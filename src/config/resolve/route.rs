@@ -1,15 +1,15 @@
 //! From a raw route to its settings: where it stands, who may pass, what the app is told, and where the app is.
 
-use crate::client::limiter;
+use crate::caller::rate_limit;
 use crate::config::Folder;
+use crate::config::diagnostics::Problems;
 use crate::config::raw::{self, Accept, Auth, Config};
-use crate::config::report::Problems;
 use crate::config::resolve::provider::authorization_params;
 use crate::config::resolve::{http_url, positive, session};
 use crate::config::settings;
 use crate::edge::upstream::{self, Location, Origin, Protocol};
 use crate::gate::cors::{Cors, Origins};
-use crate::gate::inject::{Injection, Preset};
+use crate::gate::identity_headers::{Injection, Preset};
 use crate::gate::path::CanonicalPath;
 use crate::gate::route::{AccessSettings, Hosts, OnUnauthenticated, Place, ProtectedSettings, Settings};
 use crate::gate::rules::Rules;
@@ -228,8 +228,8 @@ fn access(
     })))
 }
 
-fn limit(global: &raw::UnknownTokens, over: &raw::UnknownTokensOver) -> limiter::Settings {
-    limiter::Settings {
+fn limit(global: &raw::UnknownTokens, over: &raw::UnknownTokensOver) -> rate_limit::Settings {
+    rate_limit::Settings {
         enabled: over.enabled.unwrap_or(global.enabled),
         requests: over.requests.unwrap_or(global.requests),
         per: over.per.unwrap_or(global.per).0,
@@ -344,7 +344,7 @@ fn methods(route: &raw::Route, path: &str, problems: &mut Problems) -> Vec<Metho
 
 fn upstream(route: &raw::Route, path: &str, folder: &Folder, problems: &mut Problems) -> Option<upstream::Settings> {
     let raw = &route.upstream;
-    let many = matches!(route.to, crate::config::values::OneOrMany::Many(_));
+    let many = matches!(route.to, crate::config::scalar::OneOrMany::Many(_));
     let mut to = Vec::new();
     for (i, text) in route.to.as_slice().iter().enumerate() {
         let path = if many { format!("{path}.to.{i}") } else { format!("{path}.to") };

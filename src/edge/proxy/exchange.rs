@@ -3,9 +3,9 @@
 use crate::edge::connection::{cut_current, line_was_odd};
 use crate::edge::proxy::PATIENCE;
 use crate::edge::reply;
-use crate::gate::answer::Reply;
-use crate::gate::ask::{Ask, Posted};
-use crate::gate::own::MAX_BODY;
+use crate::gate::decision::Reply;
+use crate::gate::endpoint::MAX_BODY;
+use crate::gate::request::{Ask, Posted};
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};

@@ -27,7 +27,7 @@ impl Write for Sink {
 
 fn proxy() -> Proxy {
     let live = Arc::new(ArcSwap::from_pointee(built(CONFIG)));
-    let access_log = AccessLog::start(Some(crate::watch::access::Format::Json), Sink).unwrap();
+    let access_log = AccessLog::start(Some(crate::telemetry::access_log::Format::Json), Sink).unwrap();
     Proxy {
         live,
         access_log,

@@ -1,15 +1,15 @@
 //! The gate's table: for each request the answer and what was asked of the provider.
 
 use super::*;
-use crate::bearer::introspections::{self, Introspections};
-use crate::bearer::verified::{self, VerifiedTokens};
-use crate::bearer::verifier::{Issuer, Policy};
-use crate::client::forwarded::ForwardingHeader;
-use crate::client::limiter::{self, Limiter};
-use crate::client::pace::Pace;
-use crate::gate::ask::Posted;
+use crate::caller::address::ForwardingHeader;
+use crate::caller::rate_limit::{self, Limiter};
+use crate::caller::tarpit::Pace;
+use crate::credential::introspection::{self, Introspections};
+use crate::credential::verified::{self, VerifiedTokens};
+use crate::credential::verifier::{Issuer, Policy};
 use crate::gate::cors::{Cors, Origins};
-use crate::gate::inject::{Injection, Preset};
+use crate::gate::identity_headers::{Injection, Preset};
+use crate::gate::request::Posted;
 use crate::gate::route::OnUnauthenticated;
 use crate::gate::route::{AccessSettings, Hosts, Place as RoutePlace, ProtectedSettings, Settings};
 use crate::gate::rules::Rules;
@@ -20,7 +20,7 @@ use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
 use crate::session::refresh::Dedup;
 use crate::store::memory::Memory;
-use crate::watch::metrics::{Cache, Metrics};
+use crate::telemetry::metrics::{Cache, Metrics};
 use http::Version;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -31,8 +31,8 @@ struct World {
     metrics: Arc<Metrics>,
 }
 
-const OFF: introspections::Settings =
-    introspections::Settings { enabled: false, max_entries: 0, ttl: Duration::from_secs(1) };
+const OFF: introspection::Settings =
+    introspection::Settings { enabled: false, max_entries: 0, ttl: Duration::from_secs(1) };
 
 const DEDUP: Dedup = Dedup {
     enabled: true,
@@ -49,7 +49,7 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             bearer: vec!["corp".into()],
             accepts_bearer,
             accepts_api_key: false,
-            limit: limiter::Settings { enabled: false, requests: 1, per: Duration::from_secs(60), ipv6_prefix: 64 },
+            limit: rate_limit::Settings { enabled: false, requests: 1, per: Duration::from_secs(60), ipv6_prefix: 64 },
             on_unauthenticated,
             require,
         }))

@@ -1,7 +1,7 @@
 use super::*;
-use crate::bearer::verifier::Policy;
-use crate::gate::inject::Preset;
-use crate::watch::metrics::Metrics;
+use crate::credential::verifier::Policy;
+use crate::gate::identity_headers::Preset;
+use crate::telemetry::metrics::Metrics;
 
 /// A public route at `host port path`, a star for any host; `=` before the path for an exact one.
 fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -> Arc<Route> {

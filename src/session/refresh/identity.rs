@@ -9,7 +9,7 @@ use crate::provider::keys::KeySet;
 use crate::provider::{NoUserInfo, NotVerified, Provider, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
 use crate::session::refresh::Outcome;
-use crate::session::vault::{Realm, Session, Sessions};
+use crate::session::sessions::{Realm, Session, Sessions};
 use crate::store::kv::Away;
 use serde_json::Value;
 use std::sync::Arc;

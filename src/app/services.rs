@@ -1,0 +1,256 @@
+//! What lives as long as the process: the clock, the metrics, the caches, the store and what seals in it.
+
+use crate::app::{Caches, Foundation};
+use crate::caller::rate_limit::Limiter;
+use crate::caller::tarpit::Pace;
+use crate::config::settings::{Backend, Settings, SharedStore};
+use crate::credential::api_key::KeyId;
+use crate::credential::api_key::keyring::{Keys, Outside};
+use crate::credential::introspection::Introspections;
+use crate::credential::unknown::UnknownTokens;
+use crate::credential::verified::VerifiedTokens;
+use crate::edge::admin::StoreNow;
+use crate::edge::server::Work;
+use crate::kit::clock::{Clock, SystemClock};
+use crate::kit::entropy::{Entropy, SystemEntropy};
+use crate::kit::seal::Secrets;
+use crate::kit::secret::Secret;
+use crate::session::cache::Copies;
+use crate::session::sessions::Sessions;
+use crate::store::fallback::Fallback;
+use crate::store::file::File;
+use crate::store::kv::{Entry, Heard, Kv};
+use crate::store::memory::Memory;
+use crate::store::redis::Redis;
+use crate::telemetry::metrics::{Cache, Metrics};
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// What is known of the store, for readiness.
+#[derive(Clone, Default)]
+pub(crate) struct StoreState {
+    redis: Option<Arc<Redis>>,
+    answered: Arc<AtomicBool>,
+    up: Arc<AtomicBool>,
+}
+
+/// A store with what looks after it.
+struct Opened {
+    kv: Arc<dyn Kv>,
+    state: StoreState,
+    upkeep: Option<Work>,
+}
+
+/// The key under which the store keeps a secret that was made.
+const MADE: &str = "secret";
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+impl Foundation {
+    pub(super) fn new(settings: &Settings) -> Result<Self, String> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::default());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+        let Opened { kv, state, mut upkeep } = open(settings, &clock, &entropy, &metrics)?;
+        // A shared store has a secret of its own, which the configuration names or a client's stands for.
+        let made_secret = match settings.store.backend {
+            Backend::Redis(_) => Secret::new(Vec::new()),
+            Backend::Memory | Backend::File(_) => made_secret(kv.as_ref(), entropy.as_ref())?,
+        };
+        let copies = copies(settings, &metrics);
+        let keys = keys(settings, &kv, &clock, &entropy, &metrics, &made_secret);
+        let caches = Caches::new(settings, &clock, &metrics);
+        let sessions = Arc::new(Sessions::new(kv.clone(), clock.clone(), entropy.clone(), settings.dedup, copies));
+        if let Some(work) = upkeep.take() {
+            let (hearing, of_keys) = (sessions.clone().hear(), keys.clone().map(|keys| hear_of_keys(kv.clone(), keys)));
+            upkeep = Some(Box::pin(async move {
+                tokio::join!(work, hearing, async {
+                    if let Some(of_keys) = of_keys {
+                        of_keys.await;
+                    }
+                });
+            }));
+        }
+        Ok(Foundation {
+            refused: Arc::new(ArcSwapOption::new(caches.unknown.clone())),
+            caches,
+            keys,
+            limiter: Arc::new(Limiter::new()),
+            pace: Arc::new(Pace::new()),
+            kv,
+            sessions,
+            clock,
+            metrics,
+            entropy,
+            upkeep,
+            store: state,
+            secrets: settings.store.secrets.clone(),
+            made_secret,
+        })
+    }
+}
+
+impl StoreState {
+    fn of_own() -> Self {
+        let state = StoreState::default();
+        state.told(true);
+        state
+    }
+
+    fn told(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+        self.answered.fetch_or(up, Ordering::Relaxed);
+    }
+
+    pub(super) fn now(&self) -> StoreNow {
+        let up = self.up.load(Ordering::Relaxed);
+        StoreNow {
+            answered: self.answered.load(Ordering::Relaxed),
+            up,
+            // Of a store that is up, the last problem is history.
+            problem: self.redis.as_ref().filter(|_| !up).and_then(|redis| redis.problem()),
+        }
+    }
+}
+
+fn open(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    metrics: &Arc<Metrics>,
+) -> Result<Opened, String> {
+    let own = |kv: Arc<dyn Kv>| Opened { kv, state: StoreState::of_own(), upkeep: None };
+    match &settings.store.backend {
+        Backend::Memory => Ok(own(Arc::new(Memory::new(clock.clone())))),
+        Backend::File(path) => Ok(own(Arc::new(File::open(path, clock.clone())?))),
+        Backend::Redis(shared) => open_shared(shared, clock, entropy, metrics),
+    }
+}
+
+fn open_shared(
+    shared: &SharedStore,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    metrics: &Arc<Metrics>,
+) -> Result<Opened, String> {
+    let redis = Redis::new(shared.redis.clone(), metrics.store())?;
+    let state = StoreState { redis: Some(redis.clone()), ..StoreState::default() };
+    metrics.store_up(false);
+    let (told, measured) = (state.clone(), metrics.clone());
+    let on_change = Box::new(move |up: bool| {
+        if !up {
+            let problem = told.redis.as_ref().and_then(|redis| redis.problem()).unwrap_or_default();
+            tracing::warn!(%problem, "the store is away; this replica goes on with what it knows");
+        }
+        told.told(up);
+        measured.store_up(up);
+    });
+    let fallback = Fallback::new(redis.clone(), clock.clone(), entropy.clone(), shared.fallback, on_change);
+    let (watch, follow) = (fallback.clone().watch(), fallback.clone().follow());
+    let upkeep: Work = Box::pin(async move {
+        tokio::join!(watch, follow, redis.listen());
+    });
+    Ok(Opened { kv: fallback, state, upkeep: Some(upkeep) })
+}
+
+/// The key under which replicas tell each other of API keys that were made or ended.
+const KEY: &str = "key:";
+
+/// Where a change of API keys is announced.
+pub(super) fn told_of(id: KeyId) -> String {
+    format!("{KEY}{id}")
+}
+
+impl Caches {
+    fn new(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
+        let introspections =
+            Introspections::new(&settings.introspection, clock.clone(), metrics.cache(Cache::introspection));
+        Caches {
+            verified: settings
+                .verified_tokens
+                .enabled
+                .then(|| Arc::new(VerifiedTokens::new(&settings.verified_tokens))),
+            unknown: settings.unknown_tokens.enabled.then(|| Arc::new(UnknownTokens::new(&settings.unknown_tokens))),
+            introspections: Arc::new(introspections),
+        }
+    }
+
+    /// Each cache lives on, unless its own settings changed.
+    pub(super) fn after(&self, old: &Settings, foundation: &Foundation, settings: &Settings) -> Self {
+        let mut next = Caches::new(settings, &foundation.clock, &foundation.metrics);
+        if old.verified_tokens == settings.verified_tokens {
+            next.verified = self.verified.clone();
+        }
+        if old.unknown_tokens == settings.unknown_tokens {
+            next.unknown = self.unknown.clone();
+        }
+        if old.introspection == settings.introspection {
+            next.introspections = self.introspections.clone();
+        }
+        next
+    }
+}
+
+fn keys(
+    settings: &Settings,
+    kv: &Arc<dyn Kv>,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+    metrics: &Metrics,
+    made_secret: &Secret<Vec<u8>>,
+) -> Option<Arc<Keys>> {
+    let own = settings.store.secrets.iter().map(|secret| secret.expose().clone().into_bytes());
+    let made = Some(made_secret.expose().clone()).filter(|made| !made.is_empty() && settings.store.secrets.is_empty());
+    let secrets: Vec<Vec<u8>> = own.chain(made).collect();
+    let outside = Outside {
+        kv: kv.clone(),
+        secrets: (!secrets.is_empty()).then(|| Secrets::new(secrets))?,
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+        metrics: metrics.cache(Cache::api_keys),
+    };
+    Some(Arc::new(Keys::new(outside, settings.own_keys.clone(), &settings.api_keys)))
+}
+
+/// Follows what other replicas tell of API keys; runs until it is dropped.
+async fn hear_of_keys(kv: Arc<dyn Kv>, keys: Arc<Keys>) {
+    let Some(mut heard) = kv.announcements() else { return };
+    loop {
+        match heard.recv().await {
+            Ok(Heard::Changed(place)) => {
+                if let Some(id) = place.strip_prefix(KEY).and_then(KeyId::parse) {
+                    keys.forget(id);
+                }
+            }
+            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => keys.forget_all(),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+pub(super) fn copies(settings: &Settings, metrics: &Metrics) -> Option<Copies> {
+    settings.copies.map(|copies| Copies::new(copies.max_entries, copies.ttl, metrics.cache(Cache::sessions)))
+}
+
+/// Made once, and kept as long as the store.
+fn made_secret(kv: &dyn Kv, entropy: &dyn Entropy) -> Result<Secret<Vec<u8>>, String> {
+    let mut secret = vec![0; 32];
+    entropy.fill(&mut secret);
+    // On a thread of its own: whoever builds a foundation may be driven by a runtime.
+    let kept = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
+            runtime.block_on(async {
+                kv.put_new(MADE, Entry { generation: 0, value: secret }, FOR_EVER).await.ok()?;
+                kv.get(MADE).await.ok()?
+            })
+        });
+        asking.join().ok().flatten()
+    });
+    match kept {
+        Some(kept) => Ok(Secret::new(kept.value)),
+        None => Err("the store cannot keep a secret".into()),
+    }
+}

@@ -1,6 +1,0 @@
-//! Who is calling: the client's address as trusted proxies tell it, how often it was refused, and how fast refusals go out.
-//! Knows nothing of routes or credentials.
-
-pub mod forwarded;
-pub mod limiter;
-pub mod pace;

@@ -1,0 +1,308 @@
+//! Judges bearer tokens (RFC 6750) under a policy: the providers whose tokens a route accepts.
+
+use crate::caller::rate_limit::{Account, Reservation};
+use crate::credential::introspection::{Answer, Introspections};
+use crate::credential::unknown::UnknownTokens;
+use crate::credential::verified::VerifiedTokens;
+use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::digest::{Fingerprint, TokenDigest};
+use crate::provider::identity::Identity;
+use crate::provider::introspection::Wrong;
+use crate::provider::jwt::{Refusal, Shape, Unverified, shape};
+use crate::provider::keys::KeySet;
+use crate::provider::verdict::{Cause, Verdict};
+use crate::provider::{NotVerified, Provider, verify_at_hand, verify_with_fetched};
+use crate::telemetry::metrics::{CacheMetrics, ProviderMetrics};
+use crate::telemetry::reason::Reason;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Whose tokens count. Its id is part of every cache key.
+#[derive(Clone)]
+pub struct Policy {
+    id: Fingerprint,
+    issuers: Vec<Issuer>,
+}
+
+/// A provider and its handles.
+#[derive(Clone)]
+pub struct Issuer {
+    pub provider: Arc<dyn Provider>,
+    pub metrics: ProviderMetrics,
+    id: Fingerprint,
+    /// Whether it was told that groups are left out of tokens.
+    overage: Arc<AtomicBool>,
+}
+
+pub struct Verifier {
+    pub clock: Arc<dyn Clock>,
+    /// Without a cache nothing is looked up, and every token is verified each time.
+    pub verified: Option<(Arc<VerifiedTokens>, CacheMetrics)>,
+    /// The same for refused ones.
+    pub unknown: Option<(Arc<UnknownTokens>, CacheMetrics)>,
+    pub introspections: Arc<Introspections>,
+}
+
+/// What a judgement came to, and what is to be made of it.
+enum Judged {
+    Valid(Arc<Identity>),
+    Refused(Refused),
+    Unavailable,
+    Limited(Duration),
+}
+
+struct Refused {
+    reason: Reason,
+    memory: Memory,
+    /// Taken before somebody else was asked: the refusal is counted already.
+    paid: Option<Reservation>,
+}
+
+/// Whether a refusal may be remembered.
+#[derive(Clone, Copy)]
+enum Memory {
+    /// As long as the cache keeps it.
+    Usual,
+    Until(Timestamp),
+    /// It rests on what is not known yet.
+    Never,
+}
+
+impl Policy {
+    pub fn new(issuers: Vec<Issuer>) -> Self {
+        let ids: Vec<String> = issuers.iter().map(|issuer| format!("{:?}", issuer.id)).collect();
+        Policy { id: Fingerprint::of().parts(ids).finish(), issuers }
+    }
+
+    /// The providers whose issuer the token names; reading that proves nothing.
+    fn of_token(&self, token: &str) -> impl Iterator<Item = &Issuer> {
+        let read = Unverified::read(token).ok();
+        self.issuers.iter().filter(move |issuer| {
+            read.as_ref().is_some_and(|token| issuer.provider.settings().is_bearer_issuer_of(token.claims()))
+        })
+    }
+
+    fn introspecting(&self) -> impl Iterator<Item = &Issuer> {
+        self.issuers.iter().filter(|issuer| issuer.provider.settings().introspection)
+    }
+}
+
+impl Issuer {
+    pub fn new(provider: Arc<dyn Provider>, metrics: ProviderMetrics) -> Self {
+        let id = provider.settings().fingerprint();
+        Issuer { provider, metrics, id, overage: Arc::default() }
+    }
+
+    /// Of its settings.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.id
+    }
+}
+
+impl Verifier {
+    /// What is already known of these bytes; nothing of them is parsed.
+    pub fn recall(&self, policy: &Policy, digest: TokenDigest) -> Option<Arc<Identity>> {
+        let (cache, metrics) = self.verified.as_ref()?;
+        let found = cache.find(policy.id, digest, self.clock.now());
+        match found {
+            Some(_) => metrics.hit(),
+            None => metrics.miss(),
+        }
+        found
+    }
+
+    /// Judges a token that is not recalled, and remembers what comes of it. A refusal is counted to the client's account;
+    /// above its limit nobody else is asked on its behalf.
+    pub async fn verify(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Verdict {
+        if let Some(reason) = self.refused_before(policy, digest) {
+            return charged(reason, account);
+        }
+        let names = policy.issuers.iter().map(|issuer| &*issuer.provider.settings().name);
+        let basis = self.unknown.as_ref().map(|(cache, _)| cache.basis(names));
+        let judged = match shape(token) {
+            Shape::Jwt => self.verify_jwt(policy, token, digest, account).await,
+            Shape::Opaque => self.introspect(policy, token, digest, account).await,
+        };
+        let refused = match judged {
+            Judged::Valid(identity) => return Verdict::Valid(identity),
+            Judged::Unavailable => return Verdict::Unavailable(Cause::Provider),
+            Judged::Limited(wait) => return Verdict::Limited(wait),
+            Judged::Refused(refused) => refused,
+        };
+        let until = match refused.memory {
+            Memory::Usual => Some(None),
+            Memory::Until(end) => Some(Some(end)),
+            Memory::Never => None,
+        };
+        if let (Some((cache, _)), Some(basis), Some(until)) = (&self.unknown, basis, until) {
+            cache.keep(policy.id, digest, refused.reason, until, basis, self.clock.now());
+        }
+        match refused.paid {
+            Some(_) => Verdict::Rejected(refused.reason),
+            None => charged(refused.reason, account),
+        }
+    }
+
+    fn refused_before(&self, policy: &Policy, digest: TokenDigest) -> Option<Reason> {
+        let (cache, metrics) = self.unknown.as_ref()?;
+        let found = cache.find(policy.id, digest, self.clock.now());
+        match found {
+            Some(_) => metrics.hit(),
+            None => metrics.miss(),
+        }
+        found
+    }
+
+    async fn verify_jwt(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Judged {
+        let mut first = None;
+        // Usually one; where two providers share an issuer, each has its own audiences.
+        for issuer in policy.of_token(token) {
+            let judged = self.verify_with(policy, issuer, token, digest, account).await;
+            issuer.metrics.verified(judged.word());
+            match judged {
+                Judged::Refused(refused) => first = Some(refused.after(first)),
+                decided => return decided,
+            }
+        }
+        Judged::Refused(first.unwrap_or(Refused::of(Refusal::Invalid)))
+    }
+
+    async fn verify_with(
+        &self,
+        policy: &Policy,
+        issuer: &Issuer,
+        token: &str,
+        digest: TokenDigest,
+        account: &Account<'_>,
+    ) -> Judged {
+        let now = self.clock.now();
+        let (provider, settings) = (issuer.provider.as_ref(), issuer.provider.settings());
+        let read = |keys: &KeySet| Unverified::read(token)?.verify_bearer(keys, settings, now);
+        let verified = match verify_at_hand(provider, read) {
+            Some(decided) => decided,
+            // Not reserved: all who wait share one fetch, and there is one in half a minute.
+            None => match account.look() {
+                Ok(()) => verify_with_fetched(provider, read).await,
+                Err(wait) => return Judged::Limited(wait),
+            },
+        };
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(NotVerified::Refused(refusal)) => return Judged::Refused(Refused::of(refusal)),
+            Err(NotVerified::Unavailable) => return Judged::Unavailable,
+        };
+        let Ok(identity) = Identity::of_token(&verified, settings) else {
+            return Judged::Refused(Refused::of(Refusal::Invalid));
+        };
+        if identity.groups_left_out && !issuer.overage.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                provider = %settings.name,
+                "overage: the provider leaves the groups out of a token, there are too many of them; map another claim, such as app roles"
+            );
+        }
+        let identity = Arc::new(identity);
+        if let Some((cache, _)) = &self.verified {
+            let expires = verified.expires().plus(settings.clock_skew);
+            cache.keep(policy.id, digest, identity.clone(), verified.standing().clone(), expires, now);
+        }
+        Judged::Valid(identity)
+    }
+
+    /// Asks each provider that may be asked, until one vouches for the token.
+    async fn introspect(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Judged {
+        // All that is known comes before the first question: a good token of one provider is no reason to ask another.
+        if let Some(kept) = policy.introspecting().find_map(|issuer| self.introspections.find(issuer, digest)) {
+            return Judged::Valid(kept.identity);
+        }
+        let mut paid: Option<Reservation> = None;
+        let (mut first, mut is_away) = (None, false);
+        for issuer in policy.introspecting() {
+            let reserve = || {
+                if paid.is_none() {
+                    paid = Some(account.reserve()?);
+                }
+                Ok(())
+            };
+            let answer = self.introspections.ask(issuer, token, digest, reserve).await;
+            issuer.metrics.verified(answer.word());
+            match answer {
+                Answer::Active(introspected) => {
+                    account.give_back(paid);
+                    return Judged::Valid(introspected.identity);
+                }
+                Answer::Wrong(wrong) => first = first.or(Some(wrong)),
+                Answer::Unavailable => is_away = true,
+                Answer::Withheld(wait) => return Judged::Limited(wait),
+            }
+        }
+        if is_away {
+            account.give_back(paid);
+            return Judged::Unavailable;
+        }
+        let refused = match first {
+            Some(Wrong::Refused(refusal)) => Refused::of(refusal),
+            Some(Wrong::Inactive) | None => Refused { reason: Reason::UnknownToken, memory: Memory::Usual, paid: None },
+        };
+        Judged::Refused(Refused { paid, ..refused })
+    }
+}
+
+impl Judged {
+    fn word(&self) -> &'static str {
+        match self {
+            Judged::Valid(_) => "ok",
+            Judged::Refused(refused) => refused.reason.word(),
+            Judged::Unavailable => Reason::ProviderUnavailable.word(),
+            Judged::Limited(_) => Reason::RateLimited.word(),
+        }
+    }
+}
+
+impl Answer {
+    fn word(&self) -> &'static str {
+        match self {
+            Answer::Active(_) => "ok",
+            Answer::Wrong(Wrong::Inactive) => Reason::UnknownToken.word(),
+            Answer::Wrong(Wrong::Refused(refusal)) => Refused::of(*refusal).reason.word(),
+            Answer::Unavailable => Reason::ProviderUnavailable.word(),
+            Answer::Withheld(_) => Reason::RateLimited.word(),
+        }
+    }
+}
+
+impl Refused {
+    fn of(refusal: Refusal) -> Self {
+        let (reason, memory) = match refusal {
+            Refusal::Expired => (Reason::TokenExpired, Memory::Usual),
+            Refusal::WrongAudience => (Reason::WrongAudience, Memory::Usual),
+            Refusal::Invalid => (Reason::InvalidToken, Memory::Usual),
+            Refusal::NotYet(from) => (Reason::InvalidToken, Memory::Until(from)),
+            // The provider may have the key by now, and may not be asked again so soon.
+            Refusal::UnknownKey => (Reason::InvalidToken, Memory::Never),
+            // Judged by keys that were fetched for it.
+            Refusal::BadSignature => (Reason::InvalidToken, Memory::Usual),
+        };
+        Refused { reason, memory, paid: None }
+    }
+
+    /// Of several refusals the first one is told; what none may remember is not remembered.
+    fn after(self, first: Option<Refused>) -> Self {
+        match first {
+            Some(first) if matches!(self.memory, Memory::Never) => Refused { memory: Memory::Never, ..first },
+            Some(first) => first,
+            None => self,
+        }
+    }
+}
+
+/// A refusal by what is at hand.
+fn charged(reason: Reason, account: &Account<'_>) -> Verdict {
+    match account.charge() {
+        Ok(()) => Verdict::Rejected(reason),
+        Err(wait) => Verdict::Limited(wait),
+    }
+}
+
+#[cfg(test)]
+mod tests;

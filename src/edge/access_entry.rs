@@ -1,0 +1,80 @@
+//! One request's line in the access log: prepared when the request is judged, written when it ends, however it ends.
+
+use crate::gate::decision::Notes;
+use crate::kit::clock::Timestamp;
+use crate::telemetry::access_log::{AccessLog, LONGEST_PATH, LONGEST_WORD, Record, cut};
+use crate::telemetry::reason::Reason;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Writes the line when it is dropped: a connection that is cut takes its request along without a last phase.
+pub(super) struct Line {
+    log: AccessLog,
+    begun: Instant,
+    record: Option<Box<Record>>,
+}
+
+impl Line {
+    /// `None` where there is no access log.
+    pub(super) fn of(
+        log: &AccessLog,
+        notes: &Notes,
+        method: &str,
+        target: &[u8],
+        now: Timestamp,
+        begun: Instant,
+    ) -> Option<Self> {
+        if !log.is_on() {
+            return None;
+        }
+        let (method, target) =
+            notes.asked.as_ref().map_or((method, target), |(method, target)| (method.as_str(), target.as_bytes()));
+        let path = target.split(|b| *b == b'?').next().unwrap_or_default();
+        let record = Record {
+            time: now,
+            request_id: notes.request_id.clone(),
+            route: notes.route.name().clone(),
+            method: cut(method, LONGEST_WORD),
+            host: notes.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
+            path: logged_path(path),
+            status: 0,
+            outcome: notes.outcome.word(),
+            reason: notes.reason.map(Reason::word),
+            credential: notes.credential.word(),
+            user: notes.identity.as_ref().map(|who| logged_user(&who.user)),
+            client: notes.client.to_string(),
+            duration_ms: 0.0,
+        };
+        Some(Line { log: log.clone(), begun, record: Some(Box::new(record)) })
+    }
+
+    /// What the client is told; and why, where that has changed since.
+    pub(super) fn told(&mut self, status: u16, notes: &Notes) {
+        if let Some(record) = &mut self.record {
+            record.status = status;
+            record.outcome = notes.outcome.word();
+            record.reason = notes.reason.map(Reason::word);
+        }
+    }
+}
+
+/// Cut before it is copied: the longest path that a head can hold is not worth its work.
+fn logged_path(path: &[u8]) -> String {
+    let head = path.get(..LONGEST_PATH + 4).unwrap_or(path);
+    cut(&String::from_utf8_lossy(head), LONGEST_PATH)
+}
+
+fn logged_user(user: &Arc<str>) -> Arc<str> {
+    if user.len() <= LONGEST_WORD { user.clone() } else { cut(user, LONGEST_WORD).into() }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            let took = self.begun.elapsed();
+            record.time = record.time.plus(took);
+            record.duration_ms = took.as_secs_f64() * 1000.0;
+            self.log.write(record);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What a request presents to prove who sends it: an API key, a bearer token or a session, in this order, and never two.
+
+pub(super) mod browser;
+
+use crate::caller::rate_limit::{Account, Reservation};
+use crate::credential::api_key::ApiKey;
+use crate::credential::api_key::keyring::{Judged, Known};
+use crate::gate::decision::Notes;
+use crate::gate::gate::{Gate, Proved};
+use crate::gate::refusal::Refusal;
+use crate::gate::route::Protected;
+use crate::kit::digest::TokenDigest;
+use crate::provider::identity::Identity;
+use crate::provider::verdict::{Cause, Verdict};
+use crate::telemetry::metrics::Credential;
+use crate::telemetry::reason::Reason;
+use http::{HeaderMap, HeaderName, header};
+use std::sync::Arc;
+
+/// What stands in `Authorization`.
+enum Presented<'a> {
+    Nothing,
+    /// Not looked into yet: what is remembered is found by its bytes.
+    Token(&'a [u8]),
+    /// Two fields.
+    Unusable,
+}
+
+pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const OF_KEYS: &[u8] = b"dwk_";
+
+impl Gate {
+    pub(super) async fn authenticate(
+        &self,
+        protected: &Protected,
+        headers: &HeaderMap,
+        notes: &mut Notes,
+    ) -> Result<Proved, Refusal> {
+        let bearer = presented(headers);
+        if let Some(key) = presented_key(protected, headers, &bearer) {
+            notes.credential = Credential::api_key;
+            return Box::pin(self.judge_key(protected, key, notes)).await;
+        }
+        let takes = protected.accepts_bearer;
+        let token = match bearer {
+            Presented::Token(token) if takes => Some(token),
+            Presented::Unusable if takes || protected.accepts_api_key => None,
+            _ => {
+                let Some(site) = &protected.site else { return Ok(Proved::Nobody(Reason::LoginRequired)) };
+                return Box::pin(self.signed_in(site, headers, notes)).await.map_err(Refusal::of);
+            }
+        };
+        notes.credential = Credential::bearer;
+        let account = self.account(protected, notes);
+        let charged = |reason| account.charge().map_or_else(Refusal::limited, |()| Refusal::of(reason));
+        let token = token.ok_or_else(|| charged(Reason::InvalidToken))?;
+        let digest = TokenDigest::of(token);
+        if let Some(identity) = self.verifier.recall(&protected.policy, digest) {
+            return Ok(Proved::Token(identity));
+        }
+        let token = token68(token).ok_or_else(|| charged(Reason::InvalidToken))?;
+        if token.as_bytes().starts_with(OF_KEYS) {
+            return Err(charged(Reason::UnknownToken)); // a key of ours is no business of a provider's
+        }
+        // Boxed: the way of a hit does not carry the room that a verification needs.
+        match Box::pin(self.verifier.verify(&protected.policy, token, digest, &account)).await {
+            Verdict::Valid(identity) => Ok(Proved::Token(identity)),
+            Verdict::Rejected(reason) => {
+                tracing::debug!(token = %digest.short(), reason = reason.word(), "token refused");
+                Err(Refusal::of(reason))
+            }
+            Verdict::Unavailable(cause) => Err(Refusal::of(cause.reason())),
+            Verdict::Limited(wait) => Err(Refusal::limited(wait)),
+        }
+    }
+
+    async fn judge_key(&self, protected: &Protected, key: &str, notes: &Notes) -> Result<Proved, Refusal> {
+        let account = self.account(protected, notes);
+        let refused = |reason, paid: Option<Reservation>| {
+            tracing::debug!(key = %TokenDigest::of(key.as_bytes()).short(), reason = Reason::word(reason), "API key refused");
+            match paid.map_or_else(|| account.charge(), |_| Ok(())) {
+                Ok(()) => Err(Refusal::of(reason)),
+                Err(wait) => Err(Refusal::limited(wait)),
+            }
+        };
+        let (Some(keys), Some(key)) = (&self.keys, ApiKey::parse(key)) else {
+            return refused(Reason::UnknownToken, None);
+        };
+        let mut paid = None;
+        let judged = match keys.recall(&key) {
+            Some(judged) => judged,
+            None => {
+                let reserve = || {
+                    paid = Some(account.reserve()?);
+                    Ok(())
+                };
+                keys.look_up(&key, reserve).await.map_err(Refusal::limited)?
+            }
+        };
+        match judged {
+            Judged::Rejected(reason) => refused(reason, paid),
+            Judged::Valid(known) => {
+                account.give_back(paid);
+                Ok(Proved::Key(known))
+            }
+            Judged::Unavailable => {
+                account.give_back(paid);
+                Err(Refusal::of(Cause::Store.reason()))
+            }
+        }
+    }
+
+    fn account<'a>(&'a self, protected: &'a Protected, notes: &Notes) -> Account<'a> {
+        Account { limiter: &self.limiter, limit: &protected.limit, client: notes.client }
+    }
+}
+
+/// A key in its own header, or in place of a bearer token. Two fields are none.
+fn presented_key<'a>(protected: &Protected, headers: &'a HeaderMap, bearer: &Presented<'a>) -> Option<&'a str> {
+    if !protected.accepts_api_key {
+        return None;
+    }
+    let mut values = headers.get_all(&X_API_KEY).iter();
+    match (values.next(), values.next(), bearer) {
+        // Bytes that no key has are refused like any other that is not known.
+        (Some(only), None, _) => Some(only.to_str().unwrap_or_default()),
+        (_, _, Presented::Token(token)) if token.starts_with(OF_KEYS) => Some(token68(token).unwrap_or_default()),
+        _ => None,
+    }
+}
+
+/// Whether `Authorization` must not reach the app: it is a key, or a token that nobody looked at because a key was judged.
+pub(super) fn holds_key(protected: &Protected, headers: &HeaderMap, judged: Credential) -> bool {
+    protected.accepts_api_key
+        && match presented(headers) {
+            Presented::Nothing => false,
+            Presented::Token(token) if token.starts_with(OF_KEYS) => true,
+            Presented::Token(_) => protected.accepts_bearer && judged == Credential::api_key,
+            Presented::Unusable => true,
+        }
+}
+
+/// Whom a key stands for.
+pub(super) fn identity_of(key: &Known) -> Arc<Identity> {
+    let identity = key.identity(|record| {
+        let person = record.person();
+        Identity::of_api_key(person.user, person.email, person.groups, person.scopes)
+    });
+    identity.clone()
+}
+
+/// RFC 6750, 2.1; the scheme is case-insensitive. Another scheme is no credential of ours.
+fn presented(headers: &HeaderMap) -> Presented<'_> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Presented::Nothing,
+        (Some(value), None) => value.as_bytes(),
+        _ => return Presented::Unusable,
+    };
+    let (scheme, rest) = value.split_at(value.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(value.len()));
+    if !scheme.eq_ignore_ascii_case(b"Bearer") {
+        return Presented::Nothing;
+    }
+    Presented::Token(rest.trim_ascii())
+}
+
+/// RFC 9110, 11.2: what every token of RFC 6750 is made of.
+fn token68(token: &[u8]) -> Option<&str> {
+    let token = std::str::from_utf8(token).ok()?;
+    let body = token.trim_end_matches('=');
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b);
+    (!body.is_empty() && body.bytes().all(good)).then_some(token)
+}

@@ -1,0 +1,74 @@
+//! What is answered: forward the request with these headers, or reply with this; and what the log and the metrics
+//! are to say of it.
+
+use crate::gate::host::Host;
+use crate::gate::route::Route;
+use crate::login::relying_party::Site;
+use crate::provider::identity::Identity;
+use crate::session::sessions::{Session, Sessions};
+use crate::telemetry::metrics::{Credential, Outcome, RouteMetrics};
+use crate::telemetry::reason::Reason;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub enum Answer {
+    Forward(Box<Forward>),
+    Reply(Box<Reply>),
+}
+
+/// How the request goes to the app.
+pub struct Forward {
+    pub route: Arc<Route>,
+    /// The request target without its origin and without a stripped prefix, where it differs from what was sent.
+    pub target: Option<String>,
+    pub remove: Vec<HeaderName>,
+    /// Each replaces every field of its name.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// A WebSocket, an event stream or gRPC by what the client says of it; the answer decides, where it can.
+    pub stream: bool,
+    /// The session that let the request pass.
+    pub held: Option<SessionInUse>,
+}
+
+/// A session that is in use for as long as what it opened is.
+#[derive(Clone)]
+pub struct SessionInUse {
+    pub sessions: Arc<Sessions>,
+    pub site: Arc<Site>,
+    pub session: Arc<Session>,
+}
+
+impl SessionInUse {
+    pub fn touch(&self) {
+        self.sessions.touch(&self.site.realm, &self.session, self.site.limits);
+    }
+}
+
+/// An answer of the gateway's own.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub body: Bytes,
+}
+
+/// The decision on one request, and its place in log and metrics.
+pub struct Judged {
+    pub answer: Answer,
+    pub notes: Notes,
+}
+
+pub struct Notes {
+    pub request_id: String,
+    pub client: IpAddr,
+    pub host: Option<Host>,
+    /// The method and the target of the request that another proxy asks about.
+    pub asked: Option<(Method, String)>,
+    pub route: Arc<RouteMetrics>,
+    pub credential: Credential,
+    pub identity: Option<Arc<Identity>>,
+    pub outcome: Outcome,
+    pub reason: Option<Reason>,
+}

@@ -1,0 +1,289 @@
+//! What must hold in every run, judged as it happens; and what excuses a replica from it.
+
+use super::harness::COMMAND_TIMEOUT;
+use crate::provider::{GrantError, Tokens};
+use crate::session::sessions::{Realm, Sessions};
+use crate::session::ticket::Ticket;
+use futures_util::FutureExt;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Between the moment at which the lease was taken and the grant: its answer, the second look, and the way.
+const BEFORE_GRANT: Duration = COMMAND_TIMEOUT.saturating_mul(6);
+/// Between the provider's answer and the stored tokens: what is published, what is stored, and the ways.
+const AFTER_GRANT: Duration = COMMAND_TIMEOUT.saturating_mul(4);
+
+/// What the store holds, asked past every line.
+pub(super) struct Probe {
+    pub(super) sessions: Sessions,
+    pub(super) realm: Realm,
+    pub(super) ticket: Ticket,
+}
+
+impl Probe {
+    /// The number of the stored refresh token.
+    fn stored(&self) -> Option<u64> {
+        let (cold, _) = self.sessions.load_cold(&self.realm, &self.ticket).now_or_never()?.ok()??;
+        cold.refresh?.parse().ok()
+    }
+
+    /// Without its hot part nobody is let in, whatever is left of the tokens.
+    fn is_there(&self) -> bool {
+        let found = self.sessions.load(&self.realm, &self.ticket).now_or_never();
+        found.is_some_and(|found| !matches!(found, Ok(None)))
+    }
+}
+
+struct Ask {
+    replica: usize,
+    number: u64,
+    asked: Duration,
+    answered: Option<Duration>,
+    /// Brought a rotated token.
+    good: bool,
+}
+
+pub(super) struct Law {
+    fallback: bool,
+    lease: Duration,
+    probe: Option<Probe>,
+    asks: Vec<Ask>,
+    /// Calls that had no answer: whose, of what, when.
+    failures: Vec<(usize, String, Duration)>,
+    frozen: Vec<(usize, Range<Duration>)>,
+    crashes: Vec<(usize, Duration)>,
+    revoked: Option<Duration>,
+    leaving: bool,
+    /// The number of the newest token that the provider gave.
+    granted: u64,
+    denied: bool,
+    /// It was ended by who may.
+    over: bool,
+    /// Who was told that the session is over, when; and whether the store had nothing left of it then.
+    pub(super) signed_out: Option<(usize, Duration, bool)>,
+    /// Its tokens were not there either: where another ends it at the same time, they go a moment later.
+    tokens_gone: bool,
+    stored: u64,
+    pub(super) broken: Vec<String>,
+    pub(super) story: Option<Vec<String>>,
+}
+
+impl Law {
+    pub(super) fn new(fallback: bool, lease: Duration, tell: bool) -> Self {
+        Law {
+            fallback,
+            lease,
+            probe: None,
+            asks: Vec::new(),
+            failures: Vec::new(),
+            frozen: Vec::new(),
+            crashes: Vec::new(),
+            revoked: None,
+            leaving: false,
+            granted: 0,
+            denied: false,
+            over: false,
+            signed_out: None,
+            tokens_gone: false,
+            stored: 0,
+            broken: Vec::new(),
+            story: tell.then(Vec::new),
+        }
+    }
+
+    pub(super) fn watch(&mut self, probe: Probe) {
+        self.probe = Some(probe);
+    }
+
+    pub(super) fn tell(&mut self, at: Duration, what: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push(format!("{:>6} ms  {}", at.as_millis(), what()));
+        }
+    }
+
+    pub(super) fn broke(&mut self, at: Duration, what: String) {
+        self.tell(at, || format!("BROKEN: {what}"));
+        self.broken.push(what);
+    }
+
+    pub(super) fn crashed(&mut self, replica: usize, at: Duration) {
+        self.tell(at, || format!("{replica} crashes"));
+        self.crashes.push((replica, at));
+    }
+
+    pub(super) fn froze(&mut self, replica: usize, when: Range<Duration>) {
+        self.tell(when.start, || format!("{replica} freezes until {} ms", when.end.as_millis()));
+        self.frozen.push((replica, when));
+    }
+
+    pub(super) fn store_failed(&mut self, replica: usize, key: &str, at: Duration) {
+        let kind = key.split(':').next().unwrap_or_default().to_string();
+        self.tell(at, || format!("{replica} has no answer about {kind}"));
+        self.failures.push((replica, kind, at));
+    }
+
+    pub(super) fn revoked(&mut self, at: Duration) {
+        self.tell(at, || "the provider revokes them all".into());
+        self.revoked.get_or_insert(at);
+    }
+
+    pub(super) fn leaving(&mut self, replica: usize, at: Duration) {
+        self.tell(at, || format!("{replica} signs out"));
+        self.leaving = true;
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    pub(super) fn granted(&mut self, number: u64) {
+        self.granted = number;
+    }
+
+    /// Nobody but the provider and a sign-out may end the session (5): it revoked them all, or it has denied the token that
+    /// the store has, and the one after it came to nobody who could store it.
+    fn may_end(&mut self) -> bool {
+        self.over |= self.revoked.is_some() || self.leaving || (self.denied && self.stored < self.granted);
+        self.over
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn ended(&mut self, replica: usize, how: &str, at: Duration) {
+        self.tell(at, || format!("{replica} is told: {how}"));
+        if !self.may_end() {
+            self.broke(at, format!("(5) {replica} is told that the session is {how}, and nobody ended it"));
+        }
+    }
+
+    pub(super) fn was_signed_out(&mut self, replica: usize, at: Duration) {
+        let gone = self.probe.as_ref().is_some_and(|probe| !probe.is_there());
+        self.tell(at, || {
+            format!("{replica} has signed out; the store has {}", if gone { "nothing left" } else { "it still" })
+        });
+        self.signed_out.get_or_insert((replica, at, gone));
+        self.tokens_gone = gone && self.probe.as_ref().is_some_and(|probe| probe.stored().is_none());
+        if !gone && !self.fallback {
+            self.broke(at, format!("(3) {replica} says that it signed out, and the store has it still"));
+        }
+    }
+
+    /// After every call that changed the store, or may have: it never goes back (2), and brings nobody back (3).
+    pub(super) fn saw_write(&mut self, key: &str, at: Duration) {
+        if !key.starts_with("tokens:") && !key.starts_with("session:") {
+            return;
+        }
+        let Some(probe) = &self.probe else { return };
+        let (stored, there) = (probe.stored(), probe.is_there());
+        let back = self.signed_out.is_some_and(|(.., gone)| gone) && there;
+        if back || (self.tokens_gone && stored.is_some()) {
+            self.broke(at, "(3) the store has it again".into());
+        }
+        if !there && !self.may_end() {
+            self.broke(at, "(5) the session is deleted, and nobody ended it".into());
+        }
+        let Some(stored) = stored else { return };
+        if stored < self.stored {
+            self.broke(at, format!("(2) token {} is replaced by the older {stored}", self.stored));
+        }
+        if stored > self.stored {
+            self.tell(at, || format!("the store has token {stored}"));
+        }
+        self.stored = stored;
+    }
+
+    /// One grant for one token (1). It may be asked for again where
+    /// - the one before brought none: the provider refused or did not answer in time, and its holder went on without;
+    /// - its holder crashed before its tokens were in the store, or was frozen, so that the lease ran out or it cannot
+    ///   have stored them yet;
+    /// - its holder had no answer when it renewed the lease or stored the tokens: then they may not be there.
+    ///
+    /// Who asks now may have been frozen between its own look and now: for as long as its lease lived, or longer.
+    pub(super) fn asked(&mut self, replica: usize, number: u64, at: Duration) -> usize {
+        self.tell(at, || format!("{replica} spends token {number}"));
+        let excused = |ask: &Ask| {
+            let from = ask.asked.saturating_sub(BEFORE_GRANT);
+            let until = self.stored_by(ask, at);
+            ask.answered.is_some() && !ask.good
+                || self.is_troubled(ask.replica, from..until, &["lease", "tokens"])
+                || self.froze_in(replica, at.saturating_sub(self.lease + BEFORE_GRANT)..at)
+        };
+        let twice = self.asks.iter().find(|ask| ask.number == number && !excused(ask));
+        if let Some(ask) = twice {
+            let (first, when) = (ask.replica, ask.asked.as_millis());
+            self.broke(at, format!("(1) {replica} spends token {number}, which {first} spent at {when} ms"));
+        }
+        self.asks.push(Ask { replica, number, asked: at, answered: None, good: false });
+        self.asks.len() - 1
+    }
+
+    pub(super) fn answered(&mut self, ask: usize, answer: &Result<Tokens, GrantError>, at: Duration) {
+        let (replica, number) = (self.asks[ask].replica, self.asks[ask].number);
+        self.tell(at, || format!("{replica} has for token {number}: {:?}", answer.as_ref().map(|_| ())));
+        self.asks[ask].answered = Some(at);
+        self.asks[ask].good = answer.is_ok();
+        self.denied |= matches!(answer, Err(GrantError::Denied));
+    }
+
+    /// Until when what this grant brought must be in the store.
+    fn stored_by(&self, ask: &Ask, now: Duration) -> Duration {
+        let frozen: Duration = self.frozen_for(ask.replica);
+        ask.answered.map_or(now, |answered| now.min(answered + AFTER_GRANT + frozen))
+    }
+
+    pub(super) fn frozen_for(&self, replica: usize) -> Duration {
+        self.frozen.iter().filter(|(who, _)| *who == replica).map(|(_, when)| when.end - when.start).sum()
+    }
+
+    fn froze_in(&self, replica: usize, time: Range<Duration>) -> bool {
+        self.frozen.iter().any(|(who, when)| *who == replica && when.start < time.end && time.start < when.end)
+    }
+
+    fn crashed_in(&self, replica: usize, time: &Range<Duration>) -> bool {
+        self.crashes.iter().any(|(who, at)| *who == replica && time.start <= *at && *at <= time.end)
+    }
+
+    /// Whether it crashed, froze, or had no answer about these keys. With a fallback in front one failure, of whatever key,
+    /// keeps the others from being asked.
+    fn is_troubled(&self, replica: usize, time: Range<Duration>, kinds: &[&str]) -> bool {
+        let failed = self.failures.iter().any(|(who, kind, at)| {
+            *who == replica && time.start <= *at && *at <= time.end && (self.fallback || kinds.contains(&kind.as_str()))
+        });
+        failed || self.crashed_in(replica, &time) || self.froze_in(replica, time)
+    }
+
+    pub(super) fn has_crashed(&self, replica: usize) -> bool {
+        self.crashes.iter().any(|(who, _)| *who == replica)
+    }
+
+    /// When all is quiet: what came to a live replica with a working store is there (2). With a fallback a failing store is
+    /// no excuse: what could not be stored is written down, and stored later, unless the replica died before.
+    pub(super) fn is_quiet(&mut self, at: Duration) {
+        if self.may_end() {
+            return;
+        }
+        let lost = |ask: &&Ask| {
+            let Some(answered) = ask.answered.filter(|_| ask.good) else { return false };
+            let time = answered..self.stored_by(ask, at);
+            let excused = match self.fallback {
+                true => self.crashed_in(ask.replica, &(answered..at)),
+                false => self.is_troubled(ask.replica, time, &["tokens"]),
+            };
+            self.stored <= ask.number && !excused
+        };
+        if let Some(ask) = self.asks.iter().find(lost) {
+            let what = format!("(2) token {}, which came to {}, is not in the store", ask.number + 1, ask.replica);
+            self.broke(at, what);
+        }
+    }
+
+    pub(super) fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    pub(super) fn grants(&self) -> usize {
+        self.asks.iter().filter(|ask| ask.good).count()
+    }
+}

@@ -1,0 +1,334 @@
+//! The access log: one line a request, written by a thread of its own. The request's path only puts a record
+//! into a bounded queue; when the writer cannot keep up, lines are dropped and counted, requests are not held.
+
+use crate::kit::clock::Timestamp;
+use crate::telemetry::escape::{Form, escape, is_plain};
+use serde::Serialize;
+use std::io::{ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+/// A request that has ended. It names no query and no credential: both may be secrets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    #[serde(serialize_with = "at")]
+    #[serde(rename = "timestamp")]
+    pub time: Timestamp,
+    pub request_id: String,
+    pub route: Arc<str>,
+    pub method: String,
+    pub host: String,
+    pub path: String,
+    pub status: u16,
+    pub outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    pub credential: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Arc<str>>,
+    pub client: String,
+    pub duration_ms: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Text,
+}
+
+/// The sending half.
+#[derive(Clone)]
+pub struct AccessLog {
+    queue: SyncSender<Line>,
+    shared: Arc<Shared>,
+}
+
+enum Line {
+    /// A record, and the bytes that it counts for.
+    Of(Box<Record>, usize),
+    /// What came before it is written when this is told.
+    Mark(SyncSender<()>),
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Off, JSON or text; a reload changes it.
+    mode: AtomicU8,
+    dropped: AtomicU64,
+    /// Bytes that wait for the writer.
+    queued: AtomicUsize,
+}
+
+const OFF: u8 = 0;
+const JSON: u8 = 1;
+const TEXT: u8 = 2;
+
+/// Lines that may wait for the writer: about a second's worth at full speed.
+const QUEUE: usize = 32_768;
+/// Bytes that may wait for it, whoever reads: strangers choose how long a path is.
+const QUEUED_BYTES: usize = 16 << 20;
+/// Of what a stranger chooses, so much is logged.
+pub const LONGEST_PATH: usize = 2048;
+pub const LONGEST_WORD: usize = 256;
+/// How long lines gather before they are written: to wake the writer for each costs a request more than its line, and each
+/// write to standard output costs the machine more than that.
+const GATHER: Duration = Duration::from_millis(10);
+/// Bytes that are written at once.
+const BATCH: usize = 64 * 1024;
+/// What the last lines may take when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+impl Record {
+    /// What it takes in memory, about.
+    fn size(&self) -> usize {
+        let texts = [&self.request_id, &self.method, &self.host, &self.path, &self.client];
+        size_of::<Record>() + texts.iter().map(|text| text.capacity()).sum::<usize>()
+    }
+}
+
+/// So much of a text, on the border of a character; three dots where there was more.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().map(|(at, _)| at).take_while(|at| *at <= most).last() {
+        Some(at) if text.len() > most => format!("{}...", text.get(..at).unwrap_or_default()),
+        _ => text.to_owned(),
+    }
+}
+
+impl AccessLog {
+    /// Starts the writer; it ends when the last sender is gone.
+    pub fn start(format: Option<Format>, mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
+        let (queue, records) = sync_channel(QUEUE);
+        let log = AccessLog { queue, shared: Arc::default() };
+        log.apply(format);
+        let shared = log.shared.clone();
+        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&records, &shared, &mut out))?;
+        Ok(log)
+    }
+
+    /// None: no lines, because `logging.level` is above info.
+    pub fn apply(&self, format: Option<Format>) {
+        let mode = match format {
+            None => OFF,
+            Some(Format::Json) => JSON,
+            Some(Format::Text) => TEXT,
+        };
+        self.shared.mode.store(mode, Ordering::Relaxed);
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.shared.mode.load(Ordering::Relaxed) != OFF
+    }
+
+    pub fn write(&self, record: Box<Record>) {
+        let bytes = record.size();
+        let queued = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
+        if queued + bytes > QUEUED_BYTES || self.queue.try_send(Line::Of(record, bytes)).is_err() {
+            self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns when all lines so far are written, or nobody reads them.
+    pub fn finish(&self) {
+        let ends = Instant::now() + LAST_LINES;
+        let (told, written) = sync_channel(1);
+        while self.queue.try_send(Line::Mark(told.clone())).is_err() {
+            if Instant::now() >= ends {
+                return;
+            }
+            std::thread::sleep(GATHER);
+        }
+        let _ = written.recv_timeout(ends.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn write_all(records: &Receiver<Line>, shared: &Shared, out: &mut impl Write) {
+    // Whole lines go out, so that the process log, on the same standard output, stands between them and not inside.
+    let mut lines = Vec::with_capacity(BATCH);
+    loop {
+        let line = match records.try_recv() {
+            Ok(line) => line,
+            Err(TryRecvError::Disconnected) => break,
+            Err(TryRecvError::Empty) => {
+                if !flush(&mut lines, out, shared) {
+                    return;
+                }
+                let dropped = shared.dropped.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
+                    tracing::warn!(dropped, "the access log could not keep up");
+                }
+                let Ok(first) = records.recv() else { break };
+                std::thread::sleep(GATHER);
+                first
+            }
+        };
+        let record = match line {
+            Line::Of(record, bytes) => {
+                shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+                record
+            }
+            Line::Mark(told) => {
+                if !flush(&mut lines, out, shared) {
+                    return;
+                }
+                let _ = told.try_send(());
+                continue;
+            }
+        };
+        let (line, form) = match shared.mode.load(Ordering::Relaxed) == JSON {
+            true => (serde_json::to_string(&record).unwrap_or_default(), Form::Json), // of texts and numbers: it cannot fail
+            false => (text(&record), Form::Text),
+        };
+        if is_plain(line.as_bytes()) {
+            lines.extend_from_slice(line.as_bytes());
+        } else {
+            let mut shown = String::with_capacity(line.len() + 64);
+            escape(&line, form, &mut shown);
+            lines.extend_from_slice(shown.as_bytes());
+        }
+        lines.push(b'\n');
+        if lines.len() >= BATCH && !flush(&mut lines, out, shared) {
+            return;
+        }
+    }
+    flush(&mut lines, out, shared);
+}
+
+/// False where nobody reads any more. Anything else, such as a full disk, may pass.
+fn flush(lines: &mut Vec<u8>, out: &mut impl Write, shared: &Shared) -> bool {
+    let written = out.write_all(lines).and_then(|()| out.flush());
+    if written.is_err() {
+        let lost = lines.iter().filter(|b| **b == b'\n').count();
+        shared.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+    lines.clear();
+    !written.is_err_and(|problem| problem.kind() == ErrorKind::BrokenPipe)
+}
+
+fn text(r: &Record) -> String {
+    let reason = r.reason.map(|reason| format!(" {reason}")).unwrap_or_default();
+    let user = r.user.as_deref().map(|user| format!(" user={user:?}")).unwrap_or_default();
+    format!(
+        "{} {} {} {}{} -> {} {}{reason} route={} {:.1}ms client={}{user} id={}",
+        rfc3339(r.time),
+        r.credential,
+        r.method,
+        r.host,
+        r.path,
+        r.status,
+        r.outcome,
+        r.route,
+        r.duration_ms,
+        r.client,
+        r.request_id
+    )
+}
+
+fn at<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&rfc3339(*time))
+}
+
+fn rfc3339(time: Timestamp) -> impl std::fmt::Display {
+    let since = Duration::from_millis(u64::try_from(time.millis()).unwrap_or(0));
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn a_record() -> Record {
+        Record {
+            time: Timestamp::from_millis(0),
+            request_id: "r-1".into(),
+            route: "main".into(),
+            method: "GET".into(),
+            host: "app.test".into(),
+            path: "/a\"b".into(),
+            status: 401,
+            outcome: "unauthorized",
+            reason: Some("login_required"),
+            credential: "none",
+            user: None,
+            client: "192.0.2.7".into(),
+            duration_ms: 0.25,
+        }
+    }
+
+    fn written(format: Format) -> String {
+        let out = Page::default();
+        let (queue, records) = sync_channel(8);
+        queue.try_send(Line::Of(Box::new(a_record()), 0)).unwrap();
+        drop(queue);
+        let shared = Shared::default();
+        shared.mode.store(if format == Format::Json { JSON } else { TEXT }, Ordering::Relaxed);
+        write_all(&records, &shared, &mut out.clone());
+        let bytes = out.0.lock().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_json_or_text() {
+        let line: serde_json::Value = serde_json::from_str(&written(Format::Json)).unwrap();
+        assert_eq!((line["status"].as_u64(), line["path"].as_str()), (Some(401), Some("/a\"b")));
+        assert!(line.get("user").is_none());
+        assert!(written(Format::Text).contains("GET app.test/a\"b -> 401 unauthorized login_required"));
+    }
+
+    #[test]
+    fn the_last_lines_are_written_before_the_end() {
+        let out = Page::default();
+        let log = AccessLog::start(Some(Format::Json), out.clone()).unwrap();
+        for _ in 0..100 {
+            log.write(Box::new(a_record()));
+        }
+        log.finish();
+        assert_eq!(out.0.lock().iter().filter(|b| **b == b'\n').count(), 100);
+    }
+
+    /// Nobody reads, and memory is bounded by bytes.
+    #[test]
+    fn long_lines_fill_the_queue_sooner() {
+        let (queue, _records) = sync_channel(QUEUE);
+        let log = AccessLog { queue, shared: Arc::default() };
+        for _ in 0..QUEUE {
+            log.write(Box::new(Record { path: "a".repeat(LONGEST_PATH), ..a_record() }));
+        }
+        assert!(log.shared.queued.load(Ordering::Relaxed) <= QUEUED_BYTES);
+        assert!(log.shared.dropped.load(Ordering::Relaxed) > QUEUE as u64 / 2);
+    }
+
+    #[test]
+    fn what_strangers_choose_is_cut() {
+        assert_eq!((cut("abc", 3), cut("abcd", 3)), ("abc".to_owned(), "abc...".to_owned()));
+        assert_eq!((cut("aé", 2), cut("éé", 3)), ("a...".to_owned(), "é...".to_owned()));
+    }
+
+    #[test]
+    fn a_full_queue_drops_lines_and_counts_them() {
+        let (queue, _records) = sync_channel(1);
+        let log = AccessLog { queue, shared: Arc::default() };
+        log.write(Box::new(a_record()));
+        log.write(Box::new(a_record()));
+        assert_eq!(log.shared.dropped.load(Ordering::Relaxed), 1);
+        assert!(!log.is_on());
+        log.apply(Some(Format::Text));
+        assert!(log.is_on());
+    }
+}
