@@ -5,16 +5,16 @@
 
 use doorward::caller::address::{ClientIp, ForwardingHeader};
 use doorward::caller::rate_limit::{self, Account, Limiter};
-use doorward::caller::tarpit::Pace;
+use doorward::caller::tarpit::Tarpit;
 use doorward::credential::introspection::{self, Introspections};
 use doorward::credential::verified::{Settings, VerifiedTokens};
 use doorward::credential::verifier::{Issuer, Policy, Verifier};
 use doorward::demo::{IssueOptions, Provider as DemoProvider, ProviderOptions, SigningAlgorithm};
 use doorward::gate::cookies::OwnCookies;
 use doorward::gate::gate::Gate;
-use doorward::gate::identity_headers::{Injection, Preset, Stripping};
+use doorward::gate::identity_headers::{HeaderFilter, IdentityHeaders, Preset};
 use doorward::gate::refusal::Pages;
-use doorward::gate::request::{Ask, Posted};
+use doorward::gate::request::{Body, RequestHead};
 use doorward::gate::route::{
     AccessSettings, Hosts, OnUnauthenticated, Place, ProtectedSettings, Route, Settings as RouteSettings, Table,
 };
@@ -134,7 +134,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
             on_unauthenticated: OnUnauthenticated::Reject,
             require: Rules { groups: vec!["admins".into()], ..Rules::default() },
         })),
-        headers: Injection::new(Preset::Standard, Vec::new()),
+        headers: IdentityHeaders::new(Preset::Standard, Vec::new()),
         cors: None,
         strip_prefix: false,
         bases: Vec::new(),
@@ -148,11 +148,11 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
         keys: None,
         limiter: Arc::new(Limiter::new()),
-        pace: Arc::new(Pace::new()),
+        tarpit: Arc::new(Tarpit::new()),
         table: Table::new(vec![Arc::new(Route::new(0, route, policy, None, metrics.route("main")))]),
         client_ip: ClientIp { trusted_proxies: Vec::new(), header: ForwardingHeader::XForwardedFor },
         auth_path: "/oauth2".into(),
-        stripping: Stripping::new([].iter()),
+        stripping: HeaderFilter::new([].iter()),
         cookies: OwnCookies::new(vec!["doorward".into()], vec!["demo".into()]),
         pages: Pages::default(),
         sessions: Arc::new(Sessions::new(
@@ -184,7 +184,7 @@ async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metri
     ] {
         headers.insert(name, HeaderValue::from_str(value).unwrap());
     }
-    let ask = Ask {
+    let head = RequestHead {
         method: &Method::GET,
         target: b"/api/dashboards/home?x=1",
         version: Version::HTTP_11,
@@ -192,18 +192,21 @@ async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metri
         headers: &headers,
         length_beside_encoding: false,
         rewritten: false,
-        body: Posted::Unread,
+        body: Body::Unread,
         peer: "192.0.2.1".parse().unwrap(),
         max_head: 64 << 10,
         redirect_to_https: false,
     };
-    drop(gate.judge(gate.open(&ask), &ask).await); // verified once
+    drop(gate.judge(gate.open(&head), &head).await); // verified once
     let counted = allocation_counter::measure(|| {
-        drop(futures_util::FutureExt::now_or_never(gate.judge(gate.open(&ask), &ask)).expect("a hit waits for nothing"))
+        drop(
+            futures_util::FutureExt::now_or_never(gate.judge(gate.open(&head), &head))
+                .expect("a hit waits for nothing"),
+        )
     });
     let begun = Instant::now();
     for _ in 0..ROUNDS {
-        std::hint::black_box(gate.judge(gate.open(&ask), &ask).await);
+        std::hint::black_box(gate.judge(gate.open(&head), &head).await);
     }
     println!(
         "bearer hit: {:.2} us, {} allocations of {} bytes",

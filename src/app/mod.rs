@@ -8,16 +8,16 @@ mod services;
 use crate::app::realms::Realms;
 use crate::app::services::StoreState;
 use crate::caller::rate_limit::Limiter;
-use crate::caller::tarpit::Pace;
+use crate::caller::tarpit::Tarpit;
 use crate::config::settings::{Route, Settings};
-use crate::credential::api_key::keyring::Keys;
+use crate::credential::api_key::keyring::Keyring;
 use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
 use crate::credential::verifier::{Issuer, Policy, Verifier};
 use crate::edge::admin::{Admin, RouteLine, State};
 use crate::edge::api::Api;
-use crate::edge::listen::{Common, Traffic};
+use crate::edge::listen::{Common, Connections};
 use crate::edge::server::Work;
 use crate::edge::sockets::Sockets;
 use crate::edge::tls::Certificates;
@@ -25,7 +25,7 @@ use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, server};
 use crate::gate::cookies::OwnCookies;
 use crate::gate::gate::Gate;
-use crate::gate::identity_headers::Stripping;
+use crate::gate::identity_headers::HeaderFilter;
 use crate::gate::refusal::Pages;
 use crate::gate::route::{self, Table};
 use crate::kit::clock::Clock;
@@ -47,16 +47,16 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 /// What lives as long as the process, whatever a reload brings.
-pub(crate) struct Foundation {
+pub(crate) struct Services {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     caches: Caches,
     /// The cache of refused tokens in force: providers tell it of new keys.
     refused: Arc<ArcSwapOption<UnknownTokens>>,
     limiter: Arc<Limiter>,
-    pace: Arc<Pace>,
+    tarpit: Arc<Tarpit>,
     /// None: there is no secret that keys could be sealed with.
-    keys: Option<Arc<Keys>>,
+    keys: Option<Arc<Keyring>>,
     kv: Arc<dyn Kv>,
     sessions: Arc<Sessions>,
     entropy: Arc<dyn Entropy>,
@@ -98,7 +98,7 @@ pub struct Invocation {
 /// # Errors
 /// What keeps it from starting, for the operator.
 pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<(), String> {
-    let mut foundation = Foundation::new(&settings)?;
+    let mut foundation = Services::new(&settings)?;
     let built = build(&settings, &foundation, &foundation.caches, &Providers::new())?;
     let listeners = settings.listen.iter().map(|listener| {
         let certificates =
@@ -109,14 +109,14 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     let access_log = AccessLog::start(settings.logging.of_access(), std::io::stdout())
         .map_err(|e| format!("no thread for the access log: {e}"))?;
     let last_lines = access_log.clone();
-    let traffic = Arc::new(Traffic::default());
-    traffic.set_grace(settings.shutdown_grace);
-    traffic.set_delay(settings.shutdown_delay);
+    let connections = Arc::new(Connections::default());
+    connections.set_grace(settings.shutdown_grace);
+    connections.set_delay(settings.shutdown_delay);
     let most_in_flight = Arc::new(AtomicUsize::new(settings.requests_in_flight));
     let live = Arc::new(ArcSwap::from_pointee(built.live));
     let admin = Arc::new(Admin {
         metrics: foundation.metrics.clone(),
-        traffic: traffic.clone(),
+        connections: connections.clone(),
         sockets: Arc::new(Sockets::new(listeners.iter().map(|(own, _)| own.address).collect(), settings.workers)),
         sessions: foundation.sessions.clone(),
         store: Box::new({
@@ -139,7 +139,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         in_force: settings.clone(),
         log: log.clone(),
         access_log: access_log.clone(),
-        traffic: traffic.clone(),
+        connections: connections.clone(),
         most_in_flight: most_in_flight.clone(),
     });
     let upgrade_socket = match upgrade_socket(&invocation.config) {
@@ -152,7 +152,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     };
     server::run(server::Parts {
         listeners,
-        common: Common { live, access_log, traffic, workers: settings.workers },
+        common: Common { live, access_log, connections, workers: settings.workers },
         admin_address: settings.admin.address,
         admin,
         most_in_flight,
@@ -175,7 +175,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
 /// Builds a configuration. Providers whose settings have not changed are kept, with all that they know.
 pub(crate) fn build(
     settings: &Settings,
-    foundation: &Foundation,
+    foundation: &Services,
     caches: &Caches,
     before: &Providers,
 ) -> Result<Built, String> {
@@ -222,11 +222,11 @@ pub(crate) fn build(
         },
         keys: foundation.keys.clone(),
         limiter: foundation.limiter.clone(),
-        pace: foundation.pace.clone(),
+        tarpit: foundation.tarpit.clone(),
         table: Table::new(routes),
         client_ip: settings.client_ip.clone(),
         auth_path: settings.auth_path.clone(),
-        stripping: Stripping::new(settings.routes.iter().flat_map(|r| r.gate.headers.names())),
+        stripping: HeaderFilter::new(settings.routes.iter().flat_map(|r| r.gate.headers.names())),
         cookies: OwnCookies::new(
             settings.routes.iter().map(|r| r.gate.cookie.clone()).collect(),
             settings.providers.iter().map(|p| p.name.to_string()).collect(),
@@ -306,7 +306,7 @@ pub(crate) mod test {
         let settings = crate::config::check(&sources).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;
         let mut settings = settings;
         settings.store.backend = crate::config::settings::Backend::Memory;
-        let foundation = Foundation::new(&settings).unwrap();
+        let foundation = Services::new(&settings).unwrap();
         build(&settings, &foundation, &foundation.caches, &Providers::new()).unwrap().live
     }
 }

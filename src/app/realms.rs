@@ -1,10 +1,10 @@
 //! Where people sign in: each provider's sessions under each cookie, shared by the routes that have both in common.
 
-use crate::app::{Foundation, Providers};
+use crate::app::{Providers, Services};
 use crate::config::settings::Settings;
 use crate::gate::route::{AccessSettings, SessionSettings};
 use crate::kit::seal::{Secrets, derive};
-use crate::login::relying_party::Site;
+use crate::login::relying_party::RelyingParty;
 use crate::provider::{ClientAuth, Provider};
 use crate::session::sessions::Realm;
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) struct Realms(BTreeMap<(Arc<str>, String), Arc<Realm>>);
 
 impl Realms {
-    pub(super) fn new(settings: &Settings, foundation: &Foundation, providers: &Providers) -> Self {
+    pub(super) fn new(settings: &Settings, foundation: &Services, providers: &Providers) -> Self {
         let mut widest: BTreeMap<(Arc<str>, String), Duration> = BTreeMap::new();
         for session in settings.routes.iter().filter_map(|route| session_of(&route.gate.access)) {
             let key = (session.provider.clone(), session.cookie.name.clone());
@@ -33,11 +33,11 @@ impl Realms {
     }
 
     /// Where the people of a route sign in.
-    pub(super) fn site(&self, access: &AccessSettings, auth_path: &str) -> Option<Arc<Site>> {
+    pub(super) fn site(&self, access: &AccessSettings, auth_path: &str) -> Option<Arc<RelyingParty>> {
         let AccessSettings::Protected(protected) = access else { return None };
         let session = session_of(access)?;
         let realm = self.0.get(&(session.provider.clone(), session.cookie.name.clone()))?.clone();
-        Some(Arc::new(Site {
+        Some(Arc::new(RelyingParty {
             realm,
             cookie: session.cookie.clone(),
             limits: session.limits,
@@ -60,7 +60,7 @@ fn session_of(access: &AccessSettings) -> Option<&SessionSettings> {
 }
 
 /// The store's secrets, else what follows from the client's, else one that was made.
-fn secrets(foundation: &Foundation, provider: &dyn Provider) -> Secrets {
+fn secrets(foundation: &Services, provider: &dyn Provider) -> Secrets {
     let own = &foundation.secrets;
     if !own.is_empty() {
         return Secrets::new(own.iter().map(|secret| secret.expose().clone().into_bytes()));

@@ -1,11 +1,11 @@
 //! What goes on beside requests: providers kept fresh, upstreams checked, and a reload when the process is told to.
 
 use crate::app::services::copies;
-use crate::app::{Built, Foundation, Providers, build};
+use crate::app::{Built, Providers, Services, build};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::edge::admin::Admin;
-use crate::edge::listen::Traffic;
+use crate::edge::listen::Connections;
 use crate::edge::tls::Certificates;
 use crate::edge::{Live, LiveConfig, listen};
 use crate::provider::remote::RemoteProvider;
@@ -26,9 +26,9 @@ pub(super) struct Reloader {
     pub(super) in_force: Settings,
     pub(super) log: Arc<Log>,
     pub(super) access_log: AccessLog,
-    pub(super) traffic: Arc<Traffic>,
+    pub(super) connections: Arc<Connections>,
     pub(super) most_in_flight: Arc<AtomicUsize>,
-    pub(super) foundation: Foundation,
+    pub(super) foundation: Services,
     pub(super) providers: Providers,
     pub(super) live: LiveConfig,
     pub(super) admin: Arc<Admin>,
@@ -119,8 +119,8 @@ impl Reloader {
         self.foundation.refused.store(self.foundation.caches.unknown.clone());
         self.log.apply(settings.logging);
         self.access_log.apply(settings.logging.of_access());
-        self.traffic.set_grace(settings.shutdown_grace);
-        self.traffic.set_delay(settings.shutdown_delay);
+        self.connections.set_grace(settings.shutdown_grace);
+        self.connections.set_delay(settings.shutdown_delay);
         self.most_in_flight.store(settings.requests_in_flight, Ordering::Relaxed);
         self.in_force = settings.clone();
         self.providers = built.providers;

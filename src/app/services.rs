@@ -1,11 +1,11 @@
 //! What lives as long as the process: the clock, the metrics, the caches, the store and what seals in it.
 
-use crate::app::{Caches, Foundation};
+use crate::app::{Caches, Services};
 use crate::caller::rate_limit::Limiter;
-use crate::caller::tarpit::Pace;
+use crate::caller::tarpit::Tarpit;
 use crate::config::settings::{Backend, Settings, SharedStore};
 use crate::credential::api_key::KeyId;
-use crate::credential::api_key::keyring::{Keys, Outside};
+use crate::credential::api_key::keyring::{Keyring, Outside};
 use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
@@ -15,11 +15,11 @@ use crate::kit::clock::{Clock, SystemClock};
 use crate::kit::entropy::{Entropy, SystemEntropy};
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
-use crate::session::cache::Copies;
+use crate::session::cache::SessionCache;
 use crate::session::sessions::Sessions;
 use crate::store::fallback::Fallback;
 use crate::store::file::File;
-use crate::store::kv::{Entry, Heard, Kv};
+use crate::store::kv::{Entry, Invalidation, Kv};
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
 use crate::telemetry::metrics::{Cache, Metrics};
@@ -48,7 +48,7 @@ struct Opened {
 const MADE: &str = "secret";
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-impl Foundation {
+impl Services {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::default());
@@ -64,7 +64,8 @@ impl Foundation {
         let caches = Caches::new(settings, &clock, &metrics);
         let sessions = Arc::new(Sessions::new(kv.clone(), clock.clone(), entropy.clone(), settings.dedup, copies));
         if let Some(work) = upkeep.take() {
-            let (hearing, of_keys) = (sessions.clone().hear(), keys.clone().map(|keys| hear_of_keys(kv.clone(), keys)));
+            let (hearing, of_keys) =
+                (sessions.clone().subscribe(), keys.clone().map(|keys| subscribe_to_keys(kv.clone(), keys)));
             upkeep = Some(Box::pin(async move {
                 tokio::join!(work, hearing, async {
                     if let Some(of_keys) = of_keys {
@@ -73,12 +74,12 @@ impl Foundation {
                 });
             }));
         }
-        Ok(Foundation {
+        Ok(Services {
             refused: Arc::new(ArcSwapOption::new(caches.unknown.clone())),
             caches,
             keys,
             limiter: Arc::new(Limiter::new()),
-            pace: Arc::new(Pace::new()),
+            tarpit: Arc::new(Tarpit::new()),
             kv,
             sessions,
             clock,
@@ -178,7 +179,7 @@ impl Caches {
     }
 
     /// Each cache lives on, unless its own settings changed.
-    pub(super) fn after(&self, old: &Settings, foundation: &Foundation, settings: &Settings) -> Self {
+    pub(super) fn after(&self, old: &Settings, foundation: &Services, settings: &Settings) -> Self {
         let mut next = Caches::new(settings, &foundation.clock, &foundation.metrics);
         if old.verified_tokens == settings.verified_tokens {
             next.verified = self.verified.clone();
@@ -200,7 +201,7 @@ fn keys(
     entropy: &Arc<dyn Entropy>,
     metrics: &Metrics,
     made_secret: &Secret<Vec<u8>>,
-) -> Option<Arc<Keys>> {
+) -> Option<Arc<Keyring>> {
     let own = settings.store.secrets.iter().map(|secret| secret.expose().clone().into_bytes());
     let made = Some(made_secret.expose().clone()).filter(|made| !made.is_empty() && settings.store.secrets.is_empty());
     let secrets: Vec<Vec<u8>> = own.chain(made).collect();
@@ -211,27 +212,27 @@ fn keys(
         entropy: entropy.clone(),
         metrics: metrics.cache(Cache::api_keys),
     };
-    Some(Arc::new(Keys::new(outside, settings.own_keys.clone(), &settings.api_keys)))
+    Some(Arc::new(Keyring::new(outside, settings.own_keys.clone(), &settings.api_keys)))
 }
 
 /// Follows what other replicas tell of API keys; runs until it is dropped.
-async fn hear_of_keys(kv: Arc<dyn Kv>, keys: Arc<Keys>) {
+async fn subscribe_to_keys(kv: Arc<dyn Kv>, keys: Arc<Keyring>) {
     let Some(mut heard) = kv.announcements() else { return };
     loop {
         match heard.recv().await {
-            Ok(Heard::Changed(place)) => {
+            Ok(Invalidation::Key(place)) => {
                 if let Some(id) = place.strip_prefix(KEY).and_then(KeyId::parse) {
                     keys.forget(id);
                 }
             }
-            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => keys.forget_all(),
+            Ok(Invalidation::All) | Err(RecvError::Lagged(_)) => keys.forget_all(),
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-pub(super) fn copies(settings: &Settings, metrics: &Metrics) -> Option<Copies> {
-    settings.copies.map(|copies| Copies::new(copies.max_entries, copies.ttl, metrics.cache(Cache::sessions)))
+pub(super) fn copies(settings: &Settings, metrics: &Metrics) -> Option<SessionCache> {
+    settings.copies.map(|copies| SessionCache::new(copies.max_entries, copies.ttl, metrics.cache(Cache::sessions)))
 }
 
 /// Made once, and kept as long as the store.

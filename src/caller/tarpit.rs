@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Turns at equal distances, of which as many as fit into `BURST` may be taken at once (GCRA).
-pub struct Pace {
+pub struct Tarpit {
     start: Instant,
     /// Nanoseconds after `start` at which all turns that were given are over.
     given: AtomicU64,
@@ -24,10 +24,10 @@ const GIVES_WAY: u64 = nanos(Duration::from_secs(1));
 /// `until` is not written more often: it is shared by all threads.
 const COARSE: u64 = nanos(Duration::from_millis(10));
 
-impl Pace {
+impl Tarpit {
     #[allow(clippy::new_without_default)] // it takes the time at which it begins
     pub fn new() -> Self {
-        Pace { start: Instant::now(), given: AtomicU64::new(0), until: AtomicU64::new(0) }
+        Tarpit { start: Instant::now(), given: AtomicU64::new(0), until: AtomicU64::new(0) }
     }
 
     /// A good credential was seen.
@@ -73,14 +73,14 @@ mod tests {
     const AT_ONCE: u64 = BURST / EACH + 1;
 
     /// Waits of so many refusals at one moment, beside good requests.
-    fn waits(pace: &Pace, now: Instant, many: u64) -> Vec<Duration> {
+    fn waits(pace: &Tarpit, now: Instant, many: u64) -> Vec<Duration> {
         pace.saw_good(now);
         (0..many).map(|_| pace.take(now)).collect()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_beside_good_requests_is_spread_and_nobody_waits_for_long() {
-        let (pace, now) = (Pace::new(), Instant::now() + SECOND);
+        let (pace, now) = (Tarpit::new(), Instant::now() + SECOND);
         let waited = waits(&pace, now, AT_ONCE + 1000);
         let (first, rest) = waited.split_at(AT_ONCE as usize);
         assert!(first.iter().all(Duration::is_zero));
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_good_requests_nobody_waits() {
-        let (pace, now) = (Pace::new(), Instant::now() + SECOND);
+        let (pace, now) = (Tarpit::new(), Instant::now() + SECOND);
         assert!((0..2 * AT_ONCE).all(|_| pace.take(now).is_zero()), "none was seen yet");
         assert!(waits(&pace, now, 2 * AT_ONCE).iter().any(|wait| !wait.is_zero()));
         let later = now + Duration::from_nanos(GIVES_WAY);
@@ -103,7 +103,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_takes_its_time() {
-        let pace = Pace::new();
+        let pace = Tarpit::new();
         let begun = Instant::now();
         pace.saw_good(begun + SECOND);
         for _ in 0..AT_ONCE + 50 {

@@ -37,7 +37,7 @@ pub struct Settings {
     /// How refreshes are shared.
     pub dedup: Dedup,
     /// This replica's copies of sessions; none where the cache is off.
-    pub copies: Option<Copies>,
+    pub copies: Option<SessionCache>,
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub struct SharedStore {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Copies {
+pub struct SessionCache {
     pub max_entries: u64,
     pub ttl: Duration,
 }

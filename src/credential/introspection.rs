@@ -5,7 +5,7 @@ use crate::credential::verifier::Issuer;
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::digest::{DigestState, Fingerprint, TokenDigest};
 use crate::kit::secret::Secret;
-use crate::kit::singleflight::{Flights, Part};
+use crate::kit::singleflight::{Role, Singleflight};
 use crate::provider::introspection::{Introspected, Wrong, judge};
 use crate::telemetry::metrics::CacheMetrics;
 use moka::sync::Cache;
@@ -26,7 +26,7 @@ pub struct Introspections {
     ttl: Duration,
     /// None: each time the provider is asked.
     kept: Option<(Answers, CacheMetrics)>,
-    under_way: Flights<Key, Answer>,
+    under_way: Singleflight<Key, Answer>,
 }
 
 /// What one provider says says nothing about another. Which route asks does not count: rules are judged behind this.
@@ -59,7 +59,7 @@ impl Introspections {
                 .build_with_hasher(DigestState::default());
             (cache, metrics)
         });
-        Introspections { clock, ttl: settings.ttl, kept, under_way: Flights::default() }
+        Introspections { clock, ttl: settings.ttl, kept, under_way: Singleflight::default() }
     }
 
     pub fn find(&self, issuer: &Issuer, token: TokenDigest) -> Option<Introspected> {
@@ -95,7 +95,7 @@ impl Introspections {
             };
             match self.under_way.join(key, work).await {
                 // It was another's budget that was spent; ours may not be.
-                Ok((Answer::Withheld(_), Part::Joined)) => {}
+                Ok((Answer::Withheld(_), Role::Follower)) => {}
                 Ok((answer, _)) => return answer,
                 Err(_) => return Answer::Unavailable,
             }

@@ -4,7 +4,7 @@
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::{DigestState, Fingerprint, TokenDigest};
 use crate::provider::identity::Identity;
-use crate::provider::keys::Standing;
+use crate::provider::keys::KeyLiveness;
 use moka::sync::Cache;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ struct Key(Fingerprint, TokenDigest);
 struct Entry {
     identity: Arc<Identity>,
     good_until: Timestamp,
-    standing: Arc<Standing>,
+    standing: Arc<KeyLiveness>,
 }
 
 impl VerifiedTokens {
@@ -56,7 +56,7 @@ impl VerifiedTokens {
         policy: Fingerprint,
         token: TokenDigest,
         identity: Arc<Identity>,
-        standing: Arc<Standing>,
+        standing: Arc<KeyLiveness>,
         expires: Timestamp,
         now: Timestamp,
     ) {

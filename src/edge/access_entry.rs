@@ -1,6 +1,6 @@
 //! One request's line in the access log: prepared when the request is judged, written when it ends, however it ends.
 
-use crate::gate::decision::Notes;
+use crate::gate::decision::Audit;
 use crate::kit::clock::Timestamp;
 use crate::telemetry::access_log::{AccessLog, LONGEST_PATH, LONGEST_WORD, Record, cut};
 use crate::telemetry::reason::Reason;
@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Writes the line when it is dropped: a connection that is cut takes its request along without a last phase.
-pub(super) struct Line {
+pub(super) struct AccessEntry {
     log: AccessLog,
     begun: Instant,
     record: Option<Box<Record>>,
 }
 
-impl Line {
+impl AccessEntry {
     /// `None` where there is no access log.
     pub(super) fn of(
         log: &AccessLog,
-        notes: &Notes,
+        audit: &Audit,
         method: &str,
         target: &[u8],
         now: Timestamp,
@@ -28,32 +28,32 @@ impl Line {
             return None;
         }
         let (method, target) =
-            notes.asked.as_ref().map_or((method, target), |(method, target)| (method.as_str(), target.as_bytes()));
+            audit.asked.as_ref().map_or((method, target), |(method, target)| (method.as_str(), target.as_bytes()));
         let path = target.split(|b| *b == b'?').next().unwrap_or_default();
         let record = Record {
             time: now,
-            request_id: notes.request_id.clone(),
-            route: notes.route.name().clone(),
+            request_id: audit.request_id.clone(),
+            route: audit.route.name().clone(),
             method: cut(method, LONGEST_WORD),
-            host: notes.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
+            host: audit.host.as_ref().map(|host| host.as_str().to_owned()).unwrap_or_default(),
             path: logged_path(path),
             status: 0,
-            outcome: notes.outcome.word(),
-            reason: notes.reason.map(Reason::word),
-            credential: notes.credential.word(),
-            user: notes.identity.as_ref().map(|who| logged_user(&who.user)),
-            client: notes.client.to_string(),
+            outcome: audit.outcome.word(),
+            reason: audit.reason.map(Reason::word),
+            credential: audit.credential.word(),
+            user: audit.identity.as_ref().map(|who| logged_user(&who.user)),
+            client: audit.client.to_string(),
             duration_ms: 0.0,
         };
-        Some(Line { log: log.clone(), begun, record: Some(Box::new(record)) })
+        Some(AccessEntry { log: log.clone(), begun, record: Some(Box::new(record)) })
     }
 
     /// What the client is told; and why, where that has changed since.
-    pub(super) fn told(&mut self, status: u16, notes: &Notes) {
+    pub(super) fn told(&mut self, status: u16, audit: &Audit) {
         if let Some(record) = &mut self.record {
             record.status = status;
-            record.outcome = notes.outcome.word();
-            record.reason = notes.reason.map(Reason::word);
+            record.outcome = audit.outcome.word();
+            record.reason = audit.reason.map(Reason::word);
         }
     }
 }
@@ -68,7 +68,7 @@ fn logged_user(user: &Arc<str>) -> Arc<str> {
     if user.len() <= LONGEST_WORD { user.clone() } else { cut(user, LONGEST_WORD).into() }
 }
 
-impl Drop for Line {
+impl Drop for AccessEntry {
     fn drop(&mut self) {
         if let Some(mut record) = self.record.take() {
             let took = self.begun.elapsed();

@@ -4,7 +4,7 @@ use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
 use crate::edge::api::Api;
-use crate::edge::listen::Traffic;
+use crate::edge::listen::Connections;
 use crate::edge::sockets::Sockets;
 use crate::gate::host::Host;
 use crate::kit::secret::Secret;
@@ -34,7 +34,7 @@ pub struct Settings {
 /// What the pages tell of.
 pub struct Admin {
     pub metrics: Arc<Metrics>,
-    pub traffic: Arc<Traffic>,
+    pub connections: Arc<Connections>,
     pub sockets: Arc<Sockets>,
     pub sessions: Arc<Sessions>,
     pub store: Box<dyn Fn() -> StoreNow + Send + Sync>,
@@ -183,7 +183,8 @@ impl Admin {
 
     fn ready(&self) -> Page {
         let state = self.state.read();
-        let draining = self.traffic.draining.load(Ordering::Relaxed) || self.traffic.leaving.load(Ordering::Relaxed);
+        let draining =
+            self.connections.draining.load(Ordering::Relaxed) || self.connections.leaving.load(Ordering::Relaxed);
         let named = |p: &Arc<RemoteProvider>| format!("provider:{}", p.name());
         let store = (self.store)();
         let mut waiting: Vec<String> = self.awaited(&state).map(&named).collect();
@@ -226,14 +227,14 @@ impl Admin {
         let state = self.state.read();
         let page = StatusPage {
             version: env!("CARGO_PKG_VERSION"),
-            state: match (self.traffic.draining.load(Ordering::Relaxed), ready) {
+            state: match (self.connections.draining.load(Ordering::Relaxed), ready) {
                 (true, _) => "draining",
                 (false, StatusCode::OK) => "ready",
                 _ => "starting",
             },
             uptime: humantime::format_duration(Duration::from_secs(self.begun.elapsed().as_secs())).to_string(),
-            connections: self.traffic.connections.len(),
-            in_flight: self.traffic.in_flight.load(Ordering::Relaxed),
+            connections: self.connections.open.len(),
+            in_flight: self.connections.in_flight.load(Ordering::Relaxed),
             providers: state
                 .providers
                 .iter()

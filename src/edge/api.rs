@@ -1,6 +1,6 @@
 //! The admin API: API keys made, listed and ended. Behind the admin token alone.
 
-use crate::credential::api_key::keyring::{Keys, NewKey, NotCreated};
+use crate::credential::api_key::keyring::{Keyring, NewKey, NotCreated};
 use crate::credential::api_key::{KeyId, Record};
 use crate::edge::admin::{JSON, Page, not_found, only};
 use crate::store::kv::{Away, Kv};
@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 /// What the API works on.
 pub struct Api {
     /// None: there is no secret that keys could be sealed with.
-    pub keys: Option<Arc<Keys>>,
+    pub keys: Option<Arc<Keyring>>,
     pub kv: Arc<dyn Kv>,
     /// Where a change of a key is announced to other replicas.
     pub place_of: fn(KeyId) -> String,
@@ -47,7 +47,7 @@ impl Api {
         }
     }
 
-    async fn create(&self, keys: &Arc<Keys>, new: NewKey) -> Page {
+    async fn create(&self, keys: &Arc<Keyring>, new: NewKey) -> Page {
         match keys.create(new).await {
             Ok(created) => {
                 // Another replica may hold that there is no such key.
@@ -61,7 +61,7 @@ impl Api {
         }
     }
 
-    async fn end(&self, keys: &Arc<Keys>, id: &str) -> Page {
+    async fn end(&self, keys: &Arc<Keyring>, id: &str) -> Page {
         let Some(id) = KeyId::parse(id) else { return not_found() };
         let ended = keys.revoke(id).await;
         // Also where the store did not answer: it may have heard.
@@ -74,7 +74,7 @@ impl Api {
     }
 }
 
-async fn list(keys: &Keys) -> Page {
+async fn list(keys: &Keyring) -> Page {
     let Ok(stored) = keys.list().await else { return away() };
     let all: Vec<Value> = stored.iter().chain(&keys.configured()).map(|record| Value::Object(shown(record))).collect();
     (StatusCode::OK, JSON, Value::Array(all).to_string())

@@ -9,18 +9,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Default)]
-pub struct Connections {
+pub struct OpenConnections {
     open: Mutex<HashMap<u64, Watch>>,
     next: AtomicU64,
 }
 
 /// One of them; it is closed when this is dropped.
 pub struct Open {
-    all: Arc<Connections>,
+    all: Arc<OpenConnections>,
     id: u64,
 }
 
-impl Connections {
+impl OpenConnections {
     pub fn enter(self: &Arc<Self>, connection: &Arc<Connection>) -> Open {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.open.lock().insert(id, Watch::over(connection.clone()));

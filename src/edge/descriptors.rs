@@ -17,7 +17,7 @@ pub fn raise() -> u64 {
     soft
 }
 
-/// Connections of clients that there is room for, each with one to an app: of `wanted` on each listener, these.
+/// OpenConnections of clients that there is room for, each with one to an app: of `wanted` on each listener, these.
 pub fn shares(limit: u64, wanted: &[usize]) -> Vec<usize> {
     let room = usize::try_from(limit.saturating_sub(KEPT) / 2).unwrap_or(usize::MAX).max(FEWEST);
     let all: usize = wanted.iter().fold(0_usize, |all, one| all.saturating_add(*one)).max(1);

@@ -2,10 +2,10 @@
 //! so that a connection and all that it needs stay on one thread; and the door in front of the proxy, which counts,
 //! limits and times connections and does the TLS handshake.
 
-use crate::edge::access_entry::Line;
+use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
 use crate::edge::connection::{Connection, Limits, Unreadable};
-use crate::edge::connections::Connections;
+use crate::edge::connections::OpenConnections;
 use crate::edge::proxy::Proxy;
 use crate::edge::sockets::spelled;
 use crate::edge::streams::Streams;
@@ -44,7 +44,7 @@ pub struct Settings {
 
 /// What all listeners and shards count together.
 #[derive(Default)]
-pub struct Traffic {
+pub struct Connections {
     pub in_flight: AtomicUsize,
     pub draining: AtomicBool,
     /// What requests in flight are given when the process is told to stop, in milliseconds; a reload changes it.
@@ -53,15 +53,15 @@ pub struct Traffic {
     pub delay: AtomicU64,
     /// The process was told to stop and still serves as before: probes are to know.
     pub leaving: AtomicBool,
-    pub connections: Arc<Connections>,
+    pub open: Arc<OpenConnections>,
     pub streams: Arc<Streams>,
     /// Numbers connections to apps that serve one request alone.
     pub unkept: AtomicU64,
 }
 
 /// What the shards of one listener count together.
-pub struct Frontend {
-    /// Connections that it may still take.
+pub struct Capacity {
+    /// OpenConnections that it may still take.
     places: Arc<Semaphore>,
     pub(super) in_flight: AtomicUsize,
     /// Beyond so many requests at once the next are refused; a reload changes it.
@@ -74,17 +74,17 @@ pub struct Frontend {
 pub struct Common {
     pub live: LiveConfig,
     pub access_log: AccessLog,
-    pub traffic: Arc<Traffic>,
+    pub connections: Arc<Connections>,
     pub workers: usize,
 }
 
 /// A service of Pingora's for each worker.
-pub type DoorService = Service<Door>;
+pub type FrontendService = Service<Frontend>;
 
 /// The application that Pingora hands every accepted connection.
-pub struct Door {
+pub struct Frontend {
     proxy: Arc<HttpProxy<Proxy>>,
-    traffic: Arc<Traffic>,
+    connections: Arc<Connections>,
     places: Arc<Semaphore>,
     limits: Limits,
     acceptor: Option<Acceptor>,
@@ -93,10 +93,10 @@ pub struct Door {
 
 /// Not accepted until one closes: the accept loop waits here for a place.
 #[derive(Debug)]
-struct Places(Arc<Semaphore>);
+struct ConnectionCap(Arc<Semaphore>);
 
 /// A place that is given back when its connection ends.
-struct Occupied<'a>(&'a Door);
+struct Occupied<'a>(&'a Frontend);
 
 /// A client connection's read buffer: enough for a head with a large token; Pingora's own is four times that.
 const READ_BUFFER: usize = 16 * 1024;
@@ -105,7 +105,7 @@ const MAX_HEADER_LIST: u32 = 1 << 18;
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 
-impl Traffic {
+impl Connections {
     pub fn set_delay(&self, delay: Duration) {
         self.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -119,25 +119,25 @@ impl Traffic {
 pub fn services(
     settings: &Settings,
     certificates: Option<&Arc<Certificates>>,
-    frontend: &Arc<Frontend>,
+    capacity: &Arc<Capacity>,
     common: &Common,
     conf: &Arc<ServerConf>,
-) -> Vec<DoorService> {
-    let Common { live, access_log, traffic, workers } = common;
-    let places = frontend.places.clone();
+) -> Vec<FrontendService> {
+    let Common { live, access_log, connections, workers } = common;
+    let places = capacity.places.clone();
     let service = |shard: usize| {
-        let proxy = Proxy::new(settings, frontend.clone(), common);
-        let door = Door {
+        let proxy = Proxy::new(settings, capacity.clone(), common);
+        let frontend = Frontend {
             proxy: Arc::new(http_proxy(proxy, settings, conf)),
-            traffic: traffic.clone(),
+            connections: connections.clone(),
             places: places.clone(),
             limits: settings.limits,
             acceptor: certificates.map(|certificates| Acceptor::from_server_config(certificates.server_config())),
             answer: answer_unreadable(live, settings.max_head, access_log),
         };
-        let mut service = Service::new(format!("{} {shard}", settings.address), door);
+        let mut service = Service::new(format!("{} {shard}", settings.address), frontend);
         service.threads = Some(1);
-        service.set_connection_filter(Arc::new(Places(places.clone())));
+        service.set_connection_filter(Arc::new(ConnectionCap(places.clone())));
         let mut socket = TcpSocketOptions::default(); // not exhaustive: it cannot be written as one expression
         socket.so_reuseport = Some(true);
         let buffers = L4BufferSettings { read: Some(READ_BUFFER), ..L4BufferSettings::default() };
@@ -154,9 +154,11 @@ fn answer_unreadable(live: &LiveConfig, max_head: usize, access_log: &AccessLog)
     let (live, access_log) = (live.clone(), access_log.clone());
     Arc::new(move |head: Unreadable, peer: IpAddr| {
         let gate = &live.load().gate;
-        let (reply, notes) = gate.refuse_unreadable(head.bytes > max_head || head.lines > MAX_FIELDS + 1, peer);
-        if let Some(mut line) = Line::of(&access_log, &notes, "", b"", gate.clock.now(), std::time::Instant::now()) {
-            line.told(reply.status.as_u16(), &notes);
+        let (reply, audit) = gate.refuse_unreadable(head.bytes > max_head || head.lines > MAX_FIELDS + 1, peer);
+        if let Some(mut line) =
+            AccessEntry::of(&access_log, &audit, "", b"", gate.clock.now(), std::time::Instant::now())
+        {
+            line.told(reply.status.as_u16(), &audit);
         }
         reply::to_wire(&reply)
     })
@@ -178,7 +180,7 @@ fn http_proxy(proxy: Proxy, settings: &Settings, conf: &Arc<ServerConf>) -> Http
 }
 
 #[async_trait]
-impl ConnectionFilter for Places {
+impl ConnectionFilter for ConnectionCap {
     async fn should_accept(&self, _peer: Option<&SocketAddr>) -> bool {
         match self.0.acquire().await {
             Ok(place) => {
@@ -196,12 +198,12 @@ impl Drop for Occupied<'_> {
     }
 }
 
-impl Frontend {
+impl Capacity {
     /// `share`: connections that there are descriptors for.
     /// `share`: connections that there are descriptors for, each with one to an app.
     pub fn new(max_connections: usize, share: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(max_connections.min(share).min(Semaphore::MAX_PERMITS)));
-        Arc::new(Frontend { places, in_flight: AtomicUsize::new(0), most_in_flight, share })
+        Arc::new(Capacity { places, in_flight: AtomicUsize::new(0), most_in_flight, share })
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -211,10 +213,10 @@ impl Frontend {
 }
 
 #[async_trait]
-impl ServerApp for Door {
+impl ServerApp for Frontend {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let connection = Connection::accepted(self.limits);
-        let (_occupied, _open) = (Occupied(self), self.traffic.connections.enter(&connection));
+        let (_occupied, _open) = (Occupied(self), self.connections.open.enter(&connection));
         let stream: Stream = match &self.acceptor {
             None => stream,
             Some(acceptor) => {

@@ -3,19 +3,19 @@
 
 mod exchange;
 
-use crate::edge::access_entry::Line;
+use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::{
     allow_silence, answer_has_ended, has_given_up, head_is_read, more_has_come, target_as_written, wait_for_reader,
 };
 use crate::edge::headers::{is_only, parts_of, strip_hop_by_hop};
-use crate::edge::listen::{Common, Frontend, Settings, Traffic};
-use crate::edge::proxy::exchange::{ask, has_answered, is_grpc, is_stream, read_form, send};
+use crate::edge::listen::{Capacity, Common, Connections, Settings};
+use crate::edge::proxy::exchange::{has_answered, is_grpc, is_stream, read_form, request_head, send};
 use crate::edge::streams::OpenStream;
 use crate::edge::upstream::Upstreams;
 use crate::edge::{Live, LiveConfig, http10, quoted, retry};
-use crate::gate::decision::{Answer, Forward, Notes};
+use crate::gate::decision::{Answer, Audit, Forward};
 use crate::gate::endpoint::MAX_BODY;
-use crate::gate::request::Posted;
+use crate::gate::request::Body;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
@@ -37,8 +37,8 @@ use tokio::time::timeout;
 pub struct Proxy {
     live: LiveConfig,
     access_log: AccessLog,
-    traffic: Arc<Traffic>,
-    frontend: Arc<Frontend>,
+    connections: Arc<Connections>,
+    capacity: Arc<Capacity>,
     max_head: usize,
     idle_seconds: u64,
     redirect_to_https: bool,
@@ -46,10 +46,10 @@ pub struct Proxy {
 
 /// One request on its way.
 #[allow(unreachable_pub)] // the context that Pingora's trait makes public
-pub struct Passage {
+pub struct RequestContext {
     live: Arc<Live>,
     begun: Instant,
-    notes: Option<Notes>,
+    audit: Option<Audit>,
     forward: Option<Box<Forward>>,
     /// The upstream that was tried last, and whether another may be.
     tried: Option<usize>,
@@ -66,12 +66,12 @@ pub struct Passage {
     /// How long the app may take to read a piece of the request.
     patience: Duration,
     stream: Option<OpenStream>,
-    line: Option<Line>,
+    line: Option<AccessEntry>,
     _in_flight: InFlight,
 }
 
 /// Counts a request until it ends, also by a panic.
-struct InFlight(Arc<Traffic>, Arc<Frontend>);
+struct InFlight(Arc<Connections>, Arc<Capacity>);
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// For a form that we read, an answer that we send, and what is still to come of a request that is answered.
@@ -80,12 +80,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(1);
 
 impl Proxy {
-    pub(super) fn new(settings: &Settings, frontend: Arc<Frontend>, common: &Common) -> Self {
+    pub(super) fn new(settings: &Settings, capacity: Arc<Capacity>, common: &Common) -> Self {
         Proxy {
             live: common.live.clone(),
             access_log: common.access_log.clone(),
-            traffic: common.traffic.clone(),
-            frontend,
+            connections: common.connections.clone(),
+            capacity,
             max_head: settings.max_head,
             idle_seconds: settings.limits.idle.as_secs().max(1),
             redirect_to_https: settings.redirect_to_https,
@@ -94,21 +94,21 @@ impl Proxy {
 
     /// Whoever is answered from now on learns that the connection ends: another request on it would be lost.
     fn close_where_draining(&self, session: &mut Session) {
-        if self.traffic.draining.load(Ordering::Relaxed) {
+        if self.connections.draining.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
     }
 
     /// From now on the session is in use until the answer has ended.
-    fn hold(&self, passage: &mut Passage) {
-        let held = passage.forward.as_mut().and_then(|forward| forward.held.take());
+    fn hold(&self, ctx: &mut RequestContext) {
+        let held = ctx.forward.as_mut().and_then(|forward| forward.held.take());
         if let Some(held) = held {
-            passage.stream = Some(self.traffic.streams.enter(held));
+            ctx.stream = Some(self.connections.streams.enter(held));
         }
     }
 }
 
-impl Passage {
+impl RequestContext {
     fn forwarded(&self) -> Result<(&Forward, &Arc<Upstreams>)> {
         let forward = self.forward.as_deref();
         let found = forward.and_then(|forward| Some((forward, self.live.upstreams.get(forward.route.index)?)));
@@ -126,15 +126,15 @@ impl Drop for InFlight {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Passage;
+    type CTX = RequestContext;
 
-    fn new_ctx(&self) -> Passage {
-        self.traffic.in_flight.fetch_add(1, Ordering::AcqRel);
-        self.frontend.in_flight.fetch_add(1, Ordering::AcqRel);
-        Passage {
+    fn new_ctx(&self) -> RequestContext {
+        self.connections.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.capacity.in_flight.fetch_add(1, Ordering::AcqRel);
+        RequestContext {
             live: self.live.load_full(),
             begun: Instant::now(),
-            notes: None,
+            audit: None,
             forward: None,
             tried: None,
             retried: false,
@@ -146,15 +146,15 @@ impl ProxyHttp for Proxy {
             patience: Duration::ZERO,
             stream: None,
             line: None,
-            _in_flight: InFlight(self.traffic.clone(), self.frontend.clone()),
+            _in_flight: InFlight(self.connections.clone(), self.capacity.clone()),
         }
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _passage: &mut Passage) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, _passage: &mut RequestContext) -> Result<()> {
         head_is_read();
-        let draining = self.traffic.draining.load(Ordering::Relaxed);
+        let draining = self.connections.draining.load(Ordering::Relaxed);
         // Where the client's own version or `Connection` closes it, it stays so.
         // A second request in the same breath is not read: whoever sent it is told that the connection ends.
         let head = &session.req_header().headers;
@@ -169,37 +169,37 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
-        passage.quoted = target_as_written(session.req_header().raw_path());
-        let quoted = passage.quoted.as_deref();
-        let judged = {
-            let gate = &passage.live.gate;
-            let case = if self.frontend.is_busy() {
-                gate.open_busy(&ask(session, quoted, self.max_head, self.redirect_to_https))
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+        ctx.quoted = target_as_written(session.req_header().raw_path());
+        let quoted = ctx.quoted.as_deref();
+        let decision = {
+            let gate = &ctx.live.gate;
+            let case = if self.capacity.is_busy() {
+                gate.open_busy(&request_head(session, quoted, self.max_head, self.redirect_to_https))
             } else {
-                gate.open(&ask(session, quoted, self.max_head, self.redirect_to_https))
+                gate.open(&request_head(session, quoted, self.max_head, self.redirect_to_https))
             };
             let form = match case.wants_body() && session.req_header().method == Method::POST {
                 true => Some(timeout(PATIENCE, read_form(session)).await),
                 false => None,
             };
-            let mut ask = ask(session, quoted, self.max_head, self.redirect_to_https);
-            ask.body = match &form {
-                None => Posted::Unread,
-                Some(Ok(Ok(form))) if form.len() > MAX_BODY => Posted::TooLarge,
-                Some(Ok(Ok(form))) => Posted::Whole(form),
-                Some(Ok(Err(_)) | Err(_)) => Posted::Broken,
+            let mut head = request_head(session, quoted, self.max_head, self.redirect_to_https);
+            head.body = match &form {
+                None => Body::Unread,
+                Some(Ok(Ok(form))) if form.len() > MAX_BODY => Body::TooLarge,
+                Some(Ok(Ok(form))) => Body::Whole(form),
+                Some(Ok(Err(_)) | Err(_)) => Body::Broken,
             };
-            gate.judge(case, &ask).await
+            gate.judge(case, &head).await
         };
-        let (head, now) = (session.req_header(), passage.live.gate.clock.now());
-        passage.line =
-            Line::of(&self.access_log, &judged.notes, head.method.as_str(), head.raw_path(), now, passage.begun);
-        if let (Some(line), Answer::Reply(reply)) = (&mut passage.line, &judged.answer) {
-            line.told(reply.status.as_u16(), &judged.notes);
+        let (head, now) = (session.req_header(), ctx.live.gate.clock.now());
+        ctx.line =
+            AccessEntry::of(&self.access_log, &decision.audit, head.method.as_str(), head.raw_path(), now, ctx.begun);
+        if let (Some(line), Answer::Reply(reply)) = (&mut ctx.line, &decision.answer) {
+            line.told(reply.status.as_u16(), &decision.audit);
         }
-        passage.notes = Some(judged.notes);
-        match judged.answer {
+        ctx.audit = Some(decision.audit);
+        match decision.answer {
             Answer::Reply(reply) => {
                 self.close_where_draining(session);
                 send(session, *reply).await?;
@@ -212,8 +212,8 @@ impl ProxyHttp for Proxy {
                         session.req_header_mut().remove_header(&name);
                     }
                 }
-                passage.forward = Some(forward);
-                let (forward, upstreams) = passage.forwarded()?;
+                ctx.forward = Some(forward);
+                let (forward, upstreams) = ctx.forwarded()?;
                 let settings = &upstreams.settings;
                 // Who has still to send a body is not waiting for events.
                 let is_stream = forward.stream && (session.is_body_empty() || is_grpc(session.req_header()));
@@ -228,27 +228,27 @@ impl ProxyHttp for Proxy {
                 };
                 session.as_downstream_mut().set_read_timeout(Some(silence));
                 session.as_downstream_mut().set_write_timeout(Some(silence));
-                (passage.silence, passage.patience) = (silence, patience);
+                (ctx.silence, ctx.patience) = (silence, patience);
                 Ok(false)
             }
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, passage: &mut Passage) -> Result<Box<HttpPeer>> {
-        let (_, upstreams) = passage.forwarded()?;
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        let (_, upstreams) = ctx.forwarded()?;
         let none = || Error::explain(ErrorType::ConnectNoRoute, "the route has no upstream").into_up();
-        let same = passage.tried.filter(|_| passage.renewed);
+        let same = ctx.tried.filter(|_| ctx.renewed);
         let again = same.and_then(|index| Some((index, upstreams.target(index)?)));
-        let (index, target) = again.or_else(|| upstreams.next(passage.tried)).ok_or_else(none)?;
-        let mut peer = upstreams.peer(target, passage.silence, passage.patience).await?;
-        let is_carried = passage.quoted.is_some() && target.carries_lines;
+        let (index, target) = again.or_else(|| upstreams.next(ctx.tried)).ok_or_else(none)?;
+        let mut peer = upstreams.peer(target, ctx.silence, ctx.patience).await?;
+        let is_carried = ctx.quoted.is_some() && target.carries_lines;
         if is_carried {
             quoted::carry(&mut peer);
         }
-        if passage.renewed || is_carried {
-            retry::make_new(&mut peer, self.traffic.unkept.fetch_add(1, Ordering::Relaxed));
+        if ctx.renewed || is_carried {
+            retry::make_new(&mut peer, self.connections.unkept.fetch_add(1, Ordering::Relaxed));
         }
-        passage.tried = Some(index);
+        ctx.tried = Some(index);
         Ok(peer)
     }
 
@@ -256,17 +256,17 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         upstream: &mut RequestHeader,
-        passage: &mut Passage,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        let (forward, upstreams) = passage.forwarded()?;
-        let target = passage.tried.and_then(|index| upstreams.target(index));
-        let quoted = passage.quoted.as_deref();
+        let (forward, upstreams) = ctx.forwarded()?;
+        let target = ctx.tried.and_then(|index| upstreams.target(index));
+        let quoted = ctx.quoted.as_deref();
         let base = target.map_or("", |target| target.base_path.as_str());
         let mut parts = parts_of(upstream);
         for name in &forward.remove {
             parts.headers.remove(name);
         }
-        let own_host = passage.notes.as_ref().and_then(|notes| notes.host.as_ref()).map(|host| host.as_str());
+        let own_host = ctx.audit.as_ref().and_then(|audit| audit.host.as_ref()).map(|host| host.as_str());
         let host = match target {
             Some(target) if !upstreams.settings.preserve_host => Some(target.authority.as_str()),
             _ => own_host,
@@ -300,7 +300,7 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        _passage: &mut Passage,
+        _passage: &mut RequestContext,
     ) -> Result<()> {
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
@@ -312,13 +312,13 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        passage: &mut Passage,
+        ctx: &mut RequestContext,
     ) -> Result<()> {
-        passage.answered = true;
+        ctx.answered = true;
         self.close_where_draining(session);
         http10::bound_answer(session, response);
         strip_hop_by_hop(response);
-        let cookies = &passage.live.gate.cookies;
+        let cookies = &ctx.live.gate.cookies;
         if response.headers.get_all(header::SET_COOKIE).iter().any(|cookie| cookies.is_planted(cookie)) {
             let kept: Vec<_> = response
                 .headers
@@ -336,17 +336,17 @@ impl ProxyHttp for Proxy {
             if !session.was_upgraded() && !session.is_upgrade_req() {
                 return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a 101 that nobody asked for").into_up());
             }
-            passage.is_tunnel = true;
-            if let (Some(line), Some(notes)) = (&mut passage.line, &passage.notes) {
-                line.told(response.status.as_u16(), notes);
+            ctx.is_tunnel = true;
+            if let (Some(line), Some(audit)) = (&mut ctx.line, &ctx.audit) {
+                line.told(response.status.as_u16(), audit);
             }
-            if let Some(notes) = &passage.notes {
-                notes.route.ended(Outcome::forwarded, passage.begun.elapsed()); // a tunnel counts at its start
+            if let Some(audit) = &ctx.audit {
+                audit.route.ended(Outcome::forwarded, ctx.begun.elapsed()); // a tunnel counts at its start
             }
         }
         if is_stream(response) {
-            self.hold(passage);
-            let (_, upstreams) = passage.forwarded()?;
+            self.hold(ctx);
+            let (_, upstreams) = ctx.forwarded()?;
             allow_silence(upstreams.settings.stream_idle_timeout);
             wait_for_reader(upstreams.settings.stream_idle_timeout);
         }
@@ -358,11 +358,11 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         _end_of_stream: bool,
-        passage: &mut Passage,
+        ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
-        let has_session = passage.forward.as_ref().is_some_and(|forward| forward.held.is_some());
-        if has_session && passage.begun.elapsed() > LONG {
-            self.hold(passage);
+        let has_session = ctx.forward.as_ref().is_some_and(|forward| forward.held.is_some());
+        if has_session && ctx.begun.elapsed() > LONG {
+            self.hold(ctx);
         }
         Ok(None)
     }
@@ -371,12 +371,12 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        passage: &mut Passage,
+        ctx: &mut RequestContext,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        let another = passage.forwarded().is_ok_and(|(_, upstreams)| upstreams.has_another());
-        e.set_retry(another && !passage.retried);
-        passage.retried = true;
+        let another = ctx.forwarded().is_ok_and(|(_, upstreams)| upstreams.has_another());
+        e.set_retry(another && !ctx.retried);
+        ctx.retried = true;
         e
     }
 
@@ -387,16 +387,16 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         session: &mut Session,
         mut e: Box<Error>,
-        passage: &mut Passage,
+        ctx: &mut RequestContext,
         reused: bool,
     ) -> Box<Error> {
-        let again = !passage.answered && !passage.renewed && retry::is_harmless(session) && retry::was_lost(&e, reused);
-        passage.renewed |= again;
+        let again = !ctx.answered && !ctx.renewed && retry::is_harmless(session) && retry::was_lost(&e, reused);
+        ctx.renewed |= again;
         e.set_retry(again);
         e
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, passage: &mut Passage) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut RequestContext) -> FailToProxy {
         let reason = match (e.esource(), e.etype()) {
             (ErrorSource::Upstream, ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
             (ErrorSource::Upstream, ErrorType::ReadTimedout) if !session.as_downstream_mut().is_body_done() => {
@@ -415,11 +415,11 @@ impl ProxyHttp for Proxy {
             _ => Reason::UpstreamUnreachable,
         };
         tracing::debug!(error = %e.etype().as_str(), "not proxied");
-        let late = passage.notes.as_mut().map(|notes| {
-            let quoted = passage.quoted.as_deref();
-            let ask = ask(session, quoted, self.max_head, self.redirect_to_https);
-            let route = passage.forward.as_ref().map(|forward| &forward.route);
-            passage.live.gate.refuse_late(reason, &ask, notes, route)
+        let late = ctx.audit.as_mut().map(|audit| {
+            let quoted = ctx.quoted.as_deref();
+            let head = request_head(session, quoted, self.max_head, self.redirect_to_https);
+            let route = ctx.forward.as_ref().map(|forward| &forward.route);
+            ctx.live.gate.refuse_late(reason, &head, audit, route)
         });
         let Some(late) = late.filter(|_| !has_answered(session)) else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -430,34 +430,34 @@ impl ProxyHttp for Proxy {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _e: Option<&Error>, passage: &mut Passage) {
+    async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut RequestContext) {
         answer_has_ended();
-        let Some(notes) = &passage.notes else { return };
-        if !passage.is_tunnel {
-            notes.route.ended(notes.outcome, passage.begun.elapsed());
+        let Some(audit) = &ctx.audit else { return };
+        if !ctx.is_tunnel {
+            audit.route.ended(audit.outcome, ctx.begun.elapsed());
         }
-        if let Some(mut line) = passage.line.take() {
+        if let Some(mut line) = ctx.line.take() {
             let answer = session.response_written().filter(|_| has_answered(session));
-            line.told(answer.map_or(0, |response| response.status.as_u16()), notes);
+            line.told(answer.map_or(0, |response| response.status.as_u16()), audit);
         }
     }
 
     // Pingora's own lines name the whole request line, and a query may hold a secret.
-    fn suppress_error_log(&self, _session: &Session, _passage: &Passage, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _passage: &RequestContext, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _passage: &Passage,
+        _passage: &RequestContext,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
     }
 
-    fn request_summary(&self, _session: &Session, _passage: &Passage) -> String {
+    fn request_summary(&self, _session: &Session, _passage: &RequestContext) -> String {
         String::new()
     }
 }

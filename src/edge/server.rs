@@ -6,7 +6,7 @@ mod stop;
 
 use crate::edge::admin::Admin;
 use crate::edge::descriptors;
-use crate::edge::listen::{self, Common, Frontend};
+use crate::edge::listen::{self, Capacity, Common};
 use crate::edge::server::admin_listener::AdminService;
 use crate::edge::server::stop::{Signals, drain};
 use crate::edge::tls::Certificates;
@@ -99,8 +99,8 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let conf = server.configuration.clone();
     let mut services = Vec::new();
     for ((settings, certificates), share) in parts.listeners.iter().zip(shares) {
-        let frontend = Frontend::new(settings.max_connections, share, parts.most_in_flight.clone());
-        for service in listen::services(settings, certificates.as_ref(), &frontend, &parts.common, &conf) {
+        let capacity = Capacity::new(settings.max_connections, share, parts.most_in_flight.clone());
+        for service in listen::services(settings, certificates.as_ref(), &capacity, &parts.common, &conf) {
             services.push(server.add_service(service));
         }
     }
@@ -110,24 +110,25 @@ pub fn run(parts: Parts) -> Result<(), String> {
         services.iter().for_each(|service| service.add_dependency(&inherited));
     }
     let steps = parts.listeners.iter().map(|(settings, _)| settings.limits.step());
-    let streams = parts.common.traffic.streams.clone();
-    let (step, traffic) = (steps.min().unwrap_or(Duration::MAX), parts.common.traffic.clone());
+    let streams = parts.common.connections.streams.clone();
+    let (step, connections) = (steps.min().unwrap_or(Duration::MAX), parts.common.connections.clone());
     let work: Work = Box::pin(async move {
         // By itself: whatever happens to the rest, deadlines hold.
-        tokio::spawn(async move { traffic.connections.keep_swept(step).await });
+        tokio::spawn(async move { connections.open.keep_swept(step).await });
         tokio::join!(parts.background, streams.keep_touched());
     });
     let mut background = background_service("background", Background(Mutex::new(Some(work))));
     background.threads = Some(1);
     server.add_service(background);
-    let (phases, traffic, at_exit) = (server.watch_execution_phase(), parts.common.traffic.clone(), parts.at_exit);
+    let (phases, connections, at_exit) =
+        (server.watch_execution_phase(), parts.common.connections.clone(), parts.at_exit);
     std::thread::Builder::new()
         .name("drain".into())
-        .spawn(move || drain(phases, &traffic, at_exit))
+        .spawn(move || drain(phases, &connections, at_exit))
         .map_err(|e| format!("no thread: {e}"))?;
     server.run(RunArgs {
         shutdown_signal: Box::new(Signals {
-            traffic: parts.common.traffic,
+            connections: parts.common.connections,
             sockets: parts.admin.sockets.clone(),
             upgrade_socket: parts.upgrade_socket,
         }),

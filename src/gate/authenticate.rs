@@ -4,8 +4,8 @@ pub(super) mod browser;
 
 use crate::caller::rate_limit::{Account, Reservation};
 use crate::credential::api_key::ApiKey;
-use crate::credential::api_key::keyring::{Judged, Known};
-use crate::gate::decision::Notes;
+use crate::credential::api_key::keyring::{KeyVerdict, Known};
+use crate::gate::decision::Audit;
 use crate::gate::gate::{Gate, Proved};
 use crate::gate::refusal::Refusal;
 use crate::gate::route::Protected;
@@ -34,12 +34,12 @@ impl Gate {
         &self,
         protected: &Protected,
         headers: &HeaderMap,
-        notes: &mut Notes,
+        audit: &mut Audit,
     ) -> Result<Proved, Refusal> {
         let bearer = presented(headers);
         if let Some(key) = presented_key(protected, headers, &bearer) {
-            notes.credential = Credential::api_key;
-            return Box::pin(self.judge_key(protected, key, notes)).await;
+            audit.credential = Credential::api_key;
+            return Box::pin(self.judge_key(protected, key, audit)).await;
         }
         let takes = protected.accepts_bearer;
         let token = match bearer {
@@ -47,11 +47,11 @@ impl Gate {
             Presented::Unusable if takes || protected.accepts_api_key => None,
             _ => {
                 let Some(site) = &protected.site else { return Ok(Proved::Nobody(Reason::LoginRequired)) };
-                return Box::pin(self.signed_in(site, headers, notes)).await.map_err(Refusal::of);
+                return Box::pin(self.signed_in(site, headers, audit)).await.map_err(Refusal::of);
             }
         };
-        notes.credential = Credential::bearer;
-        let account = self.account(protected, notes);
+        audit.credential = Credential::bearer;
+        let account = self.account(protected, audit);
         let charged = |reason| account.charge().map_or_else(Refusal::limited, |()| Refusal::of(reason));
         let token = token.ok_or_else(|| charged(Reason::InvalidToken))?;
         let digest = TokenDigest::of(token);
@@ -74,8 +74,8 @@ impl Gate {
         }
     }
 
-    async fn judge_key(&self, protected: &Protected, key: &str, notes: &Notes) -> Result<Proved, Refusal> {
-        let account = self.account(protected, notes);
+    async fn judge_key(&self, protected: &Protected, key: &str, audit: &Audit) -> Result<Proved, Refusal> {
+        let account = self.account(protected, audit);
         let refused = |reason, paid: Option<Reservation>| {
             tracing::debug!(key = %TokenDigest::of(key.as_bytes()).short(), reason = Reason::word(reason), "API key refused");
             match paid.map_or_else(|| account.charge(), |_| Ok(())) {
@@ -98,20 +98,20 @@ impl Gate {
             }
         };
         match judged {
-            Judged::Rejected(reason) => refused(reason, paid),
-            Judged::Valid(known) => {
+            KeyVerdict::Rejected(reason) => refused(reason, paid),
+            KeyVerdict::Valid(known) => {
                 account.give_back(paid);
                 Ok(Proved::Key(known))
             }
-            Judged::Unavailable => {
+            KeyVerdict::Unavailable => {
                 account.give_back(paid);
                 Err(Refusal::of(Cause::Store.reason()))
             }
         }
     }
 
-    fn account<'a>(&'a self, protected: &'a Protected, notes: &Notes) -> Account<'a> {
-        Account { limiter: &self.limiter, limit: &protected.limit, client: notes.client }
+    fn account<'a>(&'a self, protected: &'a Protected, audit: &Audit) -> Account<'a> {
+        Account { limiter: &self.limiter, limit: &protected.limit, client: audit.client }
     }
 }
 

@@ -2,15 +2,15 @@
 //! once, whatever comes after.
 
 use crate::caller::address::Caller;
-use crate::gate::decision::Notes;
-use crate::gate::endpoint::OwnPage;
+use crate::gate::decision::Audit;
+use crate::gate::endpoint::Endpoint;
 use crate::gate::endpoints::forward_auth::is_question;
 use crate::gate::gate::{Gate, METHODS};
 use crate::gate::host::Host;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::{self, Fault};
 use crate::gate::refusal::Refusal;
-use crate::gate::request::Ask;
+use crate::gate::request::RequestHead;
 use crate::gate::route::Route;
 use crate::telemetry::reason::Reason;
 use http::{Method, StatusCode};
@@ -19,13 +19,13 @@ use std::sync::atomic::Ordering;
 
 pub struct Case<'g> {
     pub(super) caller: Caller,
-    pub(super) notes: Notes,
+    pub(super) audit: Audit,
     pub(super) place: Result<Place<'g>, Refusal>,
 }
 
 /// Where a path leads.
 pub(super) enum Place<'g> {
-    Own(OwnPage),
+    Own(Endpoint),
     Route(&'g Arc<Route>),
     /// The same place over https.
     Https,
@@ -54,21 +54,21 @@ impl Case<'_> {
 }
 
 impl Gate {
-    pub fn open(&self, ask: &Ask<'_>) -> Case<'_> {
-        let caller = self.client_ip.caller(ask.peer, ask.headers);
-        if !self.warned.load(Ordering::Relaxed) && self.client_ip.is_unheard(&caller, ask.headers) {
+    pub fn open(&self, head: &RequestHead<'_>) -> Case<'_> {
+        let caller = self.client_ip.caller(head.peer, head.headers);
+        if !self.warned.load(Ordering::Relaxed) && self.client_ip.is_unheard(&caller, head.headers) {
             self.warn_of_unheard(&caller);
         }
-        let mut notes = self.notes(self.request_id(ask.headers, &caller), caller.address);
-        let place = self.place(ask, &caller, &mut notes);
-        Case { caller, notes, place }
+        let mut audit = self.audit(self.request_id(head.headers, &caller), caller.address);
+        let place = self.place(head, &caller, &mut audit);
+        Case { caller, audit, place }
     }
 
     /// The same where the listener serves as many requests as it may: whatever it is for, it is refused.
-    pub fn open_busy(&self, ask: &Ask<'_>) -> Case<'_> {
-        let caller = self.client_ip.caller(ask.peer, ask.headers);
-        let notes = self.notes(self.request_id(ask.headers, &caller), caller.address);
-        Case { caller, notes, place: Err(Refusal::busy()) }
+    pub fn open_busy(&self, head: &RequestHead<'_>) -> Case<'_> {
+        let caller = self.client_ip.caller(head.peer, head.headers);
+        let audit = self.audit(self.request_id(head.headers, &caller), caller.address);
+        Case { caller, audit, place: Err(Refusal::busy()) }
     }
 
     /// Once: behind a proxy that is not listed all clients share one address, and one budget of refusals.
@@ -81,23 +81,23 @@ impl Gate {
         }
     }
 
-    fn place(&self, ask: &Ask<'_>, caller: &Caller, notes: &mut Notes) -> Result<Place<'_>, Refusal> {
-        protocol::check(ask).map_err(|fault| match fault {
+    fn place(&self, head: &RequestHead<'_>, caller: &Caller, audit: &mut Audit) -> Result<Place<'_>, Refusal> {
+        protocol::check(head).map_err(|fault| match fault {
             Fault::Method => Refusal::method_not_allowed(METHODS),
             Fault::TooLarge => Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Fault::Framing => Refusal::of(Reason::BadRequest),
         })?;
-        let path = CanonicalPath::of(ask.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
-        notes.host = Host::of(ask, path.authority()).map_err(|_| Refusal::of(Reason::BadRequest))?;
-        if ask.redirect_to_https && !path.as_str().starts_with(ACME_CHALLENGES) {
+        let path = CanonicalPath::of(head.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        audit.host = Host::of(head, path.authority()).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        if head.redirect_to_https && !path.as_str().starts_with(ACME_CHALLENGES) {
             return Ok(Place::Https);
         }
         let asker = match caller.through_trusted {
             false => Asker::Anyone,
-            true if is_question(ask.headers) => Asker::Questioner,
+            true if is_question(head.headers) => Asker::Questioner,
             true => Asker::Trusted,
         };
-        match self.locate(notes.host.as_ref(), ask.method, &path, asker)? {
+        match self.locate(audit.host.as_ref(), head.method, &path, asker)? {
             Place::Route(route) if !route.stays_inside(&path) => Err(Refusal::of(Reason::BadRequest)),
             place => Ok(place),
         }
@@ -113,8 +113,8 @@ impl Gate {
     ) -> Result<Place<'_>, Refusal> {
         let has_own_pages = self.table.has_own_pages(host);
         let place = |reading: &[u8]| {
-            let own = OwnPage::at(reading, &self.auth_path);
-            let for_proxies = matches!(own, Some(OwnPage::Auth | OwnPage::Forward));
+            let own = Endpoint::at(reading, &self.auth_path);
+            let for_proxies = matches!(own, Some(Endpoint::Auth | Endpoint::Forward));
             match (own, self.table.find(host, method, reading), asker) {
                 (Some(page), _, _) if has_own_pages => Place::Own(page),
                 (Some(page), _, Asker::Questioner) if for_proxies => Place::Own(page),

@@ -3,7 +3,7 @@
 
 use crate::gate::host::Host;
 use crate::gate::route::Route;
-use crate::login::relying_party::Site;
+use crate::login::relying_party::RelyingParty;
 use crate::provider::identity::Identity;
 use crate::session::sessions::{Session, Sessions};
 use crate::telemetry::metrics::{Credential, Outcome, RouteMetrics};
@@ -36,7 +36,7 @@ pub struct Forward {
 #[derive(Clone)]
 pub struct SessionInUse {
     pub sessions: Arc<Sessions>,
-    pub site: Arc<Site>,
+    pub site: Arc<RelyingParty>,
     pub session: Arc<Session>,
 }
 
@@ -55,12 +55,12 @@ pub struct Reply {
 }
 
 /// The decision on one request, and its place in log and metrics.
-pub struct Judged {
+pub struct Decision {
     pub answer: Answer,
-    pub notes: Notes,
+    pub audit: Audit,
 }
 
-pub struct Notes {
+pub struct Audit {
     pub request_id: String,
     pub client: IpAddr,
     pub host: Option<Host>,

@@ -3,7 +3,7 @@
 use http::Method;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnPage {
+pub enum Endpoint {
     Start,
     /// Of the provider that is named, where several share a cookie jar.
     Callback(Option<Box<str>>),
@@ -16,30 +16,30 @@ pub enum OwnPage {
     FrontchannelLogout,
 }
 
-impl OwnPage {
+impl Endpoint {
     /// By its whole path; no prefix of it and nothing behind it.
-    pub fn at(path: &[u8], auth_path: &str) -> Option<OwnPage> {
+    pub fn at(path: &[u8], auth_path: &str) -> Option<Endpoint> {
         let name = path.strip_prefix(auth_path.as_bytes())?.strip_prefix(b"/")?;
         Some(match name {
-            b"start" | b"sign_in" => OwnPage::Start,
-            b"callback" => OwnPage::Callback(None),
-            b"sign_out" => OwnPage::SignOut,
-            b"signed_out" => OwnPage::SignedOut,
-            b"userinfo" => OwnPage::Userinfo,
-            b"auth" => OwnPage::Auth,
-            b"forward" => OwnPage::Forward,
-            b"backchannel_logout" => OwnPage::BackchannelLogout,
-            b"frontchannel_logout" => OwnPage::FrontchannelLogout,
-            _ => OwnPage::Callback(Some(provider_of(name.strip_prefix(b"callback/")?)?)),
+            b"start" | b"sign_in" => Endpoint::Start,
+            b"callback" => Endpoint::Callback(None),
+            b"sign_out" => Endpoint::SignOut,
+            b"signed_out" => Endpoint::SignedOut,
+            b"userinfo" => Endpoint::Userinfo,
+            b"auth" => Endpoint::Auth,
+            b"forward" => Endpoint::Forward,
+            b"backchannel_logout" => Endpoint::BackchannelLogout,
+            b"frontchannel_logout" => Endpoint::FrontchannelLogout,
+            _ => Endpoint::Callback(Some(provider_of(name.strip_prefix(b"callback/")?)?)),
         })
     }
 
     /// The methods for `Allow`; `None` where any will do.
     pub fn allow(&self) -> Option<&'static str> {
         match self {
-            OwnPage::Auth | OwnPage::Forward => None,
-            OwnPage::Callback(_) | OwnPage::SignOut => Some("GET, HEAD, POST"),
-            OwnPage::BackchannelLogout => Some("POST"),
+            Endpoint::Auth | Endpoint::Forward => None,
+            Endpoint::Callback(_) | Endpoint::SignOut => Some("GET, HEAD, POST"),
+            Endpoint::BackchannelLogout => Some("POST"),
             _ => Some("GET, HEAD"),
         }
     }

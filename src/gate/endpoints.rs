@@ -5,18 +5,18 @@ pub mod forward_auth;
 use crate::caller::address::Caller;
 use crate::caller::rate_limit::Account;
 use crate::gate::authenticate::browser::Beginning;
-use crate::gate::decision::{Answer, Notes, Reply};
-use crate::gate::endpoint::{MAX_BODY, OwnPage};
+use crate::gate::decision::{Answer, Audit, Reply};
+use crate::gate::endpoint::{Endpoint, MAX_BODY};
 use crate::gate::gate::{Gate, METHODS};
 use crate::gate::host::Host;
-use crate::gate::html::Say;
+use crate::gate::html::Message;
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::{Refusal, SIGN_IN, own_headers};
-use crate::gate::request::{Ask, Posted};
+use crate::gate::request::{Body, RequestHead};
 use crate::gate::route::{Access, Route};
 use crate::login::callback::{self, Arrival, Failed, Failure};
 use crate::login::cookie::{SameSite, named_like};
-use crate::login::relying_party::Site;
+use crate::login::relying_party::RelyingParty;
 use crate::login::sign_out::{remembered, sign_out};
 use crate::session::sessions::{Found, Session};
 use crate::session::ticket::Ticket;
@@ -33,76 +33,76 @@ impl Gate {
     /// `found`: the route that another proxy asks about, for the marks of a refusal.
     pub(super) async fn own_page<'g>(
         &'g self,
-        page: OwnPage,
-        ask: &Ask<'_>,
+        page: Endpoint,
+        head: &RequestHead<'_>,
         path: &CanonicalPath<'_>,
         caller: &Caller,
-        notes: &mut Notes,
+        audit: &mut Audit,
         found: &mut Option<&'g Arc<Route>>,
     ) -> Result<Answer, Refusal> {
-        if !page.knows(ask.method) {
+        if !page.knows(head.method) {
             return Err(Refusal::method_not_allowed(page.allow().unwrap_or(METHODS)));
         }
-        if content_length(ask.headers) > MAX_BODY || ask.body == Posted::TooLarge {
+        if content_length(head.headers) > MAX_BODY || head.body == Body::TooLarge {
             return Err(Refusal::form(StatusCode::PAYLOAD_TOO_LARGE));
         }
-        if ask.body == Posted::Broken {
+        if head.body == Body::Broken {
             return Err(Refusal::of(Reason::BadRequest));
         }
-        notes.outcome = Outcome::own_page;
-        let sites = self.table.sites(notes.host.as_ref());
+        audit.outcome = Outcome::own_page;
+        let sites = self.table.sites(audit.host.as_ref());
         let query = Parameters::of(path.query());
         let reply = match page {
-            OwnPage::Auth => {
-                let judged = self.judge_for_auth_request(&query, ask, caller, notes, found).await;
+            Endpoint::Auth => {
+                let judged = self.judge_for_auth_request(&query, head, caller, audit, found).await;
                 judged
-                    .unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, ask, notes, *found)))
+                    .unwrap_or_else(|refusal| forward_auth::for_auth_request(self.refuse(refusal, head, audit, *found)))
             }
-            OwnPage::Forward => self.judge_for_forward_auth(ask, caller, notes, found).await?,
-            OwnPage::Start => self.start_page(&sites, &query, ask, notes)?,
-            OwnPage::Callback(_) => self.callback_page(&sites, ask, path, notes).await?,
-            OwnPage::SignOut => self.sign_out_page(&sites, &query, ask, notes).await?,
-            OwnPage::SignedOut => self.signed_out_page(&sites, &query, notes),
-            OwnPage::Userinfo => self.userinfo_page(&sites, &query, ask, notes).await?,
+            Endpoint::Forward => self.judge_for_forward_auth(head, caller, audit, found).await?,
+            Endpoint::Start => self.start_page(&sites, &query, head, audit)?,
+            Endpoint::Callback(_) => self.callback_page(&sites, head, path, audit).await?,
+            Endpoint::SignOut => self.sign_out_page(&sites, &query, head, audit).await?,
+            Endpoint::SignedOut => self.signed_out_page(&sites, &query, audit),
+            Endpoint::Userinfo => self.userinfo_page(&sites, &query, head, audit).await?,
             // No token that a provider could have sent for these is understood yet.
-            OwnPage::BackchannelLogout | OwnPage::FrontchannelLogout => return Err(Refusal::of(Reason::BadRequest)),
+            Endpoint::BackchannelLogout | Endpoint::FrontchannelLogout => return Err(Refusal::of(Reason::BadRequest)),
         };
         Ok(Answer::Reply(Box::new(reply)))
     }
 
     fn start_page(
         &self,
-        sites: &[Arc<Site>],
+        sites: &[Arc<RelyingParty>],
         query: &Parameters,
-        ask: &Ask<'_>,
-        notes: &mut Notes,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
         // nginx and ingress-nginx tell by this header where the person was going; a third party by a parameter.
-        let told = || ask.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
+        let told = || head.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
         let wanted = query.get("rd").or(query.get("target_link_uri")).or_else(told).unwrap_or("/");
         let first = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
-        let own = self.origin(first, notes);
+        let own = self.origin(first, audit);
         // The settings of another place hold for the login where it can end here.
         let there = self
-            .site_of(&self.return_urls.checked(wanted, &own), sites, notes)
-            .filter(|site| site.redirect_uri.is_some() || self.origin(site, notes) == own);
+            .site_of(&self.return_urls.checked(wanted, &own), sites, audit)
+            .filter(|site| site.redirect_uri.is_some() || self.origin(site, audit) == own);
         // OpenID Connect Core 1.0, 4: a third party names the provider by its issuer.
-        let named = |site: &&Arc<Site>| match (query.get("provider"), query.get("iss")) {
+        let named = |site: &&Arc<RelyingParty>| match (query.get("provider"), query.get("iss")) {
             (Some(name), _) => site.provider() == name,
             (None, Some(issuer)) => site.realm.provider.settings().is_response_issuer(issuer),
             (None, None) => true,
         };
         let site = there.iter().chain(sites).find(named).ok_or(Refusal::of(Reason::BadRequest))?;
-        let origin = self.origin(site, notes);
+        let origin = self.origin(site, audit);
         let target = self.return_urls.checked(wanted, &origin);
         let hint = query.get("login_hint").filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT);
         let beginning = Beginning { site, origin: &origin, target, hint, reason: Reason::LoginRequired };
-        self.begin_login(beginning, ask.headers, notes)
+        self.begin_login(beginning, head.headers, audit)
     }
 
     /// Where the people of a target sign in, if they may do so here as well: its route's settings hold for the login.
-    fn site_of(&self, target: &str, sites: &[Arc<Site>], notes: &Notes) -> Option<Arc<Site>> {
-        let own = self.origin(sites.first()?, notes);
+    fn site_of(&self, target: &str, sites: &[Arc<RelyingParty>], audit: &Audit) -> Option<Arc<RelyingParty>> {
+        let own = self.origin(sites.first()?, audit);
         let url = Url::parse(&own).ok()?.join(target).ok()?;
         let host = Host::parse(&url[url::Position::BeforeHost..url::Position::AfterPort]).ok()?;
         let route = self.table.find(Some(&host), &Method::GET, url.path().as_bytes())?;
@@ -113,46 +113,46 @@ impl Gate {
 
     async fn callback_page(
         &self,
-        sites: &[Arc<Site>],
-        ask: &Ask<'_>,
+        sites: &[Arc<RelyingParty>],
+        head: &RequestHead<'_>,
         path: &CanonicalPath<'_>,
-        notes: &mut Notes,
+        audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
-        let form = match ask.body {
-            Posted::Whole(body) => body,
+        let form = match head.body {
+            Body::Whole(body) => body,
             _ => path.query().trim_start_matches('?').as_bytes(),
         };
         let answer = callback::Answer::parse(form);
-        let client = notes.client;
+        let client = audit.client;
         let arrival = Arrival {
             sites,
             path: path.as_str(),
-            headers: ask.headers,
+            headers: head.headers,
             sessions: &self.sessions,
-            site_of: &|target| self.site_of(target, sites, notes),
+            site_of: &|target| self.site_of(target, sites, audit),
             account: &|limit| Account { limiter: &self.limiter, limit, client }.reserve(),
             give_back: &|reservation| self.limiter.give_back(reservation, Instant::now()),
         };
         match arrival.end(&answer).await {
             Ok((site, done)) => {
-                let origin = self.origin(&site, notes);
+                let origin = self.origin(&site, audit);
                 let target = self.return_urls.checked(&done.target, &origin);
                 let mut reply = match site.cookie.same_site {
                     // A cookie that is for our own site alone is not sent with a redirect that another site began.
-                    SameSite::Strict => self.pages.say(&Say::GoingOn { target: &target }, &notes.request_id),
-                    _ => self.redirect(&target, notes),
+                    SameSite::Strict => self.pages.say(&Message::GoingOn { target: &target }, &audit.request_id),
+                    _ => self.redirect(&target, audit),
                 };
                 reply.headers.extend(done.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
                 Ok(reply)
             }
             Err(Failed { target, failure }) => {
                 // Who is signed in already has no use for the failure.
-                if let Some(Ok((site, session))) = self.any_session(sites, ask.headers).await {
-                    let target = self.return_urls.checked(target.as_deref().unwrap_or("/"), &self.origin(&site, notes));
+                if let Some(Ok((site, session))) = self.any_session(sites, head.headers).await {
+                    let target = self.return_urls.checked(target.as_deref().unwrap_or("/"), &self.origin(&site, audit));
                     // By the limits of where they are going: else they would come back from there at once.
-                    let limits = self.site_of(&target, sites, notes).map_or(site.limits, |there| there.limits);
+                    let limits = self.site_of(&target, sites, audit).map_or(site.limits, |there| there.limits);
                     if session.is_within(limits, self.sessions.now()) {
-                        return Ok(self.redirect(&target, notes));
+                        return Ok(self.redirect(&target, audit));
                     }
                 }
                 // Of a state that nobody knows, no place was taken yet.
@@ -165,69 +165,69 @@ impl Gate {
 
     async fn sign_out_page(
         &self,
-        sites: &[Arc<Site>],
+        sites: &[Arc<RelyingParty>],
         query: &Parameters,
-        ask: &Ask<'_>,
-        notes: &mut Notes,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
         let site = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
-        let origin = self.origin(site, notes);
-        let posted = match ask.body {
-            Posted::Whole(body) => Parameters::of(&String::from_utf8_lossy(body)),
+        let origin = self.origin(site, audit);
+        let posted = match head.body {
+            Body::Whole(body) => Parameters::of(&String::from_utf8_lossy(body)),
             _ => Parameters::default(),
         };
         let target = self.return_urls.checked(posted.get("rd").or(query.get("rd")).unwrap_or(""), &origin);
-        if *ask.method == Method::POST {
-            if !is_from(ask.headers, &origin) {
+        if *head.method == Method::POST {
+            if !is_from(head.headers, &origin) {
                 return Err(Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) });
             }
-        } else if is_unasked(ask.headers, &origin) {
+        } else if is_unasked(head.headers, &origin) {
             return Ok(self.pages.say(
-                &Say::ReallySignOut { action: &format!("{}/sign_out", self.auth_path), target: &target },
-                &notes.request_id,
+                &Message::ReallySignOut { action: &format!("{}/sign_out", self.auth_path), target: &target },
+                &audit.request_id,
             ));
         }
-        let out = sign_out(sites, &origin, &target, ask.headers, &self.sessions)
+        let out = sign_out(sites, &origin, &target, head.headers, &self.sessions)
             .await
             .map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
-        let mut reply = self.redirect(&out.location, notes);
+        let mut reply = self.redirect(&out.location, audit);
         reply.headers.extend(out.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
         Ok(reply)
     }
 
-    fn signed_out_page(&self, sites: &[Arc<Site>], query: &Parameters, notes: &mut Notes) -> Reply {
+    fn signed_out_page(&self, sites: &[Arc<RelyingParty>], query: &Parameters, audit: &mut Audit) -> Reply {
         let target = query.get("state").and_then(|state| remembered(sites, state)).filter(|target| target != "/");
         match (target, sites.first()) {
             (Some(target), Some(site)) => {
-                let target = self.return_urls.checked(&target, &self.origin(site, notes));
-                self.redirect(&target, notes)
+                let target = self.return_urls.checked(&target, &self.origin(site, audit));
+                self.redirect(&target, audit)
             }
             _ => {
                 let sign_in = self.start(sites);
-                self.pages.say(&Say::SignedOut { sign_in: sign_in.as_deref() }, &notes.request_id)
+                self.pages.say(&Message::SignedOut { sign_in: sign_in.as_deref() }, &audit.request_id)
             }
         }
     }
 
     /// Where a person signs in, if there is one place for it.
-    fn start(&self, sites: &[Arc<Site>]) -> Option<String> {
+    fn start(&self, sites: &[Arc<RelyingParty>]) -> Option<String> {
         (sites.len() == 1).then(|| format!("{}/start", self.auth_path))
     }
 
     /// What a person who was refused can click on.
-    pub(super) fn way_on(&self, refusal: &Refusal, target: &[u8], notes: &Notes) -> Option<(&'static str, String)> {
+    pub(super) fn way_on(&self, refusal: &Refusal, target: &[u8], audit: &Audit) -> Option<(&'static str, String)> {
         match refusal.reason {
             Reason::LoginFailed | Reason::StateMismatch => {
-                Some((SIGN_IN, self.start(&self.table.sites(notes.host.as_ref()))?))
+                Some((SIGN_IN, self.start(&self.table.sites(audit.host.as_ref()))?))
             }
             // The session is kept; who does not want to wait for it begins another.
-            Reason::ProviderUnavailable if notes.credential == Credential::session => {
-                let start = self.start(&self.table.sites(notes.host.as_ref()))?;
-                let target = notes.asked.as_ref().map_or(target, |(_, asked)| asked.as_bytes());
+            Reason::ProviderUnavailable if audit.credential == Credential::session => {
+                let start = self.start(&self.table.sites(audit.host.as_ref()))?;
+                let target = audit.asked.as_ref().map_or(target, |(_, asked)| asked.as_bytes());
                 let target: String = form_urlencoded::byte_serialize(target).collect();
                 Some((SIGN_IN, format!("{start}?rd={target}")))
             }
-            Reason::Forbidden if notes.credential == Credential::session => {
+            Reason::Forbidden if audit.credential == Credential::session => {
                 Some(("Sign out", format!("{}/sign_out", self.auth_path)))
             }
             _ => None,
@@ -236,16 +236,16 @@ impl Gate {
 
     async fn userinfo_page(
         &self,
-        sites: &[Arc<Site>],
+        sites: &[Arc<RelyingParty>],
         query: &Parameters,
-        ask: &Ask<'_>,
-        notes: &mut Notes,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
-        let asked: Vec<Arc<Site>> = match query.get("provider") {
+        let asked: Vec<Arc<RelyingParty>> = match query.get("provider") {
             Some(name) => sites.iter().filter(|site| site.provider() == name).cloned().collect(),
             None => sites.to_vec(),
         };
-        let found = self.any_session(&asked, ask.headers).await;
+        let found = self.any_session(&asked, head.headers).await;
         let (site, session) =
             found.ok_or(Refusal::of(Reason::LoginRequired))?.map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
         let who = &session.hot.identity;
@@ -253,8 +253,8 @@ impl Gate {
             "user": who.user, "email": who.email, "name": who.name, "username": who.username, "groups": who.groups,
             "expires_at": session.ends(site.limits),
         });
-        notes.identity = Some(who.clone());
-        let mut headers = own_headers(&notes.request_id);
+        audit.identity = Some(who.clone());
+        let mut headers = own_headers(&audit.request_id);
         headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
         Ok(Reply { status: StatusCode::OK, headers, body: body.to_string().into() })
     }
@@ -262,9 +262,9 @@ impl Gate {
     /// The first session that counts under any of these sites; it is neither touched nor refreshed.
     async fn any_session(
         &self,
-        sites: &[Arc<Site>],
+        sites: &[Arc<RelyingParty>],
         headers: &HeaderMap,
-    ) -> Option<Result<(Arc<Site>, Arc<Session>), Away>> {
+    ) -> Option<Result<(Arc<RelyingParty>, Arc<Session>), Away>> {
         let mut is_away = false;
         for site in sites {
             for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
@@ -280,12 +280,12 @@ impl Gate {
         is_away.then_some(Err(Away))
     }
 
-    fn origin(&self, site: &Site, notes: &Notes) -> String {
-        site.origin.for_host(notes.host.as_ref().map(|host| host.name()).unwrap_or_default())
+    fn origin(&self, site: &RelyingParty, audit: &Audit) -> String {
+        site.origin.for_host(audit.host.as_ref().map(|host| host.name()).unwrap_or_default())
     }
 
-    fn redirect(&self, location: &str, notes: &Notes) -> Reply {
-        let mut headers = own_headers(&notes.request_id);
+    fn redirect(&self, location: &str, audit: &Audit) -> Reply {
+        let mut headers = own_headers(&audit.request_id);
         let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
         headers.push((header::LOCATION, location));
         Reply { status: StatusCode::FOUND, headers, body: bytes::Bytes::new() }

@@ -3,22 +3,22 @@
 
 use crate::caller::address::{Caller, ClientIp};
 use crate::caller::rate_limit::Limiter;
-use crate::caller::tarpit::Pace;
-use crate::credential::api_key::keyring::{Keys, Known};
+use crate::caller::tarpit::Tarpit;
+use crate::credential::api_key::keyring::{Keyring, Known};
 use crate::credential::verifier::Verifier;
 use crate::gate::authenticate::{X_API_KEY, holds_key, identity_of};
 use crate::gate::case::{Case, Place};
 use crate::gate::cookies::{Kept, OwnCookies};
 use crate::gate::cors::{Cors, is_preflight};
-use crate::gate::decision::{Answer, Forward, Judged, Notes, Reply, SessionInUse};
+use crate::gate::decision::{Answer, Audit, Decision, Forward, Reply, SessionInUse};
 use crate::gate::endpoints::forward_auth::Unanswerable;
 use crate::gate::host::Host;
-use crate::gate::identity_headers::{Stripping, overrides_method};
+use crate::gate::identity_headers::{HeaderFilter, overrides_method};
 use crate::gate::navigation::reads_pages;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol;
 use crate::gate::refusal::{Addressee, Pages, REQUEST_ID, Refusal, own_headers};
-use crate::gate::request::Ask;
+use crate::gate::request::RequestHead;
 use crate::gate::route::{Access, Protected, Route, Table};
 use crate::kit::clock::Clock;
 use crate::kit::entropy::{Entropy, Ids};
@@ -44,13 +44,13 @@ pub struct Gate {
     pub request_ids: Ids,
     pub verifier: Verifier,
     /// None: there is no secret that keys could be sealed with.
-    pub keys: Option<Arc<Keys>>,
+    pub keys: Option<Arc<Keyring>>,
     pub limiter: Arc<Limiter>,
-    pub pace: Arc<Pace>,
+    pub tarpit: Arc<Tarpit>,
     pub table: Table,
     pub client_ip: ClientIp,
     pub auth_path: String,
-    pub stripping: Stripping,
+    pub stripping: HeaderFilter,
     pub cookies: OwnCookies,
     pub pages: Pages,
     pub sessions: Arc<Sessions>,
@@ -94,68 +94,74 @@ const LONGEST_REQUEST_ID: usize = 128;
 
 impl Gate {
     /// The answer to a request that was [opened](Gate::open); `ask` is the same request, with its body where it has one for us.
-    pub async fn judge(&self, case: Case<'_>, ask: &Ask<'_>) -> Judged {
-        let Case { caller, mut notes, place } = case;
+    pub async fn judge(&self, case: Case<'_>, head: &RequestHead<'_>) -> Decision {
+        let Case { caller, mut audit, place } = case;
         let mut route = None;
         let answer = match place {
-            Ok(place) => self.decide(place, ask, &caller, &mut notes, &mut route).await,
+            Ok(place) => self.decide(place, head, &caller, &mut audit, &mut route).await,
             Err(refusal) => Err(refusal),
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(refusal) => Answer::Reply(Box::new(self.refuse(refusal, ask, &mut notes, route))),
+            Err(refusal) => Answer::Reply(Box::new(self.refuse(refusal, head, &mut audit, route))),
         };
-        Judged { answer, notes }
+        Decision { answer, audit }
     }
 
     /// A refusal that comes after the judgement: the upstream could not be had.
-    pub fn refuse_late(&self, reason: Reason, ask: &Ask<'_>, notes: &mut Notes, route: Option<&Arc<Route>>) -> Reply {
-        self.refuse(Refusal::of(reason), ask, notes, route)
+    pub fn refuse_late(
+        &self,
+        reason: Reason,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
+        route: Option<&Arc<Route>>,
+    ) -> Reply {
+        self.refuse(Refusal::of(reason), head, audit, route)
     }
 
     /// A head that could not even be read: nothing is known of it but the peer, nor of what reads the answer.
-    pub fn refuse_unreadable(&self, too_large: bool, peer: IpAddr) -> (Reply, Notes) {
+    pub fn refuse_unreadable(&self, too_large: bool, peer: IpAddr) -> (Reply, Audit) {
         let refusal = if too_large {
             Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
         } else {
             Refusal::of(Reason::BadRequest)
         };
         self.unrouted.ended(refusal.outcome(), Duration::ZERO);
-        let mut notes = self.notes(self.new_request_id(), peer.to_canonical());
-        notes.reason = Some(refusal.reason);
-        let to = Addressee { request_id: &notes.request_id, wants_page: false, realm: None, link: None };
-        (refusal.reply(&self.pages, &to), notes)
+        let mut audit = self.audit(self.new_request_id(), peer.to_canonical());
+        audit.reason = Some(refusal.reason);
+        let to = Addressee { request_id: &audit.request_id, wants_page: false, realm: None, link: None };
+        (refusal.reply(&self.pages, &to), audit)
     }
 
     async fn decide<'g>(
         &'g self,
         place: Place<'g>,
-        ask: &Ask<'_>,
+        head: &RequestHead<'_>,
         caller: &Caller,
-        notes: &mut Notes,
+        audit: &mut Audit,
         found: &mut Option<&'g Arc<Route>>,
     ) -> Result<Answer, Refusal> {
-        let path = CanonicalPath::of(ask.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
+        let path = CanonicalPath::of(head.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
         let route = match place {
-            Place::Own(page) => return Box::pin(self.own_page(page, ask, &path, caller, notes, found)).await,
+            Place::Own(page) => return Box::pin(self.own_page(page, head, &path, caller, audit, found)).await,
             Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
-            Place::Https => return self.redirect_to_https(ask, &path, notes),
+            Place::Https => return self.redirect_to_https(head, &path, audit),
             Place::Route(route) => route,
         };
         *found = Some(route);
-        notes.route = route.metrics.clone();
-        let view = View { method: ask.method, host: notes.host.clone(), path: &path, headers: ask.headers };
+        audit.route = route.metrics.clone();
+        let view = View { method: head.method, host: audit.host.clone(), path: &path, headers: head.headers };
         if let Some(cors) = &route.cors
-            && is_preflight(ask.method, ask.headers)
+            && is_preflight(head.method, head.headers)
         {
-            return Ok(Answer::Reply(Box::new(preflight(cors, ask.headers, notes))));
+            return Ok(Answer::Reply(Box::new(preflight(cors, head.headers, audit))));
         }
-        let passed = match self.authorise(route, &view, notes).await? {
+        let passed = match self.authorise(route, &view, audit).await? {
             Entry::Pass(passed) => passed,
             Entry::Login(reply) => return Ok(Answer::Reply(reply)),
         };
-        notes.outcome = Outcome::forwarded;
-        let mut forward = self.forward(route, ask, &path, caller, notes);
+        audit.outcome = Outcome::forwarded;
+        let mut forward = self.forward(route, head, &path, caller, audit);
         if let (Access::Protected(protected), Some(session)) = (&route.access, &passed) {
             if protected.access_token {
                 self.pass_access_token(protected, session, &mut forward).await?;
@@ -170,16 +176,21 @@ impl Gate {
     }
 
     /// 308 to the same place over https; to the port of the https route there, where it is not the usual one.
-    fn redirect_to_https(&self, ask: &Ask<'_>, path: &CanonicalPath<'_>, notes: &mut Notes) -> Result<Answer, Refusal> {
-        let host = notes.host.as_ref().ok_or(Refusal::of(Reason::BadRequest))?;
+    fn redirect_to_https(
+        &self,
+        head: &RequestHead<'_>,
+        path: &CanonicalPath<'_>,
+        audit: &mut Audit,
+    ) -> Result<Answer, Refusal> {
+        let host = audit.host.as_ref().ok_or(Refusal::of(Reason::BadRequest))?;
         let https = Host::parse(host.name())
             .ok()
-            .and_then(|name| self.table.https_port(&name, ask.method, path.as_str().as_bytes()));
+            .and_then(|name| self.table.https_port(&name, head.method, path.as_str().as_bytes()));
         let port = https.filter(|port| *port != 443).map(|port| format!(":{port}")).unwrap_or_default();
         let location = format!("https://{}{port}{}{}", host.name(), path.as_str(), path.query());
         let location = HeaderValue::from_str(&location).map_err(|_| Refusal::of(Reason::BadRequest))?;
-        notes.outcome = Outcome::own_page;
-        let mut headers = own_headers(&notes.request_id);
+        audit.outcome = Outcome::own_page;
+        let mut headers = own_headers(&audit.request_id);
         headers.push((header::LOCATION, location));
         Ok(Answer::Reply(Box::new(Reply { status: StatusCode::PERMANENT_REDIRECT, headers, body: Bytes::new() })))
     }
@@ -189,31 +200,31 @@ impl Gate {
         &self,
         route: &Arc<Route>,
         view: &View<'_>,
-        notes: &mut Notes,
+        audit: &mut Audit,
     ) -> Result<Entry, Refusal> {
         let Access::Protected(protected) = &route.access else {
             return Ok(Entry::Pass(None));
         };
         let begun = Instant::now();
-        let proved = self.authenticate(protected, view.headers, notes).await;
-        route.metrics.judged(notes.credential, begun.elapsed());
+        let proved = self.authenticate(protected, view.headers, audit).await;
+        route.metrics.judged(audit.credential, begun.elapsed());
         match &proved {
             Ok(Proved::Nobody(_)) => {}
-            Ok(_) => self.pace.saw_good(begun),
-            Err(refusal) => self.give_way(protected, refusal, notes.credential).await,
+            Ok(_) => self.tarpit.saw_good(begun),
+            Err(refusal) => self.give_way(protected, refusal, audit.credential).await,
         }
         let (identity, session) = match proved? {
             Proved::Token(identity) => (identity, None),
             Proved::Key(key) if !key.record.is_for(&route.name) => {
-                notes.identity = Some(identity_of(&key));
+                audit.identity = Some(identity_of(&key));
                 return Err(Refusal::of(Reason::Forbidden));
             }
             Proved::Key(key) => (identity_of(&key), None),
             Proved::Session(session) => (session.hot.identity.clone(), Some(session)),
-            Proved::Nobody(reason) => return self.nobody(route, protected, view, reason, notes),
+            Proved::Nobody(reason) => return self.nobody(route, protected, view, reason, audit),
         };
         let checked = protected.require.check(&identity);
-        notes.identity = Some(identity);
+        audit.identity = Some(identity);
         checked.map_err(Refusal::of)?;
         Ok(Entry::Pass(session))
     }
@@ -223,36 +234,36 @@ impl Gate {
         let is_counted = matches!(refusal.status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
         let is_limited = matches!(credential, Credential::bearer | Credential::api_key) && protected.limit.enabled;
         if is_counted && is_limited {
-            self.pace.turn().await;
+            self.tarpit.turn().await;
         }
     }
 
     fn forward(
         &self,
         route: &Arc<Route>,
-        ask: &Ask<'_>,
+        head: &RequestHead<'_>,
         path: &CanonicalPath<'_>,
         caller: &Caller,
-        notes: &Notes,
+        audit: &Audit,
     ) -> Forward {
-        let mut remove = self.stripping.of(ask.headers);
+        let mut remove = self.stripping.of(head.headers);
         if let Access::Protected(protected) = &route.access {
-            let was_judged = notes.credential == Credential::bearer;
-            if route.headers.takes_authorization(was_judged) || holds_key(protected, ask.headers, notes.credential) {
+            let was_judged = audit.credential == Credential::bearer;
+            if route.headers.takes_authorization(was_judged) || holds_key(protected, head.headers, audit.credential) {
                 remove.push(header::AUTHORIZATION);
             }
-            if protected.accepts_api_key && ask.headers.contains_key(&X_API_KEY) {
+            if protected.accepts_api_key && head.headers.contains_key(&X_API_KEY) {
                 remove.push(X_API_KEY);
             }
         }
-        if ask.headers.contains_key(header::UPGRADE) && !protocol::is_websocket(ask) {
+        if head.headers.contains_key(header::UPGRADE) && !protocol::is_websocket(head) {
             remove.push(header::UPGRADE);
         }
-        if self.table.chooses_by_method(notes.host.as_ref(), path.as_str().as_bytes()) {
-            remove.extend(ask.headers.keys().filter(|name| overrides_method(name)).cloned());
+        if self.table.chooses_by_method(audit.host.as_ref(), path.as_str().as_bytes()) {
+            remove.extend(head.headers.keys().filter(|name| overrides_method(name)).cloned());
         }
         let mut set = Vec::with_capacity(12);
-        match self.cookies.kept(ask.headers) {
+        match self.cookies.kept(head.headers) {
             Kept::AsSent => {}
             Kept::Instead(value) => set.push((header::COOKIE, value)),
             Kept::Nothing => remove.push(header::COOKIE),
@@ -260,41 +271,41 @@ impl Gate {
         let text = |value: &str| HeaderValue::from_str(value).ok();
         set.extend(HeaderValue::try_from(caller.chain()).ok().map(|value| (FORWARDED_FOR, value)));
         set.push((FORWARDED_PROTO, route.scheme.clone()));
-        set.extend(notes.host.as_ref().and_then(|host| text(host.as_str())).map(|value| (FORWARDED_HOST, value)));
-        set.extend(text(&notes.request_id).map(|value| (REQUEST_ID, value)));
+        set.extend(audit.host.as_ref().and_then(|host| text(host.as_str())).map(|value| (FORWARDED_HOST, value)));
+        set.extend(text(&audit.request_id).map(|value| (REQUEST_ID, value)));
         if route.strip_prefix {
             set.extend(text(route.prefix()).map(|value| (FORWARDED_PREFIX, value)));
         }
-        if let Some(who) = &notes.identity {
+        if let Some(who) = &audit.identity {
             set.extend_from_slice(&route.headers.headers(who));
         }
         let sent_as_is = path.authority().is_none() && !route.strip_prefix;
         let target = (!sent_as_is).then(|| format!("{}{}", route.path_for_app(path.as_str()), path.query()));
-        Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(ask), held: None }
+        Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(head), held: None }
     }
 
     pub(super) fn refuse(
         &self,
         refusal: Refusal,
-        ask: &Ask<'_>,
-        notes: &mut Notes,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
         route: Option<&Arc<Route>>,
     ) -> Reply {
-        notes.outcome = refusal.outcome();
-        notes.reason = Some(refusal.reason);
-        let realm = Some(&**notes.route.name()).filter(|name| *name != "-");
-        let wants_page = reads_pages(ask.headers);
-        let link = wants_page.then(|| self.way_on(&refusal, ask.target, notes)).flatten();
-        let to = Addressee { request_id: &notes.request_id, wants_page, realm, link };
+        audit.outcome = refusal.outcome();
+        audit.reason = Some(refusal.reason);
+        let realm = Some(&**audit.route.name()).filter(|name| *name != "-");
+        let wants_page = reads_pages(head.headers);
+        let link = wants_page.then(|| self.way_on(&refusal, head.target, audit)).flatten();
+        let to = Addressee { request_id: &audit.request_id, wants_page, realm, link };
         let mut reply = refusal.reply(&self.pages, &to);
         if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
-            reply.headers.extend(cors.marks(ask.headers));
+            reply.headers.extend(cors.marks(head.headers));
         }
         reply
     }
 
-    pub(super) fn notes(&self, request_id: String, client: IpAddr) -> Notes {
-        Notes {
+    pub(super) fn audit(&self, request_id: String, client: IpAddr) -> Audit {
+        Audit {
             request_id,
             client,
             host: None,
@@ -320,9 +331,9 @@ impl Gate {
     }
 }
 
-fn preflight(cors: &Cors, asked: &HeaderMap, notes: &mut Notes) -> Reply {
-    notes.outcome = Outcome::own_page;
-    let mut headers = own_headers(&notes.request_id);
+fn preflight(cors: &Cors, asked: &HeaderMap, audit: &mut Audit) -> Reply {
+    audit.outcome = Outcome::own_page;
+    let mut headers = own_headers(&audit.request_id);
     headers.extend(cors.preflight(asked));
     Reply { status: StatusCode::NO_CONTENT, headers, body: Bytes::new() }
 }

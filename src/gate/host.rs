@@ -1,7 +1,7 @@
 //! The host that a request is for, in the one form in which it is compared and passed on: lower case, without a
 //! trailing dot. Several different hosts, none at all where one is due, or bytes that no host has, are refused.
 
-use crate::gate::request::Ask;
+use crate::gate::request::RequestHead;
 use http::{Version, header};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +53,10 @@ impl Host {
     }
 
     /// The one host of a request: its authority and its `Host` fields must agree. `None` for an HTTP/1.0 request without.
-    pub fn of(ask: &Ask<'_>, target_authority: Option<&str>) -> Result<Option<Host>, BadHost> {
+    pub fn of(head: &RequestHead<'_>, target_authority: Option<&str>) -> Result<Option<Host>, BadHost> {
         let mut host = None;
-        let fields = ask.headers.get_all(header::HOST).iter().map(|value| value.to_str().map_err(|_| BadHost));
-        for text in [ask.authority, target_authority].into_iter().flatten().map(Ok).chain(fields) {
+        let fields = head.headers.get_all(header::HOST).iter().map(|value| value.to_str().map_err(|_| BadHost));
+        for text in [head.authority, target_authority].into_iter().flatten().map(Ok).chain(fields) {
             let one = Host::parse(text?)?;
             if host.as_ref().is_some_and(|other| *other != one) {
                 return Err(BadHost);
@@ -64,7 +64,7 @@ impl Host {
             host = Some(one);
         }
         match host {
-            None if ask.version > Version::HTTP_10 => Err(BadHost),
+            None if head.version > Version::HTTP_10 => Err(BadHost),
             host => Ok(host),
         }
     }

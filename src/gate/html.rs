@@ -5,7 +5,7 @@ use crate::gate::refusal::{CSS, Pages, SIGN_IN, own_headers};
 use askama::Template;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-pub enum Say<'a> {
+pub enum Message<'a> {
     SignedOut {
         sign_in: Option<&'a str>,
     },
@@ -22,7 +22,7 @@ pub enum Say<'a> {
 
 #[derive(Template)]
 #[template(path = "say.html")]
-struct SayPage<'a> {
+struct MessagePage<'a> {
     css: &'static str,
     title: &'a str,
     detail: &'a str,
@@ -34,17 +34,17 @@ struct SayPage<'a> {
 }
 
 impl Pages {
-    pub fn say(&self, what: &Say<'_>, request_id: &str) -> Reply {
+    pub fn say(&self, what: &Message<'_>, request_id: &str) -> Reply {
         let (title, detail) = match what {
-            Say::SignedOut { .. } => ("Signed out", "You are signed out of this service."),
-            Say::ReallySignOut { .. } => ("Sign out?", "Another page has asked to sign you out of this service."),
-            Say::GoingOn { .. } => ("Signed in", "You are signed in and on your way."),
+            Message::SignedOut { .. } => ("Signed out", "You are signed out of this service."),
+            Message::ReallySignOut { .. } => ("Sign out?", "Another page has asked to sign you out of this service."),
+            Message::GoingOn { .. } => ("Signed in", "You are signed in and on your way."),
         };
-        let mut page = SayPage { css: CSS, title, detail, request_id, goes_to: None, link: None, form: None };
+        let mut page = MessagePage { css: CSS, title, detail, request_id, goes_to: None, link: None, form: None };
         match *what {
-            Say::SignedOut { sign_in } => page.link = sign_in.map(|target| (SIGN_IN, target)),
-            Say::ReallySignOut { action, target } => page.form = Some((action, target)),
-            Say::GoingOn { target } => (page.goes_to, page.link) = (Some(target), Some(("Go on", target))),
+            Message::SignedOut { sign_in } => page.link = sign_in.map(|target| (SIGN_IN, target)),
+            Message::ReallySignOut { action, target } => page.form = Some((action, target)),
+            Message::GoingOn { target } => (page.goes_to, page.link) = (Some(target), Some(("Go on", target))),
         }
         let mut headers = own_headers(request_id);
         self.dress(&mut headers);

@@ -18,7 +18,7 @@ pub enum Preset {
 
 /// The identity headers of one route.
 #[derive(Clone, Debug)]
-pub struct Injection {
+pub struct IdentityHeaders {
     preset: Preset,
     set: Vec<(HeaderName, Template)>,
     id: Fingerprint,
@@ -26,7 +26,7 @@ pub struct Injection {
 
 /// The names that no client may send, on any route.
 #[derive(Clone, Debug)]
-pub struct Stripping {
+pub struct HeaderFilter {
     /// Sorted.
     folded: Vec<Box<str>>,
 }
@@ -81,11 +81,11 @@ impl Preset {
     }
 }
 
-impl Injection {
+impl IdentityHeaders {
     pub fn new(preset: Preset, set: Vec<(HeaderName, Template)>) -> Self {
         let id =
             Fingerprint::of().part(format!("{preset:?}")).parts(set.iter().map(|rule| format!("{rule:?}"))).finish();
-        Injection { preset, set, id }
+        IdentityHeaders { preset, set, id }
     }
 
     /// The names in `headers.set`.
@@ -121,13 +121,13 @@ impl Injection {
     }
 }
 
-impl Stripping {
+impl HeaderFilter {
     /// `set`: every name in any route's `headers.set`; `Authorization` is the business of the route that sets it.
     pub fn new<'a>(set: impl Iterator<Item = &'a HeaderName>) -> Self {
         let set = set.filter(|name| **name != header::AUTHORIZATION).map(|name| fold(name.as_str()));
         let mut folded: Vec<Box<str>> = NAMES.iter().map(|name| Box::from(*name)).chain(set.map(Into::into)).collect();
         folded.sort();
-        Stripping { folded }
+        HeaderFilter { folded }
     }
 
     /// The fields of a request that are to be removed, each name once.
@@ -203,7 +203,7 @@ pub(crate) mod tests {
     }
 
     fn rendered(preset: Preset, changes: Value) -> Vec<String> {
-        let injection = Injection::new(preset, Vec::new());
+        let injection = IdentityHeaders::new(preset, Vec::new());
         injection
             .headers(&an_identity(changes, &[]))
             .iter()
@@ -240,7 +240,8 @@ pub(crate) mod tests {
     #[test]
     fn an_identity_with_two_sets_of_headers_gets_each() {
         let who = an_identity(json!({}), &[]);
-        let (standard, authelia) = (Injection::new(Preset::Standard, vec![]), Injection::new(Preset::Authelia, vec![]));
+        let (standard, authelia) =
+            (IdentityHeaders::new(Preset::Standard, vec![]), IdentityHeaders::new(Preset::Authelia, vec![]));
         for _ in 0..2 {
             assert_eq!(standard.headers(&who)[0].0, "x-forwarded-user");
             assert_eq!(authelia.headers(&who)[0].0, "remote-user");
@@ -267,7 +268,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_spelling_of_a_protected_name_is_removed() {
-        let stripping = Stripping::new([HeaderName::from_static("x-team"), header::AUTHORIZATION].iter());
+        let stripping = HeaderFilter::new([HeaderName::from_static("x-team"), header::AUTHORIZATION].iter());
         for name in [
             "x-forwarded-user",
             "x_forwarded_user",

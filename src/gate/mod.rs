@@ -1,4 +1,4 @@
-//! Decides one request: an [`ask::Ask`] in, an [`answer::Judged`] out, in terms of the `http` crate alone. It opens no
+//! Decides one request: an [`ask::RequestHead`] in, an [`answer::Judged`] out, in terms of the `http` crate alone. It opens no
 //! socket and knows neither the proxy nor the configuration file; what it needs is handed to it when it is built.
 
 mod authenticate;

@@ -1,7 +1,7 @@
 //! What a request's head must not be, whatever it asks for (RFC 9110, RFC 9112): two readers would take it
 //! for two different requests.
 
-use crate::gate::request::Ask;
+use crate::gate::request::RequestHead;
 use http::{HeaderMap, Method, Version, header};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -17,20 +17,20 @@ pub enum Fault {
 /// Fields that a head may have.
 pub const MAX_FIELDS: usize = 128;
 
-pub fn check(ask: &Ask<'_>) -> Result<(), Fault> {
-    if !is_served(ask.method) {
+pub fn check(head: &RequestHead<'_>) -> Result<(), Fault> {
+    if !is_served(head.method) {
         return Err(Fault::Method);
     }
-    let line = ask.method.as_str().len() + ask.target.len() + " HTTP/1.1\r\n\r\n".len() + 1;
+    let line = head.method.as_str().len() + head.target.len() + " HTTP/1.1\r\n\r\n".len() + 1;
     let fields: usize =
-        ask.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
-    if ask.headers.len() > MAX_FIELDS || line + fields > ask.max_head {
+        head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    if head.headers.len() > MAX_FIELDS || line + fields > head.max_head {
         return Err(Fault::TooLarge);
     }
-    if ask.length_beside_encoding || ask.rewritten {
+    if head.length_beside_encoding || head.rewritten {
         return Err(Fault::Framing);
     }
-    check_framing(ask.headers, ask.version)
+    check_framing(head.headers, head.version)
 }
 
 /// Some apps take `post` for POST, and would serve what was judged as a method of its own.
@@ -67,20 +67,20 @@ pub fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> 
 }
 
 /// A WebSocket's opening handshake (RFC 6455, 4.1): the only upgrade that is passed on.
-pub fn is_websocket(ask: &Ask<'_>) -> bool {
-    let mut upgrades = ask.headers.get_all(header::UPGRADE).iter();
+pub fn is_websocket(head: &RequestHead<'_>) -> bool {
+    let mut upgrades = head.headers.get_all(header::UPGRADE).iter();
     let only = matches!((upgrades.next(), upgrades.next()), (Some(v), None) if v.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    only && ask.version == Version::HTTP_11
-        && *ask.method == Method::GET
-        && has_token(ask.headers, header::CONNECTION, "upgrade")
+    only && head.version == Version::HTTP_11
+        && *head.method == Method::GET
+        && has_token(head.headers, header::CONNECTION, "upgrade")
 }
 
 /// Silence is in the nature of what is asked for: a WebSocket, an event stream, gRPC.
-pub fn is_stream(ask: &Ask<'_>) -> bool {
+pub fn is_stream(head: &RequestHead<'_>) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     const EVENTS: &[u8] = b"text/event-stream";
-    let value = |name| ask.headers.get(name).map_or(&b""[..], |v: &http::HeaderValue| v.as_bytes());
-    is_websocket(ask)
+    let value = |name| head.headers.get(name).map_or(&b""[..], |v: &http::HeaderValue| v.as_bytes());
+    is_websocket(head)
         || value(header::CONTENT_TYPE).get(..GRPC.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(GRPC))
         || value(header::ACCEPT).windows(EVENTS.len()).any(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }

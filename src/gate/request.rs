@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 /// A request's body, as far as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Posted<'a> {
+pub enum Body<'a> {
     /// It goes to the app, or there is none.
     Unread,
     Whole(&'a [u8]),
@@ -16,7 +16,7 @@ pub enum Posted<'a> {
 
 /// A request's head and the peer that sent it. Nothing in it has been changed or believed.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct RequestHead<'a> {
     pub method: &'a Method,
     /// The request target, byte for byte.
     pub target: &'a [u8],
@@ -29,7 +29,7 @@ pub struct Ask<'a> {
     /// The request line held bytes that the parser has rewritten or dropped before we saw it.
     pub rewritten: bool,
     /// For the gateway's own pages alone: what was posted.
-    pub body: Posted<'a>,
+    pub body: Body<'a>,
     pub peer: IpAddr,
     /// The longest head that the listener reads, in bytes.
     pub max_head: usize,

@@ -6,11 +6,11 @@ use crate::caller::rate_limit;
 use crate::credential::verifier::Policy;
 use crate::gate::cors::Cors;
 use crate::gate::host::Host;
-use crate::gate::identity_headers::Injection;
+use crate::gate::identity_headers::IdentityHeaders;
 use crate::gate::path::{CanonicalPath, MOST_WORK, every_reading};
 use crate::gate::rules::Rules;
 use crate::login::cookie::CookieSpec;
-use crate::login::relying_party::{Origin, Site};
+use crate::login::relying_party::{Origin, RelyingParty};
 use crate::session::sessions::{Limits, RefreshLimits};
 use crate::telemetry::metrics::RouteMetrics;
 use http::{HeaderValue, Method};
@@ -25,7 +25,7 @@ pub struct Route {
     pub name: Arc<str>,
     pub place: Place,
     pub access: Access,
-    pub headers: Injection,
+    pub headers: IdentityHeaders,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
     /// The base paths of its apps, each in every reading.
@@ -42,7 +42,7 @@ pub struct Settings {
     pub place: Place,
     pub https: bool,
     pub access: AccessSettings,
-    pub headers: Injection,
+    pub headers: IdentityHeaders,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
     /// The base paths of its apps, without a slash at their ends.
@@ -121,7 +121,7 @@ pub struct Protected {
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
     /// Where people sign in; none where sessions do not count.
-    pub site: Option<Arc<Site>>,
+    pub site: Option<Arc<RelyingParty>>,
     pub access_token: bool,
 }
 
@@ -145,7 +145,7 @@ pub struct Table {
     /// Some route is chosen by method.
     by_method: bool,
     /// Hosts of a `redirect_uri`, and the logins that end there.
-    callbacks: Vec<(String, Arc<Site>)>,
+    callbacks: Vec<(String, Arc<RelyingParty>)>,
 }
 
 /// Routes that differ in nothing but the port.
@@ -220,7 +220,7 @@ impl Table {
     }
 
     /// The places where people sign in under this host, each provider once, the most specific first.
-    pub fn sites(&self, host: Option<&Host>) -> Vec<Arc<Site>> {
+    pub fn sites(&self, host: Option<&Host>) -> Vec<Arc<RelyingParty>> {
         let routes = self.groups(host).flatten().flat_map(|group| &group.members).map(|(_, route)| route);
         let own = routes.filter_map(|route| match &route.access {
             Access::Protected(protected) => protected.site.as_ref(),
@@ -228,7 +228,7 @@ impl Table {
         });
         let name = host.map(Host::name).unwrap_or_default();
         let callbacks = self.callbacks.iter().filter(|(host, _)| host == name).map(|(_, site)| site);
-        let mut sites: Vec<Arc<Site>> = Vec::new();
+        let mut sites: Vec<Arc<RelyingParty>> = Vec::new();
         for site in own.chain(callbacks) {
             if !sites.iter().any(|known| Arc::ptr_eq(&known.realm, &site.realm)) {
                 sites.push(site.clone());
@@ -298,7 +298,7 @@ impl Route {
         index: usize,
         settings: Settings,
         policy: impl FnOnce(&[Arc<str>]) -> Policy,
-        site: Option<Arc<Site>>,
+        site: Option<Arc<RelyingParty>>,
         metrics: RouteMetrics,
     ) -> Route {
         let access = match settings.access {

@@ -73,12 +73,12 @@ fn of_credential(reason: Reason) -> Option<Words> {
         Reason::WrongAudience => (
             "Token for another service",
             "The bearer token was made for another audience.",
-            "Ask your identity provider for a token for this service.",
+            "RequestHead your identity provider for a token for this service.",
         ),
         Reason::InsufficientScope => (
             "Scope missing",
             "The token is good, but lacks a scope that this address needs.",
-            "Ask for a token with more scopes.",
+            "RequestHead for a token with more scopes.",
         ),
         Reason::Forbidden => (
             "No access",

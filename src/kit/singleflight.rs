@@ -10,40 +10,40 @@ use std::hash::Hash;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-pub struct Flights<K, V> {
+pub struct Singleflight<K, V> {
     // A plain mutex: it is held for a look-up, never over an await.
     under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
 }
 
 /// Whether a caller's own work was done, or that of one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    Began,
-    Joined,
+pub enum Role {
+    Leader,
+    Follower,
 }
 
 /// The work ended without a result.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Lost;
+pub struct LeaderLost;
 
-impl<K, V> Default for Flights<K, V> {
+impl<K, V> Default for Singleflight<K, V> {
     fn default() -> Self {
-        Flights { under_way: Arc::default() }
+        Singleflight { under_way: Arc::default() }
     }
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V> Singleflight<K, V>
 where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
     /// Joins the work under way for `key`, or starts `work` for it; says which.
-    pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<(V, Part), Lost>
+    pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<(V, Role), LeaderLost>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let (mut result, part) = match self.under_way.lock().entry(key.clone()) {
-            Entry::Occupied(flight) => (flight.get().clone(), Part::Joined),
+            Entry::Occupied(flight) => (flight.get().clone(), Role::Follower),
             Entry::Vacant(place) => {
                 let (land, result) = watch::channel(None);
                 place.insert(result.clone());
@@ -54,11 +54,11 @@ where
                     drop(landed); // who asks from now on starts anew
                     let _ = land.send(Some(value));
                 });
-                (result, Part::Began)
+                (result, Role::Leader)
             }
         };
-        let value = result.wait_for(Option::is_some).await.map_err(|_| Lost)?;
-        value.clone().map(|value| (value, part)).ok_or(Lost)
+        let value = result.wait_for(Option::is_some).await.map_err(|_| LeaderLost)?;
+        value.clone().map(|value| (value, part)).ok_or(LeaderLost)
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_ask_and_the_work_is_done_once() {
-        let flights = Arc::new(Flights::<u8, usize>::default());
+        let flights = Arc::new(Singleflight::<u8, usize>::default());
         let (done, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let ask = || {
             let (flights, done, go) = (flights.clone(), done.clone(), go.clone());
@@ -100,7 +100,7 @@ mod tests {
         first.abort(); // the first caller goes away; the work goes on
         go.notify_one();
         for other in others {
-            assert_eq!(other.await.unwrap(), Ok((1, Part::Joined)));
+            assert_eq!(other.await.unwrap(), Ok((1, Role::Follower)));
         }
         assert_eq!(done.load(Ordering::SeqCst), 1);
         assert!(flights.under_way.lock().is_empty());
@@ -108,9 +108,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_dead_flight_is_removed() {
-        let flights = Flights::<u8, u8>::default();
+        let flights = Singleflight::<u8, u8>::default();
         let lost = flights.join(1, || async { panic!("planted") }).await;
-        assert_eq!(lost, Err(Lost));
-        assert_eq!(flights.join(1, || async { 2 }).await, Ok((2, Part::Began)));
+        assert_eq!(lost, Err(LeaderLost));
+        assert_eq!(flights.join(1, || async { 2 }).await, Ok((2, Role::Leader)));
     }
 }

@@ -5,7 +5,7 @@ use crate::caller::rate_limit::{self, Reservation};
 use crate::kit::digest::TokenDigest;
 use crate::login::cookie::named_like;
 use crate::login::flow::{Flow, LIFE, id_of};
-use crate::login::relying_party::Site;
+use crate::login::relying_party::RelyingParty;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Unverified, Verified};
 use crate::provider::keys::KeySet;
@@ -83,13 +83,13 @@ impl Answer {
 /// Where an answer came to, and what is known there.
 pub struct Arrival<'a> {
     /// All providers that people sign in at on this host.
-    pub sites: &'a [Arc<Site>],
+    pub sites: &'a [Arc<RelyingParty>],
     /// The path that was asked for.
     pub path: &'a str,
     pub headers: &'a HeaderMap,
     pub sessions: &'a Sessions,
     /// The place that a target is in, where it is one of this host's.
-    pub site_of: &'a (dyn Fn(&str) -> Option<Arc<Site>> + Send + Sync),
+    pub site_of: &'a (dyn Fn(&str) -> Option<Arc<RelyingParty>> + Send + Sync),
     /// What this client may still be refused, by the limit of a place.
     pub account: &'a (dyn Fn(&rate_limit::Settings) -> Result<Reservation, Duration> + Send + Sync),
     /// Gives a reservation back.
@@ -98,7 +98,7 @@ pub struct Arrival<'a> {
 
 impl Arrival<'_> {
     /// The login that this answer belongs to is ended, well or not.
-    pub async fn end(&self, answer: &Answer) -> Result<(Arc<Site>, Done), Failed> {
+    pub async fn end(&self, answer: &Answer) -> Result<(Arc<RelyingParty>, Done), Failed> {
         let unknown = Failed { failure: Failure::State, target: None };
         let Some(state) = answer.state.as_deref() else { return Err(unknown) };
         let Some((site, flow)) = self.find(state) else { return Err(unknown) };
@@ -119,7 +119,7 @@ impl Arrival<'_> {
     }
 
     /// A place in the client's account is taken before the provider is asked, and given back where nothing was refused.
-    async fn paid(&self, site: &Site, flow: &Flow, answer: &Answer) -> Result<Option<HeaderValue>, Failure> {
+    async fn paid(&self, site: &RelyingParty, flow: &Flow, answer: &Answer) -> Result<Option<HeaderValue>, Failure> {
         let paid = (self.account)(&site.limit).map_err(Failure::Limited)?;
         let ended = end(site, flow, answer, self).await;
         if ended.as_ref().map_or_else(|failure| !failure.is_charged(), |_| true) {
@@ -129,7 +129,7 @@ impl Arrival<'_> {
     }
 
     /// The login of this state that this browser began.
-    fn find(&self, state: &str) -> Option<(&Arc<Site>, Flow)> {
+    fn find(&self, state: &str) -> Option<(&Arc<RelyingParty>, Flow)> {
         let id = id_of(state);
         self.sites.iter().find_map(|site| {
             let flow = site.cookie.flow(&id, self.headers).iter().find_map(|value| {
@@ -168,7 +168,12 @@ impl Failure {
 }
 
 /// The session's cookie.
-async fn end(site: &Site, flow: &Flow, answer: &Answer, at: &Arrival<'_>) -> Result<Option<HeaderValue>, Failure> {
+async fn end(
+    site: &RelyingParty,
+    flow: &Flow,
+    answer: &Answer,
+    at: &Arrival<'_>,
+) -> Result<Option<HeaderValue>, Failure> {
     let (provider, sessions) = (site.realm.provider.as_ref(), at.sessions);
     // RFC 9700, 4.4: an answer that comes back on another provider's address is another provider's.
     let is_own = !site.shares_jar || at.path.ends_with(&format!("/callback/{}", site.provider()));
@@ -216,7 +221,7 @@ fn of_error(error: &str) -> Failure {
 }
 
 /// Who it is: the ID token judged whole, then UserInfo for what it lacks.
-async fn prove(site: &Site, flow: &Flow, tokens: Tokens, sessions: &Sessions) -> Result<Login, Failure> {
+async fn prove(site: &RelyingParty, flow: &Flow, tokens: Tokens, sessions: &Sessions) -> Result<Login, Failure> {
     let provider = site.realm.provider.as_ref();
     let settings = provider.settings();
     let id = tokens.id.as_ref().ok_or(Failure::Broken)?;
@@ -272,7 +277,7 @@ fn login(identity: Identity, verified: &Verified, tokens: Tokens, now: crate::ki
 }
 
 /// A session that this one follows is of no more use to anybody.
-async fn forget_old(site: &Site, headers: &HeaderMap, sessions: &Sessions) {
+async fn forget_old(site: &RelyingParty, headers: &HeaderMap, sessions: &Sessions) {
     for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
         let _ = sessions.end(&site.realm, value).await; // if it stays, it ends by itself
     }

@@ -6,7 +6,7 @@ use crate::session::sessions::{Limits, Realm, RefreshLimits};
 use std::sync::Arc;
 
 /// A provider's logins for one route or more.
-pub struct Site {
+pub struct RelyingParty {
     pub realm: Arc<Realm>,
     pub cookie: CookieSpec,
     pub limits: Limits,
@@ -48,7 +48,7 @@ impl Origin {
     }
 }
 
-impl Site {
+impl RelyingParty {
     pub fn provider(&self) -> &str {
         &self.realm.provider.settings().name
     }

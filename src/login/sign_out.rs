@@ -3,7 +3,7 @@
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
 use crate::login::cookie::named_like;
-use crate::login::relying_party::Site;
+use crate::login::relying_party::RelyingParty;
 use crate::session::sessions::Sessions;
 use crate::session::ticket::Ticket;
 use crate::store::kv::Away;
@@ -22,14 +22,14 @@ pub struct SignedOut {
 
 /// Ends the sessions of all `sites`; the browser goes on to the provider of the first that had one.
 pub async fn sign_out(
-    sites: &[Arc<Site>],
+    sites: &[Arc<RelyingParty>],
     origin: &str,
     target: &str,
     headers: &HeaderMap,
     sessions: &Sessions,
 ) -> Result<SignedOut, Away> {
     let mut set = Vec::new();
-    let mut ended: Option<(&Arc<Site>, Option<String>)> = None;
+    let mut ended: Option<(&Arc<RelyingParty>, Option<String>)> = None;
     for site in sites {
         let had = named_like(headers, &site.cookie.name, |_| true).next().is_some();
         for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
@@ -54,7 +54,7 @@ pub async fn sign_out(
 }
 
 /// The provider's end-session page, or ours where it has none.
-fn goes_to(site: &Site, origin: &str, target: &str, hint: Option<&str>) -> String {
+fn goes_to(site: &RelyingParty, origin: &str, target: &str, hint: Option<&str>) -> String {
     let back = format!("{origin}{}/signed_out", site.auth_path);
     let state = remember(&site.realm.secrets, target);
     let provider = &site.realm.provider;
@@ -99,7 +99,7 @@ fn remember(secrets: &Secrets, target: &str) -> Option<String> {
 }
 
 /// The target of a sign-out, where one of these sites began it.
-pub fn remembered(sites: &[Arc<Site>], state: &str) -> Option<String> {
+pub fn remembered(sites: &[Arc<RelyingParty>], state: &str) -> Option<String> {
     let sealed = BASE64URL_NOPAD.decode(state.as_bytes()).ok()?;
     let plain = sites.iter().find_map(|site| site.realm.secrets.open(b"", &[b"sign out"], b"", &sealed).ok())?;
     String::from_utf8(plain.to_vec()).ok()

@@ -3,7 +3,7 @@
 use crate::kit::entropy::Entropy;
 use crate::login::cookie::cookies;
 use crate::login::flow::{Flow, LIFE, id_of};
-use crate::login::relying_party::Site;
+use crate::login::relying_party::RelyingParty;
 use crate::session::sessions::Sessions;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const FLOW_BYTES: usize = 24 * 1024;
 
 /// `target`: checked by [`crate::login::return_url`]; `hint`: whom the provider may suppose it is.
 pub fn start(
-    site: &Site,
+    site: &RelyingParty,
     origin: &str,
     target: String,
     hint: Option<&str>,
@@ -64,7 +64,7 @@ pub fn start(
 }
 
 /// Room for one more: the oldest of too many logins.
-fn forgotten(site: &Site, headers: &HeaderMap, bytes: usize) -> Vec<HeaderValue> {
+fn forgotten(site: &RelyingParty, headers: &HeaderMap, bytes: usize) -> Vec<HeaderValue> {
     let prefix = site.cookie.flow_name("");
     let is_id = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());
     let mut under_way: Vec<(u64, &str, usize)> = Vec::new();

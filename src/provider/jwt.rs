@@ -4,7 +4,7 @@
 
 use crate::kit::clock::Timestamp;
 use crate::provider::claims::Claims;
-use crate::provider::keys::{KeySet, Selected, Standing};
+use crate::provider::keys::{KeyLiveness, KeySet, Selected};
 use crate::provider::{Audiences, Settings};
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::Algorithm;
@@ -25,7 +25,7 @@ pub struct Unverified<'a> {
 pub struct Verified {
     claims: Claims,
     expires: Timestamp,
-    standing: Arc<Standing>,
+    standing: Arc<KeyLiveness>,
 }
 
 /// Three parts, the first base64url of a JSON object with `alg`: a JWT, however empty or broken the rest.
@@ -169,7 +169,7 @@ impl<'a> Unverified<'a> {
     }
 
     /// The standing of the key that it fits.
-    fn verify_signature(&self, keys: &KeySet, settings: &Settings) -> Result<Arc<Standing>, Refusal> {
+    fn verify_signature(&self, keys: &KeySet, settings: &Settings) -> Result<Arc<KeyLiveness>, Refusal> {
         let algorithm = self.header.alg.filter(|a| settings.algorithms.contains(a)).ok_or(Refusal::Invalid)?;
         if self.header.crit.is_some() {
             return Err(Refusal::Invalid); // no extension is understood here (RFC 7515, 4.1.11)
@@ -197,7 +197,7 @@ impl Verified {
     }
 
     /// Of the key that verified it.
-    pub fn standing(&self) -> &Arc<Standing> {
+    pub fn standing(&self) -> &Arc<KeyLiveness> {
         &self.standing
     }
 

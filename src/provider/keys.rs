@@ -22,12 +22,12 @@ pub struct Key {
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
     thumbprint: String,
-    standing: Arc<Standing>,
+    standing: Arc<KeyLiveness>,
 }
 
 /// Whether a key is still in its provider's set. What a key verified holds this, and falls with it.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct KeyLiveness {
     vanished: AtomicBool,
 }
 
@@ -104,7 +104,7 @@ impl Key {
         &self.key
     }
 
-    pub fn standing(&self) -> &Arc<Standing> {
+    pub fn standing(&self) -> &Arc<KeyLiveness> {
         &self.standing
     }
 
@@ -133,7 +133,7 @@ impl Key {
     }
 }
 
-impl Standing {
+impl KeyLiveness {
     pub fn is_good(&self) -> bool {
         !self.vanished.load(Ordering::Acquire)
     }

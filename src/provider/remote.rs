@@ -3,7 +3,7 @@
 
 use crate::kit::clock::Clock;
 use crate::kit::secret::Secret;
-use crate::kit::singleflight::Flights;
+use crate::kit::singleflight::Singleflight;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::http::{self, Http};
@@ -37,7 +37,7 @@ pub struct RemoteProvider {
     /// When a stranger's token last made us fetch the keys, and one of the provider's own. Plain mutexes: held to look and to
     /// set, never over an await.
     demanded: [Mutex<Option<Instant>>; 2],
-    fetches: Flights<Demand, Fetched>,
+    fetches: Singleflight<Demand, Fetched>,
     /// Wakes the task that reads metadata and keys.
     look: Notify,
     on_new_keys: OnNewKeys,
@@ -90,7 +90,7 @@ impl RemoteProvider {
             introspection: Trouble::default(),
             userinfo: Trouble::default(),
             demanded: Default::default(),
-            fetches: Flights::default(),
+            fetches: Singleflight::default(),
             look: Notify::new(),
             on_new_keys,
             this: this.clone(),
@@ -202,8 +202,8 @@ impl RemoteProvider {
         up
     }
 
-    fn client<'a>(&'a self, metadata: &'a Metadata) -> token_endpoint::Client<'a> {
-        token_endpoint::Client { http: &self.http, settings: &self.settings, clock: &self.clock, metadata }
+    fn client<'a>(&'a self, metadata: &'a Metadata) -> token_endpoint::TokenEndpoint<'a> {
+        token_endpoint::TokenEndpoint { http: &self.http, settings: &self.settings, clock: &self.clock, metadata }
     }
 
     /// A call that somebody waited for found the provider, or did not.

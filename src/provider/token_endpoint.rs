@@ -29,7 +29,7 @@ struct ErrorAnswer {
 }
 
 /// The gateway, as the provider knows it.
-pub(super) struct Client<'a> {
+pub(super) struct TokenEndpoint<'a> {
     pub(super) http: &'a Http,
     pub(super) settings: &'a Settings,
     pub(super) clock: &'a Arc<dyn Clock>,
@@ -39,7 +39,11 @@ pub(super) struct Client<'a> {
 /// RFC 7521, 4.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-pub(super) async fn grant(client: &Client<'_>, endpoint: &Url, form: &[(&str, &str)]) -> Result<Tokens, GrantError> {
+pub(super) async fn grant(
+    client: &TokenEndpoint<'_>,
+    endpoint: &Url,
+    form: &[(&str, &str)],
+) -> Result<Tokens, GrantError> {
     let body = post(client, endpoint, form).await?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| GrantError::Refused)?;
     Ok(Tokens {
@@ -67,7 +71,11 @@ pub(super) async fn userinfo(http: &Http, endpoint: &Url, token: &Secret) -> Res
 }
 
 /// What the provider says of a token (RFC 7662). A refusal that speaks of the token says that it is not active.
-pub(super) async fn introspect(client: &Client<'_>, endpoint: &Url, token: &Secret) -> Result<Claims, GrantError> {
+pub(super) async fn introspect(
+    client: &TokenEndpoint<'_>,
+    endpoint: &Url,
+    token: &Secret,
+) -> Result<Claims, GrantError> {
     let form = [("token", token.expose().as_str()), ("token_type_hint", "access_token")];
     match call(client, endpoint, &form).await? {
         (status, body) if status.is_success() => serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable),
@@ -79,14 +87,22 @@ pub(super) async fn introspect(client: &Client<'_>, endpoint: &Url, token: &Secr
 }
 
 /// Posts a form with the client's credentials; the answer's body where it is good.
-pub(super) async fn post(client: &Client<'_>, endpoint: &Url, form: &[(&str, &str)]) -> Result<Vec<u8>, GrantError> {
+pub(super) async fn post(
+    client: &TokenEndpoint<'_>,
+    endpoint: &Url,
+    form: &[(&str, &str)],
+) -> Result<Vec<u8>, GrantError> {
     match call(client, endpoint, form).await? {
         (status, body) if status.is_success() => Ok(body),
         (status, body) => Err(refusal(status, &body)),
     }
 }
 
-async fn call(client: &Client<'_>, endpoint: &Url, form: &[(&str, &str)]) -> Result<(StatusCode, Vec<u8>), GrantError> {
+async fn call(
+    client: &TokenEndpoint<'_>,
+    endpoint: &Url,
+    form: &[(&str, &str)],
+) -> Result<(StatusCode, Vec<u8>), GrantError> {
     let settings = client.settings;
     let request = client.http.request(Method::POST, endpoint);
     let request = authenticated(request, client, form).await.map_err(|problem| {
@@ -105,7 +121,7 @@ async fn call(client: &Client<'_>, endpoint: &Url, form: &[(&str, &str)]) -> Res
 /// The form with what proves who sends it.
 async fn authenticated(
     request: RequestBuilder,
-    client: &Client<'_>,
+    client: &TokenEndpoint<'_>,
     form: &[(&str, &str)],
 ) -> Result<RequestBuilder, String> {
     let settings = client.settings;

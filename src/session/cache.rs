@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-pub struct Copies {
+pub struct SessionCache {
     kept: Cache<TokenDigest, Copy, DigestState>,
     ended: Cache<TokenDigest, (), DigestState>,
     /// Which piece of news it was that told of a change.
@@ -37,9 +37,9 @@ pub struct Begun(u64);
 /// Longer than any look-up in a store takes, and any refresh.
 const REMEMBER_ENDED: Duration = Duration::from_secs(60);
 
-impl Copies {
+impl SessionCache {
     pub fn new(max_entries: u64, ttl: Duration, metrics: CacheMetrics) -> Self {
-        Copies {
+        SessionCache {
             kept: cache(max_entries, ttl),
             ended: cache(max_entries, REMEMBER_ENDED),
             changed: cache(max_entries, REMEMBER_ENDED),
@@ -78,7 +78,7 @@ impl Copies {
         }
     }
 
-    /// Marks first and removes then; see [`Copies::keep`].
+    /// Marks first and removes then; see [`SessionCache::keep`].
     pub fn end(&self, place: TokenDigest) {
         self.ended.insert(place, ());
         self.kept.invalidate(&place);

@@ -60,7 +60,7 @@ impl Part {
 
 /// What stands beside the seal for everyone who may look into the store: when, and keyed digests of whom.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Label {
+pub struct Envelope {
     pub version: u8,
     pub provider: String,
     pub created: i64,
@@ -70,13 +70,13 @@ pub struct Label {
     pub session_id: Option<String>,
 }
 
-impl Label {
+impl Envelope {
     pub fn new(secrets: &Secrets, provider: &str, hot: &Hot, session_id: Option<&str>) -> Self {
         let digest = |purpose: &str, text: &str| {
             let digest = secrets.digest(purpose.as_bytes(), text.as_bytes());
             data_encoding::BASE64URL_NOPAD.encode(digest.split_at(16).0)
         };
-        Label {
+        Envelope {
             version: VERSION,
             provider: provider.to_string(),
             created: hot.created,
@@ -94,7 +94,7 @@ pub fn seal<T: Serialize>(
     ticket: &Ticket,
     realm: &[u8],
     part: Part,
-    label: &Label,
+    label: &Envelope,
     record: &T,
 ) -> Result<Vec<u8>, NotOurs> {
     let label = serde_json::to_vec(label).map_err(|_| NotOurs)?;
@@ -110,11 +110,11 @@ pub fn open<T: DeserializeOwned>(
     realm: &[u8],
     part: Part,
     bytes: &[u8],
-) -> Result<(Label, T), NotOurs> {
+) -> Result<(Envelope, T), NotOurs> {
     let (length, rest) = bytes.split_first_chunk::<2>().ok_or(NotOurs)?;
     let (label, sealed) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(NotOurs)?;
     let record = secrets.open(ticket.key(), &[part.purpose(), realm], label, sealed)?;
-    let label: Label = serde_json::from_slice(label).map_err(|_| NotOurs)?;
+    let label: Envelope = serde_json::from_slice(label).map_err(|_| NotOurs)?;
     if label.version != VERSION {
         return Err(NotOurs);
     }

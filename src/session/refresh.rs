@@ -11,21 +11,21 @@ pub(crate) mod tries;
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
 use crate::kit::secret::Secret;
-use crate::kit::singleflight::{Flights, Lost, Part};
+use crate::kit::singleflight::{LeaderLost, Role, Singleflight};
 use crate::provider::jwt::Unverified;
 use crate::provider::{GrantError, Tokens};
 use crate::session::record::Cold;
 use crate::session::sessions::{Realm, RefreshLimits, Session, Sessions};
 use crate::store::kv::Away;
 use crate::telemetry::metrics::Refresh;
-use identity::{Judged, Renewed};
+use identity::{Renewal, Renewed};
 use lease::{Lease, Taken};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// The refreshes under way in this process, by the digest of the session's place.
-pub type Refreshes = Flights<TokenDigest, Outcome>;
+pub type Refreshes = Singleflight<TokenDigest, Outcome>;
 
 /// `refresh_dedup`, and how long a session goes on without its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +47,11 @@ pub enum Outcome {
     /// The session is over: the provider says so.
     Ended,
     /// Nobody could tell; the session stays.
-    Unavailable(Unavailable),
+    Unavailable(Dependency),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unavailable {
+pub enum Dependency {
     Provider,
     Store,
 }
@@ -81,13 +81,13 @@ impl Sessions {
         let (sessions, realm_, session_) = (self.clone(), realm.clone(), session.clone());
         let work = move || async move { sessions.refresh_once(&realm_, &session_, limits).await };
         match timeout(patience(realm), self.refreshes.join(place, work)).await {
-            Ok(Ok((outcome, part))) => {
-                if part == Part::Joined {
+            Ok(Ok((outcome, role))) => {
+                if role == Role::Follower {
                     realm.metrics.refreshed(Refresh::joined);
                 }
                 outcome
             }
-            Ok(Err(Lost)) | Err(_) => Outcome::Unavailable(Unavailable::Provider),
+            Ok(Err(LeaderLost)) | Err(_) => Outcome::Unavailable(Dependency::Provider),
         }
     }
 
@@ -102,7 +102,7 @@ impl Sessions {
         let outcome = match self.spend(realm, session, limits).await {
             Ok(outcome) => outcome,
             Err(Away) if self.kv.is_shared() => self.without_store(session), // it went away meanwhile
-            Err(Away) => Outcome::Unavailable(Unavailable::Store),
+            Err(Away) => Outcome::Unavailable(Dependency::Store),
         };
         if let Outcome::Live(session) = &outcome {
             self.keep_copy(realm, session.clone(), &reading);
@@ -280,13 +280,13 @@ impl Sessions {
         }
         let renewed = match self.identity(realm, &stored.hot, &cold, &tokens).await {
             Ok(renewed) => renewed,
-            Err(Judged::Forged) => {
+            Err(Renewal::Forged) => {
                 realm.metrics.refreshed(Refresh::denied);
                 tracing::warn!(provider = %realm.provider.settings().name, "a refreshed ID token is forged or of somebody else; the session ends");
                 self.delete(realm, &stored.ticket).await?;
                 return Ok(Outcome::Ended);
             }
-            Err(Judged::Untold) => return Ok(self.unavailable(realm, stored)),
+            Err(Renewal::Untold) => return Ok(self.unavailable(realm, stored)),
         };
         let outcome = self.put_in_force(realm, &stored, renewed, Some(&tokens)).await;
         self.tries.succeeded(&stored.ticket.place());
@@ -331,7 +331,7 @@ impl Sessions {
             }
             identity = Arc::into_inner(current.hot.identity); // a touch came between
         }
-        Ok(Outcome::Unavailable(Unavailable::Store))
+        Ok(Outcome::Unavailable(Dependency::Store))
     }
 
     /// The provider denies the token. Unless somebody else has rotated it, the session is over.
@@ -359,7 +359,7 @@ impl Sessions {
         if self.clock.now() < ends {
             Outcome::Live(Arc::new(session.again()))
         } else {
-            Outcome::Unavailable(Unavailable::Store)
+            Outcome::Unavailable(Dependency::Store)
         }
     }
 
@@ -373,7 +373,7 @@ impl Sessions {
     fn meanwhile(&self, stored: Arc<Session>) -> Outcome {
         // While its access token lives, nobody need notice.
         if stored.hot.has_expired(self.clock.now()) {
-            Outcome::Unavailable(Unavailable::Provider)
+            Outcome::Unavailable(Dependency::Provider)
         } else {
             Outcome::Live(stored)
         }

@@ -7,12 +7,12 @@ use crate::kit::entropy::Entropy;
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
 use crate::provider::Provider;
-use crate::session::cache::{Begun, Copies};
-use crate::session::record::{Cold, Hot, Label, Part, open, seal};
+use crate::session::cache::{Begun, SessionCache};
+use crate::session::record::{Cold, Envelope, Hot, Part, open, seal};
 use crate::session::refresh::tries::Tries;
 use crate::session::refresh::{Dedup, Refreshes};
 use crate::session::ticket::Ticket;
-use crate::store::kv::{Away, Entry, Heard, Kv};
+use crate::store::kv::{Away, Entry, Invalidation, Kv};
 use crate::telemetry::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
@@ -54,13 +54,13 @@ pub struct Limits {
 pub struct Session {
     pub hot: Hot,
     pub(crate) ticket: Ticket,
-    pub(crate) label: Label,
+    pub(crate) label: Envelope,
     pub(crate) generation: u64,
     seen: AtomicI64,
 }
 
 /// A look into the store, and the copies that were in force when it began.
-pub(crate) struct Reading(Option<(Begun, Arc<Copies>)>);
+pub(crate) struct Reading(Option<(Begun, Arc<SessionCache>)>);
 
 pub enum Found {
     Live(Arc<Session>),
@@ -72,7 +72,7 @@ pub struct Sessions {
     pub kv: Arc<dyn Kv>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    copies: ArcSwapOption<Copies>,
+    copies: ArcSwapOption<SessionCache>,
     pub(crate) refreshes: Refreshes,
     pub(crate) tries: Tries,
     pub(crate) dedup: Dedup,
@@ -105,14 +105,14 @@ impl Realm {
         &self,
         ticket: &Ticket,
         part: Part,
-        label: &Label,
+        label: &Envelope,
         record: &T,
     ) -> Result<Vec<u8>, Away> {
         seal(&self.secrets, ticket, &self.id, part, label, record).map_err(|_| Away)
     }
 
-    pub(crate) fn label(&self, hot: &Hot, session_id: Option<&str>) -> Label {
-        Label::new(&self.secrets, &self.provider.settings().name, hot, session_id)
+    pub(crate) fn label(&self, hot: &Hot, session_id: Option<&str>) -> Envelope {
+        Envelope::new(&self.secrets, &self.provider.settings().name, hot, session_id)
     }
 
     fn copy_key(&self, ticket: &Ticket) -> TokenDigest {
@@ -146,14 +146,14 @@ impl Sessions {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         dedup: Dedup,
-        copies: Option<Copies>,
+        copies: Option<SessionCache>,
     ) -> Self {
         let copies = ArcSwapOption::from(copies.map(Arc::new));
         Sessions { kv, clock, entropy, copies, refreshes: Refreshes::default(), tries: Tries::new(), dedup }
     }
 
     /// Begins with other copies, or none.
-    pub fn set_copies(&self, copies: Option<Copies>) {
+    pub fn set_copies(&self, copies: Option<SessionCache>) {
         self.copies.store(copies.map(Arc::new));
     }
 
@@ -162,15 +162,15 @@ impl Sessions {
     }
 
     /// Follows what other replicas announce; runs until it is dropped.
-    pub async fn hear(self: Arc<Self>) {
+    pub async fn subscribe(self: Arc<Self>) {
         let Some(mut heard) = self.kv.announcements() else { return };
         loop {
             let told = heard.recv().await;
             let copies = self.copies.load();
             let Some(copies) = copies.as_ref() else { continue };
             match told {
-                Ok(Heard::Changed(place)) => copies.forget(TokenDigest::of(place.as_bytes())),
-                Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => copies.forget_all(),
+                Ok(Invalidation::Key(place)) => copies.forget(TokenDigest::of(place.as_bytes())),
+                Ok(Invalidation::All) | Err(RecvError::Lagged(_)) => copies.forget_all(),
                 Err(RecvError::Closed) => return,
             }
         }
@@ -315,7 +315,7 @@ impl Sessions {
         &self,
         realm: &Realm,
         ticket: &Ticket,
-        label: &Label,
+        label: &Envelope,
         hot: &Hot,
         generation: u64,
     ) -> Result<bool, Away> {
@@ -328,7 +328,7 @@ impl Sessions {
         &self,
         realm: &Realm,
         ticket: &Ticket,
-        label: &Label,
+        label: &Envelope,
         cold: &Cold,
         generation: u64,
     ) -> Result<bool, Away> {
@@ -361,7 +361,7 @@ impl Session {
         Session::new(self.hot.clone(), self.ticket.clone(), self.label.clone(), self.generation)
     }
 
-    pub(crate) fn new(hot: Hot, ticket: Ticket, label: Label, generation: u64) -> Self {
+    pub(crate) fn new(hot: Hot, ticket: Ticket, label: Envelope, generation: u64) -> Self {
         let seen = AtomicI64::new(hot.seen);
         Session { hot, ticket, label, generation, seen }
     }

@@ -11,7 +11,7 @@ use crate::kit::seal::Secrets;
 use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token};
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
-use crate::session::cache::Copies;
+use crate::session::cache::SessionCache;
 use crate::session::record::{Cold, Hot};
 use crate::session::refresh::{Dedup, Outcome};
 use crate::session::sessions::{Found, Limits, Login, Realm, RefreshLimits, Sessions};
@@ -83,9 +83,9 @@ impl Replica {
             lease: plan.lease,
             grace: Duration::from_secs(300),
         };
-        let copies = plan.copies.then(|| Copies::new(100, COPIES_LIVE, METRICS.cache(Cache::sessions)));
+        let copies = plan.copies.then(|| SessionCache::new(100, COPIES_LIVE, METRICS.cache(Cache::sessions)));
         let sessions = Arc::new(Sessions::new(kv, clock, world.dice.clone(), dedup, copies));
-        tokio::spawn(sessions.clone().hear());
+        tokio::spawn(sessions.clone().subscribe());
         let settings = crate::provider::Settings { timeout: PROVIDER_TIMEOUT, ..settings("https://id.test") };
         let realm = Arc::new(realm(Arc::new(Way::new(world, at, settings))));
         Arc::new(Replica { at, world: world.clone(), sessions, realm })

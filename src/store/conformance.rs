@@ -42,7 +42,7 @@ async fn conforms_without_time(kv: Arc<dyn Kv>) {
     kv.put_new("lease", entry(0, "mine"), Duration::from_secs(10)).await.unwrap();
     assert_eq!(kv.extend("lease", b"yours", HOUR).await, Ok(false));
     assert_eq!(kv.extend("lease", b"mine", HOUR).await, Ok(true));
-    assert!(kv.look("lease").await.unwrap().unwrap().1 > Duration::from_secs(3500));
+    assert!(kv.get_with_ttl("lease").await.unwrap().unwrap().1 > Duration::from_secs(3500));
     assert_eq!(kv.extend("lease", b"mine", Duration::ZERO).await, Ok(true));
     assert_eq!(kv.get("lease").await, Ok(None), "let go");
 
@@ -136,12 +136,12 @@ async fn redis_conforms_and_remembers_what_was_deleted() {
     .unwrap();
     let mut heard = redis.announcements().unwrap();
     let listening = tokio::spawn(redis.clone().listen());
-    assert_eq!(heard.recv().await, Ok(crate::store::kv::Heard::Missed), "what was said before is missed");
+    assert_eq!(heard.recv().await, Ok(crate::store::kv::Invalidation::All), "what was said before is missed");
     let kv: Arc<dyn Kv> = redis;
     conforms_without_time(kv.clone()).await;
     assert_eq!(kv.restore("a", entry(9, "revived"), HOUR).await, Ok(false), "it was deleted");
     kv.announce("place").await;
-    assert_eq!(heard.recv().await, Ok(crate::store::kv::Heard::Changed("place".into())));
+    assert_eq!(heard.recv().await, Ok(crate::store::kv::Invalidation::Key("place".into())));
     listening.abort();
     drop(server);
     assert_eq!(kv.get("a").await, Err(crate::store::kv::Away));

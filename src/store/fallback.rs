@@ -7,7 +7,7 @@ mod verbs;
 
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::entropy::Entropy;
-use crate::store::kv::{Away, Entry, Heard, Kv};
+use crate::store::kv::{Away, Entry, Invalidation, Kv};
 use journal::{Change, Journal};
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -143,17 +143,17 @@ impl Fallback {
                 self.news.notify_one();
             }
             match told {
-                Ok(Heard::Changed(place)) => {
+                Ok(Invalidation::Key(place)) => {
                     for key in OF_SESSIONS.map(|kind| format!("{kind}{place}")) {
                         if self.memory.contains_key(&key) {
                             // Where the store cannot be asked, what is known stays the best there is.
-                            drop(self.look(&key).await);
+                            drop(self.get_with_ttl(&key).await);
                         }
                     }
                 }
                 // A connection was lost and is there again: others may have been cut off for longer.
-                Ok(Heard::Missed) if has_begun => *self.back.lock() = Some(Instant::now()),
-                Ok(Heard::Missed) => has_begun = true,
+                Ok(Invalidation::All) if has_begun => *self.back.lock() = Some(Instant::now()),
+                Ok(Invalidation::All) => has_begun = true,
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             }

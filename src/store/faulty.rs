@@ -47,8 +47,8 @@ impl Faulty {
 
 #[async_trait]
 impl Kv for Faulty {
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
-        self.there()?.look(key).await
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+        self.there()?.get_with_ttl(key).await
     }
     async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
         self.there()?.put(key, entry, ttl).await

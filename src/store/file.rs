@@ -183,7 +183,7 @@ fn apply(table: &mut Table<'_, &str, (i64, u64, &[u8])>, write: &Write, now: Tim
 
 #[async_trait]
 impl Kv for File {
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
         self.read(key).map_err(|problem| {
             tracing::error!(%problem, "the store cannot be read");
             Away

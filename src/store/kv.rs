@@ -17,10 +17,10 @@ pub struct Away;
 
 /// What another replica has told. It names places and carries nothing to believe: it can but make a replica look again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    Changed(String),
+pub enum Invalidation {
+    Key(String),
     /// Something may have been said that was not heard.
-    Missed,
+    All,
 }
 
 /// A key-value store. Each verb is atomic: of two callers of `put_new` for one key, one succeeds. An entry is gone when its
@@ -29,7 +29,7 @@ pub enum Heard {
 #[async_trait]
 pub trait Kv: Send + Sync {
     /// The entry, and how long it still lives.
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away>;
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away>;
 
     async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away>;
 
@@ -51,14 +51,14 @@ pub trait Kv: Send + Sync {
     async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away>;
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, Away> {
-        Ok(self.look(key).await?.map(|(entry, _)| entry))
+        Ok(self.get_with_ttl(key).await?.map(|(entry, _)| entry))
     }
 
     /// Tells the other replicas that this place has changed; whether they hear it is not known.
     async fn announce(&self, _place: &str) {}
 
     /// What others tell; nothing where there are no others.
-    fn announcements(&self) -> Option<broadcast::Receiver<Heard>> {
+    fn announcements(&self) -> Option<broadcast::Receiver<Invalidation>> {
         None
     }
 

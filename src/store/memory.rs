@@ -58,7 +58,7 @@ impl Memory {
 
 #[async_trait]
 impl Kv for Memory {
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
         let now = self.clock.now();
         let held = self.held.lock();
         let live = held.entries.get(key).filter(|(_, ends)| *ends > now);

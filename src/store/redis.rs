@@ -5,8 +5,8 @@
 mod connect;
 
 use crate::kit::secret::Secret;
-use crate::kit::singleflight::Flights;
-use crate::store::kv::{Away, Entry, Heard, Kv};
+use crate::kit::singleflight::Singleflight;
+use crate::store::kv::{Away, Entry, Invalidation, Kv};
 use crate::telemetry::metrics::{Operation, StoreMetrics};
 use async_trait::async_trait;
 use connect::{Connection, Source};
@@ -72,10 +72,10 @@ pub struct Redis {
     source: Arc<Source>,
     // A plain mutex: held to look and to set, never over an await.
     connections: Arc<Mutex<HashMap<ThreadId, Connection>>>,
-    connecting: Flights<ThreadId, Result<Connection, String>>,
+    connecting: Singleflight<ThreadId, Result<Connection, String>>,
     /// For the operator.
     problem: Mutex<Option<String>>,
-    heard: broadcast::Sender<Heard>,
+    heard: broadcast::Sender<Invalidation>,
 }
 
 /// An entry's value is `<generation>:<bytes>`; these scripts read the number before the colon.
@@ -113,7 +113,7 @@ impl Redis {
             metrics,
             source: Arc::new(source),
             connections: Arc::default(),
-            connecting: Flights::default(),
+            connecting: Singleflight::default(),
             problem: Mutex::default(),
             heard: broadcast::channel(HEARD).0,
         }))
@@ -144,12 +144,12 @@ impl Redis {
         let (mut channel, mut said) = self.source.subscriber(&self.settings).await?.split();
         self.in_time(channel.subscribe(self.channel())).await?;
         // What was said before we listened, we missed.
-        let _ = self.heard.send(Heard::Missed);
+        let _ = self.heard.send(Invalidation::All);
         loop {
             match timeout(QUIET, said.next()).await {
                 Ok(Some(message)) => {
                     if let Ok(place) = message.get_payload::<String>() {
-                        let _ = self.heard.send(Heard::Changed(place));
+                        let _ = self.heard.send(Invalidation::Key(place));
                     }
                 }
                 Ok(None) => return Ok(()),
@@ -272,7 +272,7 @@ fn millis(ttl: Duration) -> u64 {
 
 #[async_trait]
 impl Kv for Redis {
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
         let found: Option<(Vec<u8>, i64)> = self.ask(Operation::get, self.script(LOOK, &[self.key(key)])).await?;
         let Some((bytes, left)) = found else { return Ok(None) };
         let entry = decoded(&bytes);
@@ -332,7 +332,7 @@ impl Kv for Redis {
         true
     }
 
-    fn announcements(&self) -> Option<broadcast::Receiver<Heard>> {
+    fn announcements(&self) -> Option<broadcast::Receiver<Invalidation>> {
         Some(self.heard.subscribe())
     }
 }

@@ -9,7 +9,7 @@ use crate::config::resolve::{http_url, positive, session};
 use crate::config::settings;
 use crate::edge::upstream::{self, Location, Origin, Protocol};
 use crate::gate::cors::{Cors, Origins};
-use crate::gate::identity_headers::{Injection, Preset};
+use crate::gate::identity_headers::{IdentityHeaders, Preset};
 use crate::gate::path::CanonicalPath;
 use crate::gate::route::{AccessSettings, Hosts, OnUnauthenticated, Place, ProtectedSettings, Settings};
 use crate::gate::rules::Rules;
@@ -263,7 +263,7 @@ fn rules(raw: &raw::Require) -> Rules {
     }
 }
 
-fn headers(route: &raw::Route, path: &str, problems: &mut Problems) -> Injection {
+fn headers(route: &raw::Route, path: &str, problems: &mut Problems) -> IdentityHeaders {
     let mut set = Vec::new();
     for (name, text) in &route.headers.set {
         let path = format!("{path}.headers.set.{name}");
@@ -282,7 +282,7 @@ fn headers(route: &raw::Route, path: &str, problems: &mut Problems) -> Injection
         raw::Preset::Authelia => Preset::Authelia,
         raw::Preset::None => Preset::None,
     };
-    Injection::new(preset, set)
+    IdentityHeaders::new(preset, set)
 }
 
 /// Host, Cookie, hop-by-hop and framing names.

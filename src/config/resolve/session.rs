@@ -3,7 +3,7 @@
 use crate::config::Folder;
 use crate::config::raw::{self, Accept, Auth, Config};
 use crate::config::resolve::route::{From, from, provider_of};
-use crate::config::settings::{Backend, Copies, SharedStore, Store};
+use crate::config::settings::{Backend, SessionCache, SharedStore, Store};
 use crate::gate::route::{Hosts, SessionSettings};
 use crate::kit::secret::Secret;
 use crate::login::cookie::{CookieSpec, SameSite};
@@ -134,9 +134,9 @@ pub(crate) fn store(raw: &Config, folder: &Folder, env: &[(String, String)]) -> 
     }
 }
 
-pub(crate) fn copies(raw: &Config) -> Option<Copies> {
+pub(crate) fn copies(raw: &Config) -> Option<SessionCache> {
     let cache = &raw.caches.sessions;
-    cache.enabled.then_some(Copies { max_entries: cache.max_entries, ttl: cache.ttl.0 })
+    cache.enabled.then_some(SessionCache { max_entries: cache.max_entries, ttl: cache.ttl.0 })
 }
 
 fn shared(raw: &raw::Redis, folder: &Folder) -> SharedStore {

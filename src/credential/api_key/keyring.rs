@@ -2,12 +2,12 @@
 //! store once, however many ask at once; what was ended here is never copied again, not even by a request that had read it
 //! a moment before. Must not know of requests, limits, or how replicas tell each other.
 
-use crate::credential::api_key::store::{Shelf, is_due};
+use crate::credential::api_key::store::{KeyStore, is_due};
 use crate::credential::api_key::{ApiKey, KeyDigest, KeyId, Presented, Record};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::entropy::Entropy;
 use crate::kit::seal::Secrets;
-use crate::kit::singleflight::{Flights, Lost, Part};
+use crate::kit::singleflight::{LeaderLost, Role, Singleflight};
 use crate::provider::identity::Identity;
 use crate::store::kv::{Away, Kv};
 use crate::telemetry::metrics::CacheMetrics;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// What a presented key comes to.
 #[derive(Clone)]
-pub enum Judged {
+pub enum KeyVerdict {
     Valid(Arc<Known>),
     /// `UnknownToken` or `TokenExpired`.
     Rejected(Reason),
@@ -82,8 +82,8 @@ pub struct Outside {
 }
 
 /// Lives as long as the process; a reload gives it other configured keys.
-pub struct Keys {
-    shelf: Shelf,
+pub struct Keyring {
+    shelf: KeyStore,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: CacheMetrics,
@@ -93,7 +93,7 @@ pub struct Keys {
     /// was about does not matter: they are rare, and not to copy is always right.
     changes: AtomicU64,
     /// Readings under way, by id and `changes`: who asks after a key ended must not join a reading from before it.
-    readings: Flights<(KeyId, u64), Reading>,
+    readings: Singleflight<(KeyId, u64), Reading>,
 }
 
 type Reading = Result<Option<Arc<Known>>, NotRead>;
@@ -107,11 +107,11 @@ enum NotRead {
 
 struct Held {
     configured: HashMap<KeyId, Arc<Known>>,
-    copies: Option<Copies>,
+    copies: Option<SessionCache>,
 }
 
 /// Two caches, so that a flood of made-up ids evicts no key. Their own expiry only bounds memory.
-struct Copies {
+struct SessionCache {
     present: Cache<KeyId, (Arc<Known>, Timestamp)>,
     absent: Cache<KeyId, Timestamp>,
     ttl: Duration,
@@ -120,17 +120,17 @@ struct Copies {
 /// Another id is tried where one is taken; twice in a row that does not happen by chance.
 const TRIES: usize = 5;
 
-impl Keys {
+impl Keyring {
     pub fn new(outside: Outside, configured: Vec<Record>, cache: &Settings) -> Self {
         let Outside { kv, secrets, clock, entropy, metrics } = outside;
-        Keys {
-            shelf: Shelf { kv, secrets },
+        Keyring {
+            shelf: KeyStore { kv, secrets },
             clock,
             entropy,
             metrics,
             held: ArcSwap::from_pointee(Held::new(configured, cache)),
             changes: AtomicU64::new(0),
-            readings: Flights::default(),
+            readings: Singleflight::default(),
         }
     }
 
@@ -140,7 +140,7 @@ impl Keys {
     }
 
     /// Judges by what is known here; None = the store must be asked. To be called within a runtime.
-    pub fn recall(self: &Arc<Self>, key: &Presented) -> Option<Judged> {
+    pub fn recall(self: &Arc<Self>, key: &Presented) -> Option<KeyVerdict> {
         let (held, now) = (self.held.load(), self.clock.now());
         if let Some(known) = held.configured.get(&key.id) {
             return Some(self.judge(Some(known), key, now));
@@ -159,7 +159,7 @@ impl Keys {
         self: &Arc<Self>,
         key: &Presented,
         mut reserve: impl FnMut() -> Result<(), Duration>,
-    ) -> Result<Judged, Duration> {
+    ) -> Result<KeyVerdict, Duration> {
         loop {
             let place = (key.id, self.changes.load(Ordering::SeqCst));
             let keys = self.clone();
@@ -172,10 +172,10 @@ impl Keys {
             };
             match self.readings.join(place, work).await {
                 Ok((Ok(found), _)) => return Ok(self.judge(found.as_ref(), key, self.clock.now())),
-                Ok((Err(NotRead::Withheld(wait)), Part::Began)) => return Err(wait),
+                Ok((Err(NotRead::Withheld(wait)), Role::Leader)) => return Err(wait),
                 // It was another's budget that was spent; ours may not be.
-                Ok((Err(NotRead::Withheld(_)), Part::Joined)) => {}
-                Ok((Err(NotRead::Away), _)) | Err(Lost) => return Ok(Judged::Unavailable),
+                Ok((Err(NotRead::Withheld(_)), Role::Follower)) => {}
+                Ok((Err(NotRead::Away), _)) | Err(LeaderLost) => return Ok(KeyVerdict::Unavailable),
             }
         }
     }
@@ -246,7 +246,7 @@ impl Keys {
 
     /// Entries of the cache.
     pub fn len(&self) -> u64 {
-        self.held.load().copies.as_ref().map_or(0, Copies::len)
+        self.held.load().copies.as_ref().map_or(0, SessionCache::len)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -270,15 +270,15 @@ impl Keys {
         Ok(found)
     }
 
-    fn judge(self: &Arc<Self>, known: Option<&Arc<Known>>, key: &Presented, now: Timestamp) -> Judged {
+    fn judge(self: &Arc<Self>, known: Option<&Arc<Known>>, key: &Presented, now: Timestamp) -> KeyVerdict {
         let Some(known) = known.filter(|known| known.record.digest == key.digest) else {
-            return Judged::Rejected(Reason::UnknownToken);
+            return KeyVerdict::Rejected(Reason::UnknownToken);
         };
         if known.record.expires_at.is_some_and(|expires| expires <= now.seconds()) {
-            return Judged::Rejected(Reason::TokenExpired);
+            return KeyVerdict::Rejected(Reason::TokenExpired);
         }
         self.note_use(known, now);
-        Judged::Valid(known.clone())
+        KeyVerdict::Valid(known.clone())
     }
 
     /// Beside the request.
@@ -325,14 +325,14 @@ impl Held {
     fn new(configured: Vec<Record>, cache: &Settings) -> Self {
         Held {
             configured: configured.into_iter().map(|key| (key.id, Arc::new(Known::new(key, false)))).collect(),
-            copies: cache.enabled.then(|| Copies::new(cache)),
+            copies: cache.enabled.then(|| SessionCache::new(cache)),
         }
     }
 }
 
-impl Copies {
+impl SessionCache {
     fn new(settings: &Settings) -> Self {
-        Copies {
+        SessionCache {
             present: Cache::builder().max_capacity(settings.max_entries).time_to_live(settings.ttl).build(),
             absent: Cache::builder().max_capacity(settings.max_entries).time_to_live(settings.ttl).build(),
             ttl: settings.ttl,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) struct Shelf {
+pub(super) struct KeyStore {
     pub(super) kv: Arc<dyn Kv>,
     pub(super) secrets: Secrets,
 }
@@ -43,7 +43,7 @@ const TRIES: usize = 100;
 /// Records that are read at a time for a list.
 const ABREAST: usize = 32;
 
-impl Shelf {
+impl KeyStore {
     /// The record, and the generation of its write. What does not open was not made here: it is absent.
     pub(super) async fn read(&self, id: KeyId) -> Result<Option<(Record, u64)>, Away> {
         let Some(entry) = self.kv.get(&place(id)).await? else { return Ok(None) };
@@ -68,7 +68,7 @@ impl Shelf {
         if is_due(record.last_used, now) {
             record.last_used = Some(now.seconds());
             let (entry, ttl) = (self.sealed(&record, generation.saturating_add(1))?, now.until(ends(&record, now)));
-            // Lost to another replica's note, or to the key's end: either is as it should be.
+            // LeaderLost to another replica's note, or to the key's end: either is as it should be.
             let _ = self.kv.replace(&place(id), entry, ttl).await?;
         }
         Ok(true)

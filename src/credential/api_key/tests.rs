@@ -1,6 +1,6 @@
 mod stored;
 
-use crate::credential::api_key::keyring::{Judged, Keys, NewKey, NotCreated, Outside, Settings};
+use crate::credential::api_key::keyring::{KeyVerdict, Keyring, NewKey, NotCreated, Outside, Settings};
 use crate::credential::api_key::store::place;
 use crate::credential::api_key::{ApiKey, KeyDigest, KeyId, Record};
 use crate::kit::clock::test::SetClock;
@@ -33,7 +33,7 @@ struct Watched {
 struct World {
     clock: Arc<SetClock>,
     kv: Arc<Watched>,
-    keys: Arc<Keys>,
+    keys: Arc<Keyring>,
 }
 
 fn world() -> World {
@@ -55,11 +55,11 @@ fn alice() -> NewKey {
     NewKey { user: "alice".into(), ..NewKey::default() }
 }
 
-fn word(judged: &Judged) -> String {
+fn word(judged: &KeyVerdict) -> String {
     match judged {
-        Judged::Valid(known) => known.record.user.clone(),
-        Judged::Rejected(reason) => reason.word().into(),
-        Judged::Unavailable => "unavailable".into(),
+        KeyVerdict::Valid(known) => known.record.user.clone(),
+        KeyVerdict::Rejected(reason) => reason.word().into(),
+        KeyVerdict::Unavailable => "unavailable".into(),
     }
 }
 
@@ -68,7 +68,7 @@ impl World {
         let metrics = Metrics::default().cache(Cache::sessions);
         let outside =
             Outside { kv: kv.clone(), secrets: secrets("the store's"), clock: clock.clone(), entropy, metrics };
-        World { keys: Arc::new(Keys::new(outside, Vec::new(), &CACHE)), clock, kv }
+        World { keys: Arc::new(Keyring::new(outside, Vec::new(), &CACHE)), clock, kv }
     }
 
     /// Another replica on the same store.
@@ -108,8 +108,8 @@ async fn settle() {
 
 #[async_trait]
 impl Kv for Watched {
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
-        let found = self.heard("get", key, self.inner.look(key)).await;
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+        let found = self.heard("get", key, self.inner.get_with_ttl(key)).await;
         let _ = self.gate.read().await;
         found
     }
@@ -196,7 +196,7 @@ async fn a_key_is_judged_by_all_its_bytes() {
         NewKey { email: Some("a@x.test".into()), groups: vec!["ops".into()], scopes: vec!["read".into()], ..alice() };
     let (key, id) = w.create(NewKey { name: Some("ci".into()), routes: Some(vec!["api".into()]), ..new }).await;
     w.check(&key, "alice").await;
-    let Judged::Valid(known) = w.keys.find(&key).await else { panic!("it is valid") };
+    let KeyVerdict::Valid(known) = w.keys.find(&key).await else { panic!("it is valid") };
     let person = known.record.person();
     assert_eq!((person.user, person.email), ("alice", Some("a@x.test")));
     assert_eq!((person.groups, person.scopes), (&["ops".to_string()][..], &["read".to_string()][..]));
@@ -406,11 +406,11 @@ async fn a_flood_of_made_up_ids_evicts_no_key() {
     assert!(!w.asked().contains(&format!("get {}", place(id))));
 }
 
-impl Keys {
+impl Keyring {
     /// As the gate does it.
-    async fn find(self: &Arc<Self>, presented: &str) -> Judged {
+    async fn find(self: &Arc<Self>, presented: &str) -> KeyVerdict {
         let Some(key) = ApiKey::parse(presented) else {
-            return Judged::Rejected(crate::telemetry::reason::Reason::UnknownToken);
+            return KeyVerdict::Rejected(crate::telemetry::reason::Reason::UnknownToken);
         };
         match self.recall(&key) {
             Some(judged) => judged,

@@ -5,7 +5,7 @@ use crate::edge::proxy::PATIENCE;
 use crate::edge::reply;
 use crate::gate::decision::Reply;
 use crate::gate::endpoint::MAX_BODY;
-use crate::gate::request::{Ask, Posted};
+use crate::gate::request::{Body, RequestHead};
 use http::{HeaderValue, StatusCode, Version, header};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -77,15 +77,15 @@ fn raw_head_has(session: &Session, name: &[u8]) -> bool {
     raw.split(|b| *b == b'\n').any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
 }
 
-pub(super) fn ask<'a>(
+pub(super) fn request_head<'a>(
     session: &'a Session,
     quoted: Option<&'a [u8]>,
     max_head: usize,
     redirect_to_https: bool,
-) -> Ask<'a> {
+) -> RequestHead<'a> {
     let head = session.req_header();
     let is_h2 = head.version == Version::HTTP_2;
-    Ask {
+    RequestHead {
         method: &head.method,
         target: quoted.unwrap_or(head.raw_path()),
         version: head.version,
@@ -94,7 +94,7 @@ pub(super) fn ask<'a>(
         length_beside_encoding: head.headers.contains_key(header::TRANSFER_ENCODING)
             && raw_head_has(session, b"content-length:"),
         rewritten: line_was_odd(),
-        body: Posted::Unread,
+        body: Body::Unread,
         peer: session.client_addr().and_then(|a| a.as_inet()).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip()),
         max_head,
         redirect_to_https,

@@ -31,8 +31,8 @@ fn proxy() -> Proxy {
     Proxy {
         live,
         access_log,
-        traffic: Arc::default(),
-        frontend: Frontend::new(1, usize::MAX, Arc::new(usize::MAX.into())),
+        connections: Arc::default(),
+        capacity: Capacity::new(1, usize::MAX, Arc::new(usize::MAX.into())),
         max_head: 1024,
         idle_seconds: 75,
         redirect_to_https: false,
@@ -46,19 +46,19 @@ async fn pass(head: &str) -> String {
     client.write_all(head.replace('\n', "\r\n").as_bytes()).await.unwrap();
     let mut session = Session::new_h1(Box::new(server));
     assert!(session.as_downstream_mut().read_request().await.unwrap());
-    let mut passage = proxy.new_ctx();
-    proxy.early_request_filter(&mut session, &mut passage).await.unwrap();
-    if proxy.request_filter(&mut session, &mut passage).await.unwrap() {
-        proxy.logging(&mut session, None, &mut passage).await;
+    let mut ctx = proxy.new_ctx();
+    proxy.early_request_filter(&mut session, &mut ctx).await.unwrap();
+    if proxy.request_filter(&mut session, &mut ctx).await.unwrap() {
+        proxy.logging(&mut session, None, &mut ctx).await;
         drop(session);
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         return answer;
     }
-    let peer = proxy.upstream_peer(&mut session, &mut passage).await.unwrap();
+    let peer = proxy.upstream_peer(&mut session, &mut ctx).await.unwrap();
     assert_eq!(peer._address.to_string(), "127.0.0.1:3000");
     let mut upstream = session.req_header().clone();
-    proxy.upstream_request_filter(&mut session, &mut upstream, &mut passage).await.unwrap();
+    proxy.upstream_request_filter(&mut session, &mut upstream, &mut ctx).await.unwrap();
     let mut wire = format!("{} {}\n", upstream.method, String::from_utf8_lossy(upstream.raw_path())).into_bytes();
     upstream.header_to_h1_wire(&mut wire);
     String::from_utf8(wire).unwrap().replace("\r\n", "\n").to_ascii_lowercase()
@@ -104,13 +104,13 @@ async fn without_a_decision_nothing_is_forwarded() {
     client.write_all(b"GET /public/x HTTP/1.1\r\nHost: app.test\r\n\r\n").await.unwrap();
     let mut session = Session::new_h1(Box::new(server));
     session.as_downstream_mut().read_request().await.unwrap();
-    let mut passage = proxy.new_ctx();
-    assert!(proxy.upstream_peer(&mut session, &mut passage).await.is_err());
+    let mut ctx = proxy.new_ctx();
+    assert!(proxy.upstream_peer(&mut session, &mut ctx).await.is_err());
     let mut upstream = session.req_header().clone();
-    assert!(proxy.upstream_request_filter(&mut session, &mut upstream, &mut passage).await.is_err());
-    assert_eq!(proxy.traffic.in_flight.load(Ordering::SeqCst), 1);
-    drop(passage);
-    assert_eq!(proxy.traffic.in_flight.load(Ordering::SeqCst), 0);
+    assert!(proxy.upstream_request_filter(&mut session, &mut upstream, &mut ctx).await.is_err());
+    assert_eq!(proxy.connections.in_flight.load(Ordering::SeqCst), 1);
+    drop(ctx);
+    assert_eq!(proxy.connections.in_flight.load(Ordering::SeqCst), 0);
 }
 
 #[test]

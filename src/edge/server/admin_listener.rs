@@ -3,7 +3,7 @@
 use crate::edge::admin::Admin;
 use crate::edge::connection::stream::Watched;
 use crate::edge::connection::{Connection, Limits, answer_has_ended, head_is_read};
-use crate::edge::connections::Connections;
+use crate::edge::connections::OpenConnections;
 use async_trait::async_trait;
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
@@ -25,7 +25,7 @@ pub(super) struct AdminService {
     pub(super) admin: Arc<Admin>,
 }
 
-/// Connections that it holds at one time.
+/// OpenConnections that it holds at one time.
 const MOST_ADMIN: usize = 256;
 const ADMIN_LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
 const UNREADABLE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -55,7 +55,7 @@ impl PingoraService for AdminService {
         // Never told of the shutdown: its connections end with the process.
         let (_stays, shutdown) = watch::channel(false);
         let app = Arc::new(SharedAdmin(self.admin.clone()));
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(OpenConnections::default());
         let swept = connections.clone();
         tokio::spawn(async move { swept.keep_swept(ADMIN_LIMITS.step()).await });
         loop {

@@ -1,7 +1,7 @@
 //! The end: a signal stops the listening and waits for what is in flight, or hands the listening sockets over to a process
 //! that waits for them.
 
-use crate::edge::listen::Traffic;
+use crate::edge::listen::Connections;
 use crate::edge::sockets::Sockets;
 use async_trait::async_trait;
 use pingora_core::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
@@ -24,7 +24,11 @@ const SUCCESSOR: Duration = Duration::from_secs(90);
 
 /// Waits for the end of what is in flight once the listeners are told to close, and then ends the process; a second
 /// signal ends it at once.
-pub(super) fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, at_exit: Box<dyn FnOnce() + Send>) {
+pub(super) fn drain(
+    mut phases: Receiver<ExecutionPhase>,
+    connections: &Connections,
+    at_exit: Box<dyn FnOnce() + Send>,
+) {
     loop {
         match phases.blocking_recv() {
             Ok(ExecutionPhase::ShutdownStarted | ExecutionPhase::ShutdownGracePeriod) => break,
@@ -32,11 +36,11 @@ pub(super) fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, at_
             Err(_) => return,
         }
     }
-    traffic.draining.store(true, Ordering::SeqCst);
+    connections.draining.store(true, Ordering::SeqCst);
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
         runtime.block_on(async {
             tokio::select! {
-                () = emptied(traffic) => {}
+                () = emptied(connections) => {}
                 () = told_again() => {}
             }
         });
@@ -45,22 +49,22 @@ pub(super) fn drain(mut phases: Receiver<ExecutionPhase>, traffic: &Traffic, at_
     std::process::exit(0);
 }
 
-async fn emptied(traffic: &Traffic) {
-    let end = Instant::now() + Duration::from_millis(traffic.grace.load(Ordering::Relaxed));
-    let is_busy = || traffic.in_flight.load(Ordering::SeqCst) > 0 || traffic.connections.have_newcomers();
+async fn emptied(connections: &Connections) {
+    let end = Instant::now() + Duration::from_millis(connections.grace.load(Ordering::Relaxed));
+    let is_busy = || connections.in_flight.load(Ordering::SeqCst) > 0 || connections.open.have_newcomers();
     while is_busy() && Instant::now() < end {
         tokio::time::sleep(LOOK).await;
     }
     // Over HTTP/2 an answer has ended when its last piece is handed over, and that may be still on its way.
     let last = end.min(Instant::now() + LAST_PIECES);
-    while traffic.connections.are_written() && Instant::now() < last {
+    while connections.open.are_written() && Instant::now() < last {
         tokio::time::sleep(LOOK).await;
     }
-    let left = traffic.in_flight.load(Ordering::SeqCst);
+    let left = connections.in_flight.load(Ordering::SeqCst);
     tracing::info!(cut = left, "stopping");
-    traffic.connections.cut_all();
+    connections.open.cut_all();
     let end = Instant::now() + LAST_WORDS;
-    while !traffic.connections.is_empty() && Instant::now() < end {
+    while !connections.open.is_empty() && Instant::now() < end {
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -77,7 +81,7 @@ async fn told_again() {
 }
 
 pub(super) struct Signals {
-    pub(super) traffic: Arc<Traffic>,
+    pub(super) connections: Arc<Connections>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) upgrade_socket: PathBuf,
 }
@@ -139,17 +143,17 @@ impl ShutdownSignalWatch for Signals {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        let delay = Duration::from_millis(self.traffic.delay.load(Ordering::Relaxed));
+        let delay = Duration::from_millis(self.connections.delay.load(Ordering::Relaxed));
         if !delay.is_zero() {
-            self.traffic.leaving.store(true, Ordering::SeqCst);
+            self.connections.leaving.store(true, Ordering::SeqCst);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 // Told twice: at once.
-                _ = terminate.recv() => self.traffic.set_grace(Duration::ZERO),
-                _ = interrupt.recv() => self.traffic.set_grace(Duration::ZERO),
+                _ = terminate.recv() => self.connections.set_grace(Duration::ZERO),
+                _ = interrupt.recv() => self.connections.set_grace(Duration::ZERO),
             }
         }
-        self.traffic.draining.store(true, Ordering::SeqCst);
+        self.connections.draining.store(true, Ordering::SeqCst);
         ShutdownSignal::GracefulTerminate
     }
 }

@@ -1,14 +1,14 @@
 //! People: the session that stands in a cookie, and the way to a login for who has none.
 
-use crate::gate::decision::{Forward, Notes, Reply};
+use crate::gate::decision::{Audit, Forward, Reply};
 use crate::gate::gate::{Entry, Gate, Proved, View};
 use crate::gate::navigation::is_navigation;
 use crate::gate::refusal::{REASON, Refusal, own_headers};
 use crate::gate::route::{OnUnauthenticated, Protected, Route};
 use crate::login::cookie::named_like;
-use crate::login::relying_party::Site;
+use crate::login::relying_party::RelyingParty;
 use crate::login::start::{NotYet, start};
-use crate::session::refresh::{Outcome as Refreshed, Unavailable};
+use crate::session::refresh::{Dependency, Outcome as Refreshed};
 use crate::session::sessions::{Found, Session};
 use crate::session::ticket::Ticket;
 use crate::store::kv::Away;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// A login that is to begin.
 pub(in crate::gate) struct Beginning<'a> {
-    pub(in crate::gate) site: &'a Site,
+    pub(in crate::gate) site: &'a RelyingParty,
     pub(in crate::gate) origin: &'a str,
     /// Where it leads; checked.
     pub(in crate::gate) target: String,
@@ -33,15 +33,15 @@ impl Gate {
     /// The session of the first cookie that has one. Two cookies never mix.
     pub(in crate::gate) async fn signed_in(
         &self,
-        site: &Arc<Site>,
+        site: &Arc<RelyingParty>,
         headers: &HeaderMap,
-        notes: &mut Notes,
+        audit: &mut Audit,
     ) -> Result<Proved, Reason> {
         let (mut reason, mut is_away) = (Reason::LoginRequired, false);
         for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
             match self.sessions.find(&site.realm, value).await {
                 Found::Live(session) => {
-                    notes.credential = Credential::session;
+                    audit.credential = Credential::session;
                     match self.kept_alive(site, session).await? {
                         Some(session) => return Ok(Proved::Session(session)),
                         None => reason = Reason::SessionEnded,
@@ -53,14 +53,18 @@ impl Gate {
             }
         }
         if is_away {
-            notes.credential = Credential::session;
+            audit.credential = Credential::session;
             return Err(Reason::StoreUnavailable);
         }
         Ok(Proved::Nobody(reason))
     }
 
     /// The session if it still counts: within the route's limits, refreshed where its access token is over.
-    async fn kept_alive(&self, site: &Arc<Site>, session: Arc<Session>) -> Result<Option<Arc<Session>>, Reason> {
+    async fn kept_alive(
+        &self,
+        site: &Arc<RelyingParty>,
+        session: Arc<Session>,
+    ) -> Result<Option<Arc<Session>>, Reason> {
         let now = self.sessions.now();
         let session = match session.is_within(site.limits, now) {
             true => session,
@@ -83,8 +87,8 @@ impl Gate {
         match self.sessions.refresh(&site.realm, &session, site.refresh).await {
             Refreshed::Live(session) => Ok(Some(session)),
             Refreshed::Ended => Ok(None),
-            Refreshed::Unavailable(Unavailable::Provider) => Err(Reason::ProviderUnavailable),
-            Refreshed::Unavailable(Unavailable::Store) => Err(Reason::StoreUnavailable),
+            Refreshed::Unavailable(Dependency::Provider) => Err(Reason::ProviderUnavailable),
+            Refreshed::Unavailable(Dependency::Store) => Err(Reason::StoreUnavailable),
         }
     }
 
@@ -95,7 +99,7 @@ impl Gate {
         protected: &Protected,
         view: &View<'_>,
         reason: Reason,
-        notes: &mut Notes,
+        audit: &mut Audit,
     ) -> Result<Entry, Refusal> {
         let reads = matches!(*view.method, Method::GET | Method::HEAD);
         let login = match protected.on_unauthenticated {
@@ -108,7 +112,7 @@ impl Gate {
         let origin = site.origin.for_host(view.host.as_ref().map(|h| h.name()).unwrap_or_default());
         let target = self.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);
         let beginning = Beginning { site, origin: &origin, target, hint: None, reason };
-        let mut reply = self.begin_login(beginning, view.headers, notes)?;
+        let mut reply = self.begin_login(beginning, view.headers, audit)?;
         if let Some(cors) = &route.cors {
             reply.headers.extend(cors.marks(view.headers));
         }
@@ -120,14 +124,14 @@ impl Gate {
         &self,
         beginning: Beginning<'_>,
         headers: &HeaderMap,
-        notes: &mut Notes,
+        audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
         let Beginning { site, origin, target, hint, reason } = beginning;
         let begun = start(site, origin, target, hint, headers, &self.sessions, &self.entropy);
         let started = begun.map_err(|NotYet| Refusal::of(Reason::ProviderUnavailable))?;
-        notes.outcome = Outcome::login;
-        notes.reason = Some(reason);
-        let mut fields = own_headers(&notes.request_id);
+        audit.outcome = Outcome::login;
+        audit.reason = Some(reason);
+        let mut fields = own_headers(&audit.request_id);
         fields.push((REASON, HeaderValue::from_static(reason.word())));
         fields.push((header::LOCATION, started.location));
         fields.extend(started.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));

@@ -5,8 +5,8 @@
 
 use crate::caller::address::Caller;
 use crate::gate::case::{Asker, Place};
-use crate::gate::decision::{Answer, Notes, Reply};
-use crate::gate::endpoint::OwnPage;
+use crate::gate::decision::{Answer, Audit, Reply};
+use crate::gate::endpoint::Endpoint;
 use crate::gate::endpoints::Parameters;
 use crate::gate::gate::{Entry, Gate, METHODS, View};
 use crate::gate::host::Host;
@@ -14,7 +14,7 @@ use crate::gate::identity_headers::{Preset, encode, encode_list};
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::is_served;
 use crate::gate::refusal::{REASON, Refusal, own_headers};
-use crate::gate::request::Ask;
+use crate::gate::request::RequestHead;
 use crate::gate::route::{Access, Route};
 use crate::gate::rules::Rules;
 use crate::provider::identity::Identity;
@@ -130,13 +130,13 @@ impl Gate {
     pub(in crate::gate) async fn judge_for_auth_request<'g>(
         &'g self,
         query: &Parameters,
-        ask: &Ask<'_>,
+        head: &RequestHead<'_>,
         caller: &Caller,
-        notes: &mut Notes,
+        audit: &mut Audit,
         found: &mut Option<&'g Arc<Route>>,
     ) -> Result<Reply, Refusal> {
         let narrowed = narrowed(query).ok_or(of_question())?;
-        let subject = self.subject(ask, caller, notes)?;
+        let subject = self.subject(head, caller, audit)?;
         let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| Refusal::of(Reason::BadRequest))?;
         let route = match self.locate_subject(&subject, &path)? {
             Place::Route(route) => route,
@@ -144,11 +144,11 @@ impl Gate {
             Place::Own(_) | Place::Https => return Err(of_question()),
         };
         *found = Some(route);
-        match self.judge_subject(route, &subject, &path, ask, notes).await? {
+        match self.judge_subject(route, &subject, &path, head, audit).await? {
             Entry::Pass(_) => {
                 let is_within = narrowed.is_empty()
-                    || notes.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok());
-                is_within.then(|| accepted(route, notes)).ok_or(Refusal::of(Reason::Forbidden))
+                    || audit.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok());
+                is_within.then(|| accepted(route, audit)).ok_or(Refusal::of(Reason::Forbidden))
             }
             Entry::Login(_) => Err(Refusal::of(Reason::LoginRequired)),
         }
@@ -157,34 +157,34 @@ impl Gate {
     /// For `/forward`: the answer, whatever it is, is shown to the client.
     pub(in crate::gate) async fn judge_for_forward_auth<'g>(
         &'g self,
-        ask: &Ask<'_>,
+        head: &RequestHead<'_>,
         caller: &Caller,
-        notes: &mut Notes,
+        audit: &mut Audit,
         found: &mut Option<&'g Arc<Route>>,
     ) -> Result<Reply, Refusal> {
-        let subject = self.subject(ask, caller, notes)?;
+        let subject = self.subject(head, caller, audit)?;
         let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| Refusal::of(Reason::BadRequest))?;
         let route = match self.locate_subject(&subject, &path)? {
             Place::Route(route) => route,
-            Place::Own(own) if !matches!(own, OwnPage::Auth | OwnPage::Forward) => {
-                return self.own_page_for_proxy(own, &subject, &path, ask, caller, notes).await;
+            Place::Own(own) if !matches!(own, Endpoint::Auth | Endpoint::Forward) => {
+                return self.own_page_for_proxy(own, &subject, &path, head, caller, audit).await;
             }
             Place::Own(_) | Place::Https => return Err(of_question()),
             Place::Nowhere => return Err(Refusal::of(Reason::NoRoute)),
         };
         *found = Some(route);
         // A preflight, too: its 204 would be leave to pass, for whoever asks there takes any 2xx so.
-        match self.judge_subject(route, &subject, &path, ask, notes).await? {
-            Entry::Pass(_) => Ok(accepted(route, notes)),
+        match self.judge_subject(route, &subject, &path, head, audit).await? {
+            Entry::Pass(_) => Ok(accepted(route, audit)),
             Entry::Login(reply) => Ok(*reply),
         }
     }
 
     /// The request that is asked about; from here on the log and the pages speak of it.
-    fn subject<'a>(&self, ask: &Ask<'a>, caller: &Caller, notes: &mut Notes) -> Result<Subject<'a>, Refusal> {
-        let subject = Subject::of(ask.headers, caller.through_trusted).map_err(|cause| {
+    fn subject<'a>(&self, head: &RequestHead<'a>, caller: &Caller, audit: &mut Audit) -> Result<Subject<'a>, Refusal> {
+        let subject = Subject::of(head.headers, caller.through_trusted).map_err(|cause| {
             if self.unanswered.lock().insert(cause) {
-                tracing::warn!(peer = %ask.peer, host = notes.host.as_ref().map(Host::as_str), %cause, "a question about a request is refused");
+                tracing::warn!(peer = %head.peer, host = audit.host.as_ref().map(Host::as_str), %cause, "a question about a request is refused");
             }
             // A path that is no text has no one meaning.
             match cause {
@@ -192,8 +192,8 @@ impl Gate {
                 _ => of_question(),
             }
         })?;
-        notes.host = Some(subject.host.clone());
-        notes.asked = Some((subject.method.clone(), subject.target.to_owned()));
+        audit.host = Some(subject.host.clone());
+        audit.asked = Some((subject.method.clone(), subject.target.to_owned()));
         Ok(subject)
     }
 
@@ -212,26 +212,26 @@ impl Gate {
         route: &Arc<Route>,
         subject: &Subject<'_>,
         path: &CanonicalPath<'_>,
-        ask: &Ask<'_>,
-        notes: &mut Notes,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
     ) -> Result<Entry, Refusal> {
-        notes.route = route.metrics.clone();
-        let view = View { method: &subject.method, host: Some(subject.host.clone()), path, headers: ask.headers };
-        self.authorise(route, &view, notes).await
+        audit.route = route.metrics.clone();
+        let view = View { method: &subject.method, host: Some(subject.host.clone()), path, headers: head.headers };
+        self.authorise(route, &view, audit).await
     }
 
     /// A forwarded request for a page of ours is answered as that page.
     async fn own_page_for_proxy(
         &self,
-        page: OwnPage,
+        page: Endpoint,
         subject: &Subject<'_>,
         path: &CanonicalPath<'_>,
-        ask: &Ask<'_>,
+        head: &RequestHead<'_>,
         caller: &Caller,
-        notes: &mut Notes,
+        audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
-        let own = Ask { method: &subject.method, target: subject.target.as_bytes(), ..*ask };
-        match Box::pin(self.own_page(page, &own, path, caller, notes, &mut None)).await? {
+        let own = RequestHead { method: &subject.method, target: subject.target.as_bytes(), ..*head };
+        match Box::pin(self.own_page(page, &own, path, caller, audit, &mut None)).await? {
             Answer::Reply(reply) => Ok(*reply),
             Answer::Forward(_) => Err(Refusal::of(Reason::BadRequest)),
         }
@@ -265,10 +265,10 @@ fn narrowed(query: &Parameters) -> Option<Rules> {
 
 /// The 202 of both pages: who it is, absent claims as empty values, so that the other proxy overwrites what a client
 /// sent; nobody, too, on a route that lets everyone pass.
-fn accepted(route: &Route, notes: &mut Notes) -> Reply {
-    notes.outcome = Outcome::own_page;
-    let who = notes.identity.as_deref();
-    let mut headers = own_headers(&notes.request_id);
+fn accepted(route: &Route, audit: &mut Audit) -> Reply {
+    audit.outcome = Outcome::own_page;
+    let who = audit.identity.as_deref();
+    let mut headers = own_headers(&audit.request_id);
     if !matches!(route.access, Access::Public) {
         let preset = route.headers.preset();
         let values = who.map_or([const { None }; 4], |who| preset.values(who));

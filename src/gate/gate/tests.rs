@@ -3,13 +3,13 @@
 use super::*;
 use crate::caller::address::ForwardingHeader;
 use crate::caller::rate_limit::{self, Limiter};
-use crate::caller::tarpit::Pace;
+use crate::caller::tarpit::Tarpit;
 use crate::credential::introspection::{self, Introspections};
 use crate::credential::verified::{self, VerifiedTokens};
 use crate::credential::verifier::{Issuer, Policy};
 use crate::gate::cors::{Cors, Origins};
-use crate::gate::identity_headers::{Injection, Preset};
-use crate::gate::request::Posted;
+use crate::gate::identity_headers::{IdentityHeaders, Preset};
+use crate::gate::request::Body;
 use crate::gate::route::OnUnauthenticated;
 use crate::gate::route::{AccessSettings, Hosts, Place as RoutePlace, ProtectedSettings, Settings};
 use crate::gate::rules::Rules;
@@ -92,7 +92,7 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             },
             https: true,
             access,
-            headers: Injection::new(preset, Vec::new()),
+            headers: IdentityHeaders::new(preset, Vec::new()),
             cors: (name == "cors").then_some(cors),
             strip_prefix: false,
             bases: Vec::new(),
@@ -122,14 +122,14 @@ fn world() -> World {
         },
         keys: None,
         limiter: Arc::new(Limiter::new()),
-        pace: Arc::new(Pace::new()),
+        tarpit: Arc::new(Tarpit::new()),
         table: Table::new(routes),
         client_ip: ClientIp {
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
             header: ForwardingHeader::XForwardedFor,
         },
         auth_path: "/oauth2".into(),
-        stripping: Stripping::new([].iter()),
+        stripping: HeaderFilter::new([].iter()),
         cookies: OwnCookies::new(vec!["doorward".into()], vec!["corp".into()]),
         pages: Pages::default(),
         sessions: Arc::new(Sessions::new(
@@ -148,7 +148,7 @@ fn world() -> World {
 }
 
 /// A request to `https://app.test`: `GET /path`, with these fields; a `Host` among them replaces the usual one.
-async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Judged {
+async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Decision {
     let (method, target) = line.split_once(' ').unwrap();
     let mut headers = HeaderMap::new();
     for (name, value) in [("host", "app.test")].iter().chain(fields) {
@@ -160,7 +160,7 @@ async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Judged {
     }
     let peer = fields.iter().find(|(name, _)| *name == "x-test-peer").map_or("192.0.2.1", |(_, peer)| peer);
     headers.remove("x-test-peer");
-    let ask = Ask {
+    let head = RequestHead {
         method: &method.parse().unwrap(),
         target: target.as_bytes(),
         version: Version::HTTP_11,
@@ -168,22 +168,24 @@ async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Judged {
         headers: &headers,
         length_beside_encoding: false,
         rewritten: false,
-        body: Posted::Unread,
+        body: Body::Unread,
         peer: peer.parse().unwrap(),
         max_head: 64 << 10,
         redirect_to_https: false,
     };
-    world.gate.judge(world.gate.open(&ask), &ask).await
+    world.gate.judge(world.gate.open(&head), &head).await
 }
 
 /// `forward to <route>`, or `<status> <reason>`; what the provider was asked stands behind it.
 async fn summary(world: &World, line: &str, fields: &[(&str, &str)]) -> String {
     let before = world.provider.key_fetches.load(Ordering::SeqCst);
-    let judged = judge(world, line, fields).await;
+    let decision = judge(world, line, fields).await;
     let asked = world.provider.key_fetches.load(Ordering::SeqCst) - before;
-    let answer = match &judged.answer {
+    let answer = match &decision.answer {
         Answer::Forward(forward) => format!("forward to {}", forward.route.name),
-        Answer::Reply(reply) => format!("{} {}", reply.status.as_u16(), judged.notes.reason.map_or("-", Reason::word)),
+        Answer::Reply(reply) => {
+            format!("{} {}", reply.status.as_u16(), decision.audit.reason.map_or("-", Reason::word))
+        }
     };
     if asked == 0 { answer } else { format!("{answer}, {asked} key fetch") }
 }
@@ -285,8 +287,8 @@ async fn time_of_refusals(path: &str, many: usize) -> Duration {
     let begun = Instant::now();
     for n in 0..many {
         if n % 100 == 0 {
-            let judged = judge(&world, &format!("GET {path}"), &[("authorization", &good)]).await;
-            assert!(matches!(judged.answer, Answer::Forward(_)));
+            let decision = judge(&world, &format!("GET {path}"), &[("authorization", &good)]).await;
+            assert!(matches!(decision.answer, Answer::Forward(_)));
         }
         judge(&world, &format!("GET {path}"), &[("authorization", &format!("Bearer made-up-{n}"))]).await;
     }
@@ -351,16 +353,19 @@ async fn the_app_is_told_who_it_is_and_nothing_that_a_client_made_up() {
 async fn a_trusted_proxy_names_the_client_and_the_request() {
     let world = world();
     let trusted = [("x-test-peer", "10.0.0.1"), ("x-forwarded-for", "6.6.6.6, 203.0.113.9"), ("x-request-id", "abc-1")];
-    let judged = judge(&world, "GET /public/x", &trusted).await;
-    assert_eq!((judged.notes.request_id.as_str(), judged.notes.client.to_string().as_str()), ("abc-1", "203.0.113.9"));
-    let judged = judge(&world, "GET /public/x", &trusted[1..]).await;
-    assert!(judged.notes.request_id != "abc-1" && judged.notes.client.to_string() == "192.0.2.1");
+    let decision = judge(&world, "GET /public/x", &trusted).await;
+    assert_eq!(
+        (decision.audit.request_id.as_str(), decision.audit.client.to_string().as_str()),
+        ("abc-1", "203.0.113.9")
+    );
+    let decision = judge(&world, "GET /public/x", &trusted[1..]).await;
+    assert!(decision.audit.request_id != "abc-1" && decision.audit.client.to_string() == "192.0.2.1");
 }
 
 #[tokio::test]
 async fn preflights_are_answered_before_credentials_and_refusals_are_marked() {
     let preflight = [("origin", "https://spa.test"), ("access-control-request-method", "PUT")];
-    let reply = |judged: Judged| match judged.answer {
+    let reply = |decision: Decision| match decision.answer {
         Answer::Reply(reply) => reply,
         Answer::Forward(_) => panic!("forwarded"),
     };
@@ -413,8 +418,8 @@ async fn another_proxy_may_ask_about_a_request() {
     check("GET /oauth2/auth", &[asked("/public/../x").as_slice(), &[auth]].concat(), "403 bad_request").await;
     check("GET /oauth2/forward", &[asked("/public/../x").as_slice(), &[auth]].concat(), "400 bad_request").await;
     let told = [asked("/x").as_slice(), &[auth, ("x-auth-request-groups", "admins")]].concat();
-    let judged = judge(&world(), "GET /oauth2/auth", &told).await;
-    let Answer::Reply(reply) = judged.answer else { panic!("forwarded") };
+    let decision = judge(&world(), "GET /oauth2/auth", &told).await;
+    let Answer::Reply(reply) = decision.answer else { panic!("forwarded") };
     let told = |name: &str| reply.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.to_str().unwrap().to_string());
     assert_eq!(
         (told("x-auth-request-user"), told("x-auth-request-groups")),

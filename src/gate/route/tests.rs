@@ -27,7 +27,7 @@ fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -
         },
         https,
         access: AccessSettings::Public,
-        headers: Injection::new(Preset::Standard, Vec::new()),
+        headers: IdentityHeaders::new(Preset::Standard, Vec::new()),
         cors: None,
         strip_prefix: true,
         bases: Vec::new(),

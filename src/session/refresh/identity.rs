@@ -25,7 +25,7 @@ pub(super) enum Renewed {
 }
 
 /// Why a refreshed identity is not taken.
-pub(super) enum Judged {
+pub(super) enum Renewal {
     Forged,
     /// Nobody can tell whether the ID token is good.
     Untold,
@@ -41,7 +41,7 @@ impl Sessions {
         hot: &Hot,
         before: &Cold,
         tokens: &Tokens,
-    ) -> Result<Renewed, Judged> {
+    ) -> Result<Renewed, Renewal> {
         let (provider, now) = (realm.provider.as_ref(), self.clock.now());
         let settings = provider.settings();
         let Some(token) = &tokens.id else {
@@ -50,14 +50,14 @@ impl Sessions {
         let read = |keys: &KeySet| Unverified::read(token.expose())?.verify_id_token(keys, settings, None, now);
         let verified = match verify_own(provider, read).await {
             Ok(verified) if verified.claims().get("sub").and_then(Value::as_str) == Some(&hot.subject) => verified,
-            Ok(_) | Err(NotVerified::Refused(_)) => return Err(Judged::Forged),
-            Err(NotVerified::Unavailable) => return Err(Judged::Untold),
+            Ok(_) | Err(NotVerified::Refused(_)) => return Err(Renewal::Forged),
+            Err(NotVerified::Unavailable) => return Err(Renewal::Untold),
         };
         let (mut userinfo, mut is_refused) = (None, false);
         if asks_userinfo(provider) && Identity::lacks_claims(&verified, settings) {
             userinfo = match userinfo_about(provider, &tokens.access, &hot.subject).await {
                 Ok(claims) => Some(claims),
-                Err(NoUserInfo::Forged) => return Err(Judged::Forged),
+                Err(NoUserInfo::Forged) => return Err(Renewal::Forged),
                 Err(NoUserInfo::Refused) => {
                     is_refused = true;
                     None
@@ -65,7 +65,7 @@ impl Sessions {
                 Err(NoUserInfo::Unavailable) => return Ok(Renewed::Untold),
             };
         }
-        let mut identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Judged::Forged)?;
+        let mut identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Renewal::Forged)?;
         if is_refused {
             // What the ID token says is new; what it does not say stays.
             identity.complete(&hot.identity, verified.claims(), settings);
@@ -80,18 +80,18 @@ impl Sessions {
         hot: &Hot,
         id: Option<&str>,
         access: &Secret,
-    ) -> Result<Renewed, Judged> {
+    ) -> Result<Renewed, Renewal> {
         if !asks_userinfo(provider) {
             return Ok(Renewed::Same);
         }
         let told = match userinfo_about(provider, access, &hot.subject).await {
             Ok(told) => told,
-            Err(NoUserInfo::Forged) => return Err(Judged::Forged),
+            Err(NoUserInfo::Forged) => return Err(Renewal::Forged),
             Err(NoUserInfo::Refused) => return Ok(Renewed::Same),
             Err(NoUserInfo::Unavailable) => return Ok(Renewed::Untold),
         };
         let before = id.and_then(|id| Unverified::read(id).ok()).map(|id| id.claims().clone()).unwrap_or_default();
-        let identity = Identity::renewed(before, told, provider.settings()).map_err(|_| Judged::Forged)?;
+        let identity = Identity::renewed(before, told, provider.settings()).map_err(|_| Renewal::Forged)?;
         Ok(Renewed::Told(Box::new(identity)))
     }
 
@@ -126,11 +126,11 @@ impl Sessions {
         let provider = realm.provider.as_ref();
         let outcome = match self.identity_by_userinfo(provider, &stored.hot, cold.id.as_deref(), &access).await {
             Ok(renewed) => self.put_in_force(realm, &stored, renewed, None).await?,
-            Err(Judged::Forged) => {
+            Err(Renewal::Forged) => {
                 self.delete(realm, &session.ticket).await?;
                 Outcome::Ended
             }
-            Err(Judged::Untold) => Outcome::Live(stored),
+            Err(Renewal::Untold) => Outcome::Live(stored),
         };
         if let Outcome::Live(session) = &outcome {
             self.keep_copy(realm, session.clone(), &reading);

@@ -40,7 +40,7 @@ impl Lease {
         }
         // From before the look on, so that it has not run out before.
         let now = Instant::now();
-        Ok(kv.look(&key).await?.map_or(Taken::Unknown, |(_, left)| Taken::Until(now + left)))
+        Ok(kv.get_with_ttl(&key).await?.map_or(Taken::Unknown, |(_, left)| Taken::Until(now + left)))
     }
 
     fn keep(kv: Arc<dyn Kv>, key: String, value: Vec<u8>, lives: Duration) -> Self {

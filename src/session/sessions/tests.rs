@@ -5,7 +5,7 @@ use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::SystemEntropy;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
 use crate::provider::{GrantError, Tokens, UserInfo};
-use crate::session::refresh::{Outcome, Unavailable};
+use crate::session::refresh::{Dependency, Outcome};
 use crate::store::faulty::Faulty;
 use crate::telemetry::metrics::{Cache as CacheName, Metrics};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn world() -> World {
     let clock = Arc::new(SetClock::at(NOW));
     let provider = FakeProvider::new(settings("https://id.test"));
     let store = Faulty::new(&clock);
-    let copies = Copies::new(100, Duration::from_secs(5), Metrics::default().cache(CacheName::sessions));
+    let copies = SessionCache::new(100, Duration::from_secs(5), Metrics::default().cache(CacheName::sessions));
     let sessions = Sessions::new(store.clone(), clock.clone(), Arc::new(SystemEntropy::default()), DEDUP, Some(copies));
     World { realm: realm(provider.clone(), "doorward", &[7; 32]), sessions: Arc::new(sessions), clock, provider, store }
 }
@@ -103,8 +103,8 @@ impl World {
         match self.sessions.refresh(&self.realm, &session, REFRESH).await {
             Outcome::Live(_) => "live",
             Outcome::Ended => "ended",
-            Outcome::Unavailable(Unavailable::Provider) => "provider away",
-            Outcome::Unavailable(Unavailable::Store) => "store away",
+            Outcome::Unavailable(Dependency::Provider) => "provider away",
+            Outcome::Unavailable(Dependency::Store) => "store away",
         }
     }
 
@@ -190,7 +190,7 @@ async fn what_was_announced_since_it_was_read_is_not_copied() {
     let cookie = w.sign_in().await;
     let session = w.live(&cookie).await;
     let place = TokenDigest::of(session.ticket.place().as_bytes());
-    let copies = Copies::new(100, Duration::from_secs(5), Metrics::default().cache(CacheName::sessions));
+    let copies = SessionCache::new(100, Duration::from_secs(5), Metrics::default().cache(CacheName::sessions));
     let keep = |begun| {
         let proof = TokenDigest::of(b"proof");
         copies.keep(place, proof, session.clone(), begun, w.clock.now());
@@ -360,7 +360,7 @@ async fn a_store_that_is_away_spends_nothing() {
     let session = w.live(&cookie).await;
     w.store.away.store(true, Ordering::SeqCst);
     let refreshed = w.sessions.refresh(&w.realm, &session, REFRESH).await;
-    assert!(matches!(refreshed, Outcome::Unavailable(Unavailable::Store)));
+    assert!(matches!(refreshed, Outcome::Unavailable(Dependency::Store)));
     assert!(w.asked().is_empty());
 }
 

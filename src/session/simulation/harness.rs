@@ -9,7 +9,7 @@ use crate::provider::discovery::Metadata;
 use crate::provider::fake::{NOW, key_set, token_as};
 use crate::provider::keys::KeySet;
 use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens, UserInfo};
-use crate::store::kv::{Away, Entry, Heard, Kv};
+use crate::store::kv::{Away, Entry, Invalidation, Kv};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
 use jsonwebtoken::Algorithm;
@@ -44,7 +44,7 @@ pub(super) struct World {
     pub(super) law: Mutex<Law>,
     /// From now on nothing fails any more.
     pub(super) healed: AtomicBool,
-    news: broadcast::Sender<Heard>,
+    news: broadcast::Sender<Invalidation>,
     crashed: Vec<watch::Sender<bool>>,
     frozen: Mutex<Vec<Instant>>,
     /// Which key the provider signs with.
@@ -215,7 +215,7 @@ impl Line {
             sleep(dice.pick(&[Duration::ZERO, COMMAND_TIMEOUT])).await;
             true
         } else if !healed && dice.chance(plan.losses) {
-            // Lost on its way, or on the way back; or it arrives when nobody waits for it any more.
+            // LeaderLost on its way, or on the way back; or it arrives when nobody waits for it any more.
             if dice.chance(60) {
                 let (world, key, late) = (world.clone(), key.to_string(), dice.pick(&[there, dice.millis(0..4000)]));
                 tokio::spawn(async move {
@@ -244,8 +244,8 @@ impl Line {
 
 #[async_trait]
 impl Kv for Line {
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
-        self.call(key, |memory, key| async move { memory.look(&key).await }).await
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+        self.call(key, |memory, key| async move { memory.get_with_ttl(&key).await }).await
     }
     async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
         self.call(key, move |memory, key| async move { memory.put(&key, entry, ttl).await }).await
@@ -269,10 +269,10 @@ impl Kv for Line {
     async fn announce(&self, place: &str) {
         self.world.going(self.replica).await;
         if !self.world.is_away(self.replica) && !self.world.dice.chance(self.world.plan.losses) {
-            let _ = self.world.news.send(Heard::Changed(place.to_string()));
+            let _ = self.world.news.send(Invalidation::Key(place.to_string()));
         }
     }
-    fn announcements(&self) -> Option<broadcast::Receiver<Heard>> {
+    fn announcements(&self) -> Option<broadcast::Receiver<Invalidation>> {
         Some(self.world.news.subscribe())
     }
     fn is_shared(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::store::fallback::journal::Change;
 use crate::store::fallback::{Fallback, REPLAY};
-use crate::store::kv::{Away, Entry, Heard, Kv};
+use crate::store::kv::{Away, Entry, Invalidation, Kv};
 use async_trait::async_trait;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::sync::broadcast;
 
 #[async_trait]
 impl Kv for Fallback {
-    async fn look(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
-        let answer = match self.ask(self.inner.look(key)).await {
+    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+        let answer = match self.ask(self.inner.get_with_ttl(key)).await {
             Ok(None) if self.has_lost(key).await => Err(Away),
             answer => answer,
         };
@@ -143,7 +143,7 @@ impl Kv for Fallback {
         true
     }
 
-    fn announcements(&self) -> Option<broadcast::Receiver<Heard>> {
+    fn announcements(&self) -> Option<broadcast::Receiver<Invalidation>> {
         self.inner.announcements()
     }
 

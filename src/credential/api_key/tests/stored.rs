@@ -1,6 +1,6 @@
 use super::{CACHE, NOW, World, alice, secrets, settle, world};
 use crate::credential::api_key::keyring::{NewKey, NotCreated, Settings};
-use crate::credential::api_key::store::{MOST, Shelf, place};
+use crate::credential::api_key::store::{KeyStore, MOST, place};
 use crate::credential::api_key::{ApiKey, KeyId, Record};
 use crate::kit::clock::Clock;
 use crate::kit::entropy::SystemEntropy;
@@ -24,7 +24,7 @@ async fn who_writes_to_the_store_makes_no_key() {
     // Bare, under another secret, and a record that was sealed for another id.
     let bare = Entry { generation: 1, value: serde_json::to_vec(&record).unwrap() };
     let moved = w.kv.inner.get(&place(other)).await.unwrap().unwrap();
-    let elsewhere = Shelf { kv: Arc::new(Memory::new(w.clock.clone())), secrets: secrets("another") };
+    let elsewhere = KeyStore { kv: Arc::new(Memory::new(w.clock.clone())), secrets: secrets("another") };
     elsewhere.put_new(&record, w.clock.now()).await.unwrap();
     let foreign = elsewhere.kv.get(&place(record.id)).await.unwrap().unwrap();
     for entry in [bare, moved.clone(), foreign] {
@@ -76,7 +76,7 @@ async fn an_id_that_is_taken_is_not_taken_over() {
     let record = ApiKey::parse(first.expose()).unwrap();
     let known = format!(r#"{{"id":"{}","digest":"{}","user":"first"}}"#, record.id, record.digest.hex());
     let known: Record = serde_json::from_str(&known).unwrap();
-    let shelf = Shelf { kv: w.kv.clone(), secrets: secrets("the store's") };
+    let shelf = KeyStore { kv: w.kv.clone(), secrets: secrets("the store's") };
     assert_eq!(shelf.put_new(&known, w.clock.now()).await, Ok(true));
     let maker = World::on(w.kv.clone(), w.clock.clone(), Arc::new(Counted::default()));
     let (key, id) = maker.create(alice()).await;
@@ -86,7 +86,7 @@ async fn an_id_that_is_taken_is_not_taken_over() {
 }
 
 /// A full index, at once: to enlist ten thousand one by one would write it ten thousand times.
-async fn fill(shelf: &Shelf, until: impl Fn(usize) -> i64) {
+async fn fill(shelf: &KeyStore, until: impl Fn(usize) -> i64) {
     let lines: Vec<_> = (0..MOST).map(|i| serde_json::json!({"id": format!("{i:012}"), "until": until(i)})).collect();
     let plain = serde_json::to_vec(&lines).unwrap();
     let value = shelf.secrets.seal(b"", &[b"api key index"], b"api_keys", &plain).unwrap();
@@ -97,7 +97,7 @@ async fn fill(shelf: &Shelf, until: impl Fn(usize) -> i64) {
 async fn there_are_no_more_keys_than_may_be() {
     let w = world();
     let (first, _) = w.create(alice()).await;
-    let shelf = Shelf { kv: w.kv.clone(), secrets: secrets("the store's") };
+    let shelf = KeyStore { kv: w.kv.clone(), secrets: secrets("the store's") };
     let known = w.keys.list().await.unwrap().remove(0);
     fill(&shelf, |_| i64::MAX).await;
     assert_eq!(w.keys.create(alice()).await.unwrap_err(), NotCreated::Full);
@@ -111,7 +111,7 @@ async fn there_are_no_more_keys_than_may_be() {
 #[tokio::test]
 async fn expired_keys_give_way_to_new_ones() {
     let w = world();
-    let shelf = Shelf { kv: w.kv.clone(), secrets: secrets("the store's") };
+    let shelf = KeyStore { kv: w.kv.clone(), secrets: secrets("the store's") };
     let listed_for = 30 * 86_400;
     // Two have expired, one of them earlier; the others never do.
     let until = |i| match i {
