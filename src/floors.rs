@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["kit"],
     &["telemetry"],
     &["store", "provider", "caller"],
@@ -12,6 +12,7 @@ const FLOORS: [&[&str]; 9] = [
     &["login"],
     &["gate"],
     &["edge"],
+    &["admin"],
     &["config"],
     &["app", "demo", "main"],
 ];

@@ -1,5 +1,6 @@
 //! Doorward: an authenticating reverse proxy on Pingora. The rooms and their floors are in `ARCHITECTURE.md`.
 
+pub mod admin;
 pub mod app;
 pub mod caller;
 pub mod config;

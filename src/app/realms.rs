@@ -1,12 +1,13 @@
 //! Where people sign in: each provider's sessions under each cookie, shared by the routes that have both in common.
 
-use crate::app::{Providers, Services};
+use crate::app::services::{Providers, Services};
 use crate::config::settings::Settings;
 use crate::gate::route::{AccessSettings, SessionSettings};
 use crate::kit::seal::{Secrets, derive};
 use crate::login::relying_party::RelyingParty;
-use crate::provider::{ClientAuth, Provider};
-use crate::session::sessions::Realm;
+use crate::provider::Provider;
+use crate::provider::settings::ClientAuth;
+use crate::session::realm::Realm;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 pub(super) struct Realms(BTreeMap<(Arc<str>, String), Arc<Realm>>);
 
 impl Realms {
-    pub(super) fn new(settings: &Settings, foundation: &Services, providers: &Providers) -> Self {
+    pub(super) fn new(settings: &Settings, services: &Services, providers: &Providers) -> Self {
         let mut widest: BTreeMap<(Arc<str>, String), Duration> = BTreeMap::new();
         for session in settings.routes.iter().filter_map(|route| session_of(&route.gate.access)) {
             let key = (session.provider.clone(), session.cookie.name.clone());
@@ -24,8 +25,8 @@ impl Realms {
         }
         let realm = |((name, cookie), max_age): ((Arc<str>, String), Duration)| {
             let provider: Arc<dyn Provider> = providers.get(&name)?.clone();
-            let secrets = secrets(foundation, provider.as_ref());
-            let metrics = foundation.metrics.provider(&name);
+            let secrets = secrets(services, provider.as_ref());
+            let metrics = services.metrics.provider(&name);
             let realm = Realm::new(provider, metrics, cookie.clone(), secrets, max_age);
             Some(((name, cookie), Arc::new(realm)))
         };
@@ -60,8 +61,8 @@ fn session_of(access: &AccessSettings) -> Option<&SessionSettings> {
 }
 
 /// The store's secrets, else what follows from the client's, else one that was made.
-fn secrets(foundation: &Services, provider: &dyn Provider) -> Secrets {
-    let own = &foundation.secrets;
+fn secrets(services: &Services, provider: &dyn Provider) -> Secrets {
+    let own = &services.secrets;
     if !own.is_empty() {
         return Secrets::new(own.iter().map(|secret| secret.expose().clone().into_bytes()));
     }
@@ -70,14 +71,14 @@ fn secrets(foundation: &Services, provider: &dyn Provider) -> Secrets {
         ClientAuth::Basic(secret) | ClientAuth::Post(secret) => {
             let mut parts = vec![provider.issuer.as_bytes(), provider.client_id.as_bytes()];
             // A client's secret may be one that can be guessed, with one of our cookies to try the guesses on.
-            let made = foundation.made_secret.expose().as_slice();
+            let made = services.made_secret.expose().as_slice();
             if !made.is_empty() {
                 parts.push(made);
             }
             Secrets::new([derive(secret.expose().as_bytes(), b"store secret", &parts).to_vec()])
         }
         ClientAuth::None | ClientAuth::PrivateKeyJwt(_) | ClientAuth::AssertionFile(_) => {
-            Secrets::new([foundation.made_secret.expose().clone()])
+            Secrets::new([services.made_secret.expose().clone()])
         }
     }
 }

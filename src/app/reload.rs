@@ -1,13 +1,15 @@
 //! What goes on beside requests: providers kept fresh, upstreams checked, and a reload when the process is told to.
 
+use crate::admin::Admin;
+use crate::app::build::{Built, build};
 use crate::app::services::copies;
-use crate::app::{Built, Providers, Services, build};
+use crate::app::services::{Providers, Services};
 use crate::config;
 use crate::config::settings::Settings;
-use crate::edge::admin::Admin;
-use crate::edge::listen::Connections;
+use crate::edge;
+use crate::edge::connections::Connections;
 use crate::edge::tls::Certificates;
-use crate::edge::{Live, LiveConfig, listen};
+use crate::edge::{Live, LiveConfig};
 use crate::provider::remote::RemoteProvider;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::Log;
@@ -28,11 +30,11 @@ pub(super) struct Reloader {
     pub(super) access_log: AccessLog,
     pub(super) connections: Arc<Connections>,
     pub(super) most_in_flight: Arc<AtomicUsize>,
-    pub(super) foundation: Services,
+    pub(super) services: Services,
     pub(super) providers: Providers,
     pub(super) live: LiveConfig,
     pub(super) admin: Arc<Admin>,
-    pub(super) listeners: Vec<(listen::Settings, Option<Arc<Certificates>>)>,
+    pub(super) listeners: Vec<(edge::Settings, Option<Arc<Certificates>>)>,
 }
 
 /// The tasks of the configuration in force.
@@ -75,7 +77,7 @@ impl Reloader {
                 Reload::refused
             }
         };
-        self.foundation.metrics.reloaded(outcome);
+        self.services.metrics.reloaded(outcome);
     }
 
     /// Everything is read and built before anything changes.
@@ -88,9 +90,9 @@ impl Reloader {
             }
         }
         let settings = &checked.settings;
-        let caches = self.foundation.caches.after(&self.in_force, &self.foundation, settings);
-        let built = build(settings, &self.foundation, &caches, &self.providers).map_err(|problem| vec![problem])?;
-        self.foundation.caches = caches;
+        let caches = self.services.caches.after(&self.in_force, &self.services, settings);
+        let built = build(settings, &self.services, &caches, &self.providers).map_err(|problem| vec![problem])?;
+        self.services.caches = caches;
         Ok((checked.settings, built))
     }
 
@@ -108,15 +110,15 @@ impl Reloader {
             }
         }
         if settings.copies != self.in_force.copies {
-            self.foundation.sessions.set_copies(copies(settings, &self.foundation.metrics));
+            self.services.sessions.set_copies(copies(settings, &self.services.metrics));
         }
         let (old, new) = (&self.in_force, settings);
-        if let Some(keys) = &self.foundation.keys
+        if let Some(keys) = &self.services.keys
             && (&old.own_keys, old.api_keys) != (&new.own_keys, new.api_keys)
         {
             keys.configure(new.own_keys.clone(), &new.api_keys);
         }
-        self.foundation.refused.store(self.foundation.caches.unknown.clone());
+        self.services.refused.store(self.services.caches.unknown.clone());
         self.log.apply(settings.logging);
         self.access_log.apply(settings.logging.of_access());
         self.connections.set_grace(settings.shutdown_grace);

@@ -1,6 +1,6 @@
 //! What lives as long as the process: the clock, the metrics, the caches, the store and what seals in it.
 
-use crate::app::{Caches, Services};
+use crate::admin::StoreNow;
 use crate::caller::rate_limit::Limiter;
 use crate::caller::tarpit::Tarpit;
 use crate::config::settings::{Backend, Settings, SharedStore};
@@ -9,12 +9,12 @@ use crate::credential::api_key::keyring::{Keyring, Outside};
 use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
-use crate::edge::admin::StoreNow;
 use crate::edge::server::Work;
 use crate::kit::clock::{Clock, SystemClock};
 use crate::kit::entropy::{Entropy, SystemEntropy};
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
+use crate::provider::remote::RemoteProvider;
 use crate::session::cache::SessionCache;
 use crate::session::sessions::Sessions;
 use crate::store::fallback::Fallback;
@@ -24,10 +24,45 @@ use crate::store::memory::Memory;
 use crate::store::redis::Redis;
 use crate::telemetry::metrics::{Cache, Metrics};
 use arc_swap::ArcSwapOption;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
+
+/// What lives as long as the process, whatever a reload brings.
+pub(crate) struct Services {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) caches: Caches,
+    /// The cache of refused tokens in force: providers tell it of new keys.
+    pub(super) refused: Arc<ArcSwapOption<UnknownTokens>>,
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) tarpit: Arc<Tarpit>,
+    /// None: there is no secret that keys could be sealed with.
+    pub(super) keys: Option<Arc<Keyring>>,
+    pub(super) kv: Arc<dyn Kv>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    /// What looks after a shared store; taken when the process starts.
+    pub(super) upkeep: Option<Work>,
+    /// Whether the store answers.
+    pub(super) store: StoreState,
+    /// The store's own, as the process was started with them.
+    pub(super) secrets: Vec<Secret>,
+    /// For providers without a secret of their own, where the file names none.
+    pub(super) made_secret: Secret<Vec<u8>>,
+}
+
+/// Caches of tokens. A reload replaces those whose settings it changes.
+#[derive(Clone)]
+pub(crate) struct Caches {
+    pub(super) verified: Option<Arc<VerifiedTokens>>,
+    pub(super) unknown: Option<Arc<UnknownTokens>>,
+    pub(super) introspections: Arc<Introspections>,
+}
+
+pub(crate) type Providers = BTreeMap<Arc<str>, Arc<RemoteProvider>>;
 
 /// What is known of the store, for readiness.
 #[derive(Clone, Default)]
@@ -179,8 +214,8 @@ impl Caches {
     }
 
     /// Each cache lives on, unless its own settings changed.
-    pub(super) fn after(&self, old: &Settings, foundation: &Services, settings: &Settings) -> Self {
-        let mut next = Caches::new(settings, &foundation.clock, &foundation.metrics);
+    pub(super) fn after(&self, old: &Settings, services: &Services, settings: &Settings) -> Self {
+        let mut next = Caches::new(settings, &services.clock, &services.metrics);
         if old.verified_tokens == settings.verified_tokens {
             next.verified = self.verified.clone();
         }
@@ -239,7 +274,7 @@ pub(super) fn copies(settings: &Settings, metrics: &Metrics) -> Option<SessionCa
 fn made_secret(kv: &dyn Kv, entropy: &dyn Entropy) -> Result<Secret<Vec<u8>>, String> {
     let mut secret = vec![0; 32];
     entropy.fill(&mut secret);
-    // On a thread of its own: whoever builds a foundation may be driven by a runtime.
+    // On a thread of its own: whoever builds a services may be driven by a runtime.
     let kept = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;

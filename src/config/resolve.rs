@@ -57,7 +57,7 @@ pub(crate) fn resolve(raw: &Config, folder: &Folder, env: &[(String, String)], p
     }
 }
 
-fn listeners(raw: &Config, folder: &Folder, problems: &mut Problems) -> Vec<edge::listen::Settings> {
+fn listeners(raw: &Config, folder: &Folder, problems: &mut Problems) -> Vec<edge::Settings> {
     if raw.listen.is_empty() && !problems.is_written("listen.0") {
         problems.add("listen", "names no address; add one, or leave the key out");
     }
@@ -76,7 +76,7 @@ fn listeners(raw: &Config, folder: &Folder, problems: &mut Problems) -> Vec<edge
     all
 }
 
-fn listener(i: usize, raw: &raw::Listener, folder: &Folder, problems: &mut Problems) -> Option<edge::listen::Settings> {
+fn listener(i: usize, raw: &raw::Listener, folder: &Folder, problems: &mut Problems) -> Option<edge::Settings> {
     let path = format!("listen.{i}");
     let (full, address_path) = match raw {
         raw::Listener::Address(address) => (
@@ -112,7 +112,7 @@ fn listener(i: usize, raw: &raw::Listener, folder: &Folder, problems: &mut Probl
             "a listener with `tls` cannot redirect to https; remove one of them",
         );
     }
-    Some(edge::listen::Settings {
+    Some(edge::Settings {
         address: address(&full.address, &address_path, problems)?,
         redirect_to_https: full.redirect_to_https,
         max_head: full.max_head.0,
@@ -137,9 +137,9 @@ fn address(text: &str, path: &str, problems: &mut Problems) -> Option<SocketAddr
     parsed
 }
 
-fn admin(raw: &raw::Admin, problems: &mut Problems) -> edge::admin::Settings {
+fn admin(raw: &raw::Admin, problems: &mut Problems) -> crate::admin::Settings {
     const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080);
-    edge::admin::Settings {
+    crate::admin::Settings {
         address: address(&raw.address, "admin.address", problems).unwrap_or(ANY),
         token: Some(raw.token.clone()).filter(|token| !token.is_empty()).map(Into::into),
         hosts: hosts(raw, problems),

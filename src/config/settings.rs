@@ -3,7 +3,7 @@
 use crate::caller::address::ClientIp;
 use crate::kit::secret::Secret;
 use crate::login::return_url::Pattern;
-use crate::session::refresh::Dedup;
+use crate::session::outcome::Dedup;
 use crate::store::{fallback, redis};
 use crate::telemetry::log::Logging;
 use crate::{credential, edge, gate, provider};
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub listen: Vec<edge::listen::Settings>,
-    pub admin: edge::admin::Settings,
+    pub listen: Vec<edge::Settings>,
+    pub admin: crate::admin::Settings,
     pub auth_path: String,
     pub shutdown_grace: Duration,
     pub shutdown_delay: Duration,
@@ -23,7 +23,7 @@ pub struct Settings {
     pub workers: usize,
     pub logging: Logging,
     pub client_ip: ClientIp,
-    pub providers: Vec<provider::Settings>,
+    pub providers: Vec<provider::settings::Settings>,
     pub routes: Vec<Route>,
     pub verified_tokens: credential::verified::Settings,
     pub introspection: credential::introspection::Settings,
@@ -83,7 +83,7 @@ impl Settings {
         let mut names = Vec::new();
         // Certificates are read anew; all else of a listener stays.
         let listen = |s: &Settings| -> Vec<_> {
-            s.listen.iter().map(|l| edge::listen::Settings { certificates: Vec::new(), ..l.clone() }).collect()
+            s.listen.iter().map(|l| edge::Settings { certificates: Vec::new(), ..l.clone() }).collect()
         };
         if listen(self) != listen(new) {
             names.push("listen");

@@ -1,7 +1,7 @@
 //! Opaque tokens, of which only their provider can speak (RFC 7662): it is asked once for all who wait, and its good
 //! answers are kept for a while.
 
-use crate::credential::verifier::Issuer;
+use crate::credential::policy::Issuer;
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::digest::{DigestState, Fingerprint, TokenDigest};
 use crate::kit::secret::Secret;

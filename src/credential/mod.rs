@@ -3,6 +3,7 @@
 
 pub mod api_key;
 pub mod introspection;
+pub mod policy;
 pub mod unknown;
 pub mod verified;
 pub mod verifier;

@@ -2,38 +2,23 @@
 
 use crate::caller::rate_limit::{Account, Reservation};
 use crate::credential::introspection::{Answer, Introspections};
+use crate::credential::policy::Issuer;
+use crate::credential::policy::Policy;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
 use crate::kit::clock::{Clock, Timestamp};
-use crate::kit::digest::{Fingerprint, TokenDigest};
+use crate::kit::digest::TokenDigest;
 use crate::provider::identity::Identity;
 use crate::provider::introspection::Wrong;
 use crate::provider::jwt::{Refusal, Shape, Unverified, shape};
 use crate::provider::keys::KeySet;
 use crate::provider::verdict::{Cause, Verdict};
-use crate::provider::{NotVerified, Provider, verify_at_hand, verify_with_fetched};
-use crate::telemetry::metrics::{CacheMetrics, ProviderMetrics};
+use crate::provider::{NotVerified, verify_at_hand, verify_with_fetched};
+use crate::telemetry::metrics::CacheMetrics;
 use crate::telemetry::reason::Reason;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// Whose tokens count. Its id is part of every cache key.
-#[derive(Clone)]
-pub struct Policy {
-    id: Fingerprint,
-    issuers: Vec<Issuer>,
-}
-
-/// A provider and its handles.
-#[derive(Clone)]
-pub struct Issuer {
-    pub provider: Arc<dyn Provider>,
-    pub metrics: ProviderMetrics,
-    id: Fingerprint,
-    /// Whether it was told that groups are left out of tokens.
-    overage: Arc<AtomicBool>,
-}
 
 pub struct Verifier {
     pub clock: Arc<dyn Clock>,
@@ -67,37 +52,6 @@ enum Memory {
     Until(Timestamp),
     /// It rests on what is not known yet.
     Never,
-}
-
-impl Policy {
-    pub fn new(issuers: Vec<Issuer>) -> Self {
-        let ids: Vec<String> = issuers.iter().map(|issuer| format!("{:?}", issuer.id)).collect();
-        Policy { id: Fingerprint::of().parts(ids).finish(), issuers }
-    }
-
-    /// The providers whose issuer the token names; reading that proves nothing.
-    fn of_token(&self, token: &str) -> impl Iterator<Item = &Issuer> {
-        let read = Unverified::read(token).ok();
-        self.issuers.iter().filter(move |issuer| {
-            read.as_ref().is_some_and(|token| issuer.provider.settings().is_bearer_issuer_of(token.claims()))
-        })
-    }
-
-    fn introspecting(&self) -> impl Iterator<Item = &Issuer> {
-        self.issuers.iter().filter(|issuer| issuer.provider.settings().introspection)
-    }
-}
-
-impl Issuer {
-    pub fn new(provider: Arc<dyn Provider>, metrics: ProviderMetrics) -> Self {
-        let id = provider.settings().fingerprint();
-        Issuer { provider, metrics, id, overage: Arc::default() }
-    }
-
-    /// Of its settings.
-    pub fn fingerprint(&self) -> Fingerprint {
-        self.id
-    }
 }
 
 impl Verifier {

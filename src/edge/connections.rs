@@ -1,11 +1,15 @@
 //! The connections that are open: swept for those that have waited too long, cut at the end, and counted.
 
 use crate::edge::connection::{Connection, Watch};
+use crate::edge::streams::Streams;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 #[derive(Default)]
@@ -18,6 +22,58 @@ pub struct OpenConnections {
 pub struct Open {
     all: Arc<OpenConnections>,
     id: u64,
+}
+
+/// What all listeners and shards count together.
+#[derive(Default)]
+pub struct Connections {
+    pub in_flight: AtomicUsize,
+    pub draining: AtomicBool,
+    /// What requests in flight are given when the process is told to stop, in milliseconds; a reload changes it.
+    pub grace: AtomicU64,
+    /// So long the listeners stay open after the signal, in milliseconds.
+    pub delay: AtomicU64,
+    /// The process was told to stop and still serves as before: probes are to know.
+    pub leaving: AtomicBool,
+    pub open: Arc<OpenConnections>,
+    pub streams: Arc<Streams>,
+    /// Numbers connections to apps that serve one request alone.
+    pub unkept: AtomicU64,
+}
+
+/// What the shards of one listener count together.
+pub struct Capacity {
+    /// Connections that it may still take.
+    pub(super) places: Arc<Semaphore>,
+    pub(super) in_flight: AtomicUsize,
+    /// Beyond so many requests at once the next are refused; a reload changes it.
+    pub(super) most_in_flight: Arc<AtomicUsize>,
+    /// Requests that there are descriptors for: each may need a connection to an app.
+    pub(super) share: usize,
+}
+
+impl Connections {
+    pub fn set_delay(&self, delay: Duration) {
+        self.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub fn set_grace(&self, grace: Duration) {
+        self.grace.store(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Capacity {
+    /// `share`: connections that there are descriptors for.
+    /// `share`: connections that there are descriptors for, each with one to an app.
+    pub fn new(max_connections: usize, share: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(max_connections.min(share).min(Semaphore::MAX_PERMITS)));
+        Arc::new(Capacity { places, in_flight: AtomicUsize::new(0), most_in_flight, share })
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        let most = self.most_in_flight.load(Ordering::Relaxed).min(self.share);
+        self.in_flight.load(Ordering::Relaxed) > most
+    }
 }
 
 impl OpenConnections {

@@ -2,14 +2,16 @@
 //! so that a connection and all that it needs stay on one thread; and the door in front of the proxy, which counts,
 //! limits and times connections and does the TLS handshake.
 
+use crate::edge::Common;
+use crate::edge::Settings;
 use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
 use crate::edge::connection::{Connection, Limits, Unreadable};
-use crate::edge::connections::OpenConnections;
+use crate::edge::connections::Capacity;
+use crate::edge::connections::Connections;
 use crate::edge::proxy::Proxy;
 use crate::edge::sockets::spelled;
-use crate::edge::streams::Streams;
-use crate::edge::tls::{CertificateFiles, Certificates};
+use crate::edge::tls::Certificates;
 use crate::edge::{LiveConfig, reply};
 use crate::gate::protocol::MAX_FIELDS;
 use crate::telemetry::access_log::AccessLog;
@@ -25,58 +27,8 @@ use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-
-/// One listener, as the configuration has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    pub address: SocketAddr,
-    pub redirect_to_https: bool,
-    pub max_head: usize,
-    pub limits: Limits,
-    pub max_connections: usize,
-    /// Empty: plain HTTP.
-    pub certificates: Vec<CertificateFiles>,
-}
-
-/// What all listeners and shards count together.
-#[derive(Default)]
-pub struct Connections {
-    pub in_flight: AtomicUsize,
-    pub draining: AtomicBool,
-    /// What requests in flight are given when the process is told to stop, in milliseconds; a reload changes it.
-    pub grace: AtomicU64,
-    /// So long the listeners stay open after the signal, in milliseconds.
-    pub delay: AtomicU64,
-    /// The process was told to stop and still serves as before: probes are to know.
-    pub leaving: AtomicBool,
-    pub open: Arc<OpenConnections>,
-    pub streams: Arc<Streams>,
-    /// Numbers connections to apps that serve one request alone.
-    pub unkept: AtomicU64,
-}
-
-/// What the shards of one listener count together.
-pub struct Capacity {
-    /// OpenConnections that it may still take.
-    places: Arc<Semaphore>,
-    pub(super) in_flight: AtomicUsize,
-    /// Beyond so many requests at once the next are refused; a reload changes it.
-    most_in_flight: Arc<AtomicUsize>,
-    /// Requests that there are descriptors for: each may need a connection to an app.
-    share: usize,
-}
-
-/// What all listeners have in common.
-pub struct Common {
-    pub live: LiveConfig,
-    pub access_log: AccessLog,
-    pub connections: Arc<Connections>,
-    pub workers: usize,
-}
 
 /// A service of Pingora's for each worker.
 pub type FrontendService = Service<Frontend>;
@@ -104,16 +56,6 @@ const READ_BUFFER: usize = 16 * 1024;
 const MAX_HEADER_LIST: u32 = 1 << 18;
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
-
-impl Connections {
-    pub fn set_delay(&self, delay: Duration) {
-        self.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    pub fn set_grace(&self, grace: Duration) {
-        self.grace.store(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-}
 
 /// The services of one listener, one for each worker.
 pub fn services(
@@ -195,20 +137,6 @@ impl ConnectionFilter for ConnectionCap {
 impl Drop for Occupied<'_> {
     fn drop(&mut self) {
         self.0.places.add_permits(1);
-    }
-}
-
-impl Capacity {
-    /// `share`: connections that there are descriptors for.
-    /// `share`: connections that there are descriptors for, each with one to an app.
-    pub fn new(max_connections: usize, share: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(max_connections.min(share).min(Semaphore::MAX_PERMITS)));
-        Arc::new(Capacity { places, in_flight: AtomicUsize::new(0), most_in_flight, share })
-    }
-
-    pub(super) fn is_busy(&self) -> bool {
-        let most = self.most_in_flight.load(Ordering::Relaxed).min(self.share);
-        self.in_flight.load(Ordering::Relaxed) > most
     }
 }
 

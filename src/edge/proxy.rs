@@ -7,11 +7,13 @@ use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::{
     allow_silence, answer_has_ended, has_given_up, head_is_read, more_has_come, target_as_written, wait_for_reader,
 };
+use crate::edge::connections::{Capacity, Connections};
 use crate::edge::headers::{is_only, parts_of, strip_hop_by_hop};
-use crate::edge::listen::{Capacity, Common, Connections, Settings};
+use crate::edge::proxy::exchange::PATIENCE;
 use crate::edge::proxy::exchange::{has_answered, is_grpc, is_stream, read_form, request_head, send};
 use crate::edge::streams::OpenStream;
 use crate::edge::upstream::Upstreams;
+use crate::edge::{Common, Settings};
 use crate::edge::{Live, LiveConfig, http10, quoted, retry};
 use crate::gate::decision::{Answer, Audit, Forward};
 use crate::gate::endpoint::MAX_BODY;
@@ -74,8 +76,6 @@ pub struct RequestContext {
 struct InFlight(Arc<Connections>, Arc<Capacity>);
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// For a form that we read, an answer that we send, and what is still to come of a request that is answered.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// A download that takes longer keeps its session in use.
 const LONG: Duration = Duration::from_secs(1);
 

@@ -4,12 +4,15 @@
 mod admin_listener;
 mod stop;
 
-use crate::edge::admin::Admin;
-use crate::edge::descriptors;
-use crate::edge::listen::{self, Capacity, Common};
+use crate::edge::Common;
+use crate::edge::connections::Capacity;
+use crate::edge::listen;
 use crate::edge::server::admin_listener::AdminService;
+pub use crate::edge::server::admin_listener::AnswerAdmin;
 use crate::edge::server::stop::{Signals, drain};
+use crate::edge::sockets::Sockets;
 use crate::edge::tls::Certificates;
+use crate::edge::{self, descriptors};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora_core::server::configuration::{Opt, ServerConf};
@@ -26,10 +29,13 @@ use std::time::Duration;
 /// Everything that a server is made of.
 pub struct Parts {
     /// Each listener with its certificates, where it has any.
-    pub listeners: Vec<(listen::Settings, Option<Arc<Certificates>>)>,
+    pub listeners: Vec<(edge::Settings, Option<Arc<Certificates>>)>,
     pub common: Common,
     pub admin_address: SocketAddr,
-    pub admin: Arc<Admin>,
+    pub admin: AnswerAdmin,
+    pub sockets: Arc<Sockets>,
+    /// Whether a process that takes over can serve: its providers have answered, or had the time for it.
+    pub can_serve: Box<dyn Fn() -> bool + Send + Sync>,
     /// Beyond so many requests at once a listener refuses the next.
     pub most_in_flight: Arc<AtomicUsize>,
     /// Takes the listening sockets over from a running process.
@@ -88,7 +94,7 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let opt = Opt { upgrade: parts.upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     let inherited = if parts.upgrade {
-        let keys = server.add_service(background_service("keys", AwaitKeys(parts.admin.clone())));
+        let keys = server.add_service(background_service("keys", AwaitKeys(parts.can_serve)));
         let inherited = server.bootstrap_as_a_service();
         inherited.add_dependency(&keys);
         Some(inherited)
@@ -104,7 +110,7 @@ pub fn run(parts: Parts) -> Result<(), String> {
             services.push(server.add_service(service));
         }
     }
-    let admin = AdminService { address: parts.admin_address, admin: parts.admin.clone() };
+    let admin = AdminService { address: parts.admin_address, sockets: parts.sockets.clone(), answer: parts.admin };
     services.push(server.add_service(admin));
     if let Some(inherited) = inherited {
         services.iter().for_each(|service| service.add_dependency(&inherited));
@@ -129,7 +135,7 @@ pub fn run(parts: Parts) -> Result<(), String> {
     server.run(RunArgs {
         shutdown_signal: Box::new(Signals {
             connections: parts.common.connections,
-            sockets: parts.admin.sockets.clone(),
+            sockets: parts.sockets,
             upgrade_socket: parts.upgrade_socket,
         }),
     });
@@ -148,13 +154,13 @@ fn end_on_lost_listeners() {
     }));
 }
 
-/// A process that takes over does so when its providers have answered, or never will: until then the old one serves.
-struct AwaitKeys(Arc<Admin>);
+/// Until a process that takes over can serve, the old one does.
+struct AwaitKeys(Box<dyn Fn() -> bool + Send + Sync>);
 
 #[async_trait]
 impl BackgroundService for AwaitKeys {
     async fn start_with_ready_notifier(&self, _shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
-        while !self.0.waits_for_no_provider() {
+        while !(self.0)() {
             tokio::time::sleep(LOOK).await;
         }
         tracing::info!("waiting for the running process; send it SIGQUIT now");

@@ -6,6 +6,7 @@ pub mod case;
 pub mod cookies;
 pub mod cors;
 pub mod decision;
+pub mod encode;
 pub mod endpoint;
 pub mod endpoints;
 #[allow(clippy::module_inception)] // the noun of the room
@@ -21,4 +22,3 @@ pub mod request;
 pub mod route;
 pub mod rules;
 pub mod template;
-mod words;

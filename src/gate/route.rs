@@ -3,7 +3,7 @@
 //! prefix by whole segments, a route with methods before one without.
 
 use crate::caller::rate_limit;
-use crate::credential::verifier::Policy;
+use crate::credential::policy::Policy;
 use crate::gate::cors::Cors;
 use crate::gate::host::Host;
 use crate::gate::identity_headers::IdentityHeaders;
@@ -11,7 +11,7 @@ use crate::gate::path::{CanonicalPath, MOST_WORK, every_reading};
 use crate::gate::rules::Rules;
 use crate::login::cookie::CookieSpec;
 use crate::login::relying_party::{Origin, RelyingParty};
-use crate::session::sessions::{Limits, RefreshLimits};
+use crate::session::session::{Limits, RefreshLimits};
 use crate::telemetry::metrics::RouteMetrics;
 use http::{HeaderValue, Method};
 use std::collections::{BTreeSet, HashMap};

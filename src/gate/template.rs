@@ -1,6 +1,6 @@
 //! Header values made of text and what is known of a person: `Name: "{user} of {claims.org.unit}"`.
 
-use crate::gate::identity_headers::{encode, encode_list};
+use crate::gate::encode::{encode, encode_list};
 use crate::provider::claims::ClaimPath;
 use crate::provider::identity::Identity;
 use http::HeaderValue;

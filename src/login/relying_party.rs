@@ -2,7 +2,8 @@
 
 use crate::caller::rate_limit;
 use crate::login::cookie::CookieSpec;
-use crate::session::sessions::{Limits, Realm, RefreshLimits};
+use crate::session::realm::Realm;
+use crate::session::session::{Limits, RefreshLimits};
 use std::sync::Arc;
 
 /// A provider's logins for one route or more.

@@ -1,6 +1,6 @@
 //! A provider's metadata (OpenID Connect Discovery 1.0, 3 and 4).
 
-use crate::provider::Settings;
+use crate::provider::settings::Settings;
 use openidconnect::{
     AuthUrl, EndSessionUrl, IntrospectionUrl, IssuerUrl, JsonWebKeySetUrl, RevocationUrl, Scope, TokenUrl, UserInfoUrl,
 };

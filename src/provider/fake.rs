@@ -4,9 +4,8 @@ use crate::kit::secret::Secret;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::discovery::Metadata;
 use crate::provider::keys::KeySet;
-use crate::provider::{
-    Audiences, ClientAuth, Demand, Fetched, GrantError, Mapping, Provider, Settings, Tokens, UserInfo,
-};
+use crate::provider::settings::{Audiences, ClientAuth, Mapping, Settings};
+use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
 use async_trait::async_trait;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;

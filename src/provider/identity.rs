@@ -1,9 +1,9 @@
 //! Who was proved: an issuer's subject with its mapped claims, and those that a rule or a template names.
 
 use crate::kit::digest::Fingerprint;
-use crate::provider::Settings;
 use crate::provider::claims::{ClaimPath, Claims};
 use crate::provider::jwt::Verified;
+use crate::provider::settings::Settings;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

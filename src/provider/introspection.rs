@@ -4,7 +4,7 @@ use crate::kit::clock::Timestamp;
 use crate::provider::claims::Claims;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Refusal, audience, begun, is_access_token, time};
-use crate::provider::{Audiences, Settings};
+use crate::provider::settings::{Audiences, Settings};
 use serde_json::Value;
 use std::sync::Arc;
 

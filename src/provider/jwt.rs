@@ -5,7 +5,7 @@
 use crate::kit::clock::Timestamp;
 use crate::provider::claims::Claims;
 use crate::provider::keys::{KeyLiveness, KeySet, Selected};
-use crate::provider::{Audiences, Settings};
+use crate::provider::settings::{Audiences, Settings};
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;

@@ -3,7 +3,7 @@
 
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::{DigestState, TokenDigest};
-use crate::session::sessions::Session;
+use crate::session::session::Session;
 use crate::telemetry::metrics::CacheMetrics;
 use moka::sync::Cache;
 use std::sync::Arc;

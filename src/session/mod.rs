@@ -2,9 +2,14 @@
 //! that keeps it alive. Knows nothing of requests or redirects; the store sees digests and sealed bytes.
 
 pub mod cache;
+pub mod outcome;
+pub mod realm;
 pub mod record;
 pub mod refresh;
+#[expect(clippy::module_inception, reason = "the noun of the room")]
+pub mod session;
 pub mod sessions;
 #[cfg(test)]
 mod simulation;
 pub mod ticket;
+mod tries;

@@ -6,16 +6,19 @@
 mod identity;
 mod lease;
 mod shared;
-pub(crate) mod tries;
 
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
 use crate::kit::secret::Secret;
-use crate::kit::singleflight::{LeaderLost, Role, Singleflight};
+use crate::kit::singleflight::{LeaderLost, Role};
 use crate::provider::jwt::Unverified;
 use crate::provider::{GrantError, Tokens};
+use crate::session::outcome::Dependency;
+use crate::session::outcome::Outcome;
+use crate::session::realm::Realm;
 use crate::session::record::Cold;
-use crate::session::sessions::{Realm, RefreshLimits, Session, Sessions};
+use crate::session::session::{RefreshLimits, Session};
+use crate::session::sessions::Sessions;
 use crate::store::kv::Away;
 use crate::telemetry::metrics::Refresh;
 use identity::{Renewal, Renewed};
@@ -23,38 +26,6 @@ use lease::{Lease, Taken};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
-
-/// The refreshes under way in this process, by the digest of the session's place.
-pub type Refreshes = Singleflight<TokenDigest, Outcome>;
-
-/// `refresh_dedup`, and how long a session goes on without its store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dedup {
-    /// Across replicas; within one process refreshes are always coalesced.
-    pub enabled: bool,
-    /// How long others may take a result.
-    pub result_ttl: Duration,
-    /// Longer than every provider's time-out.
-    pub lease: Duration,
-    pub grace: Duration,
-}
-
-/// What a request with a session whose access token is over can do.
-#[derive(Clone)]
-pub enum Outcome {
-    /// Go on with this.
-    Live(Arc<Session>),
-    /// The session is over: the provider says so.
-    Ended,
-    /// Nobody could tell; the session stays.
-    Unavailable(Dependency),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dependency {
-    Provider,
-    Store,
-}
 
 /// An access token whose life nobody tells is taken to live this long.
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);

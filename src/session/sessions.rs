@@ -4,60 +4,21 @@
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::digest::TokenDigest;
 use crate::kit::entropy::Entropy;
-use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
-use crate::provider::Provider;
 use crate::session::cache::{Begun, SessionCache};
-use crate::session::record::{Cold, Envelope, Hot, Part, open, seal};
-use crate::session::refresh::tries::Tries;
-use crate::session::refresh::{Dedup, Refreshes};
+use crate::session::outcome::{Dedup, Refreshes};
+use crate::session::realm::Realm;
+use crate::session::record::{Cold, Envelope, Hot, Part, open};
+use crate::session::session::Limits;
+use crate::session::session::Session;
 use crate::session::ticket::Ticket;
+use crate::session::tries::Tries;
 use crate::store::kv::{Away, Entry, Invalidation, Kv};
-use crate::telemetry::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
-
-/// Where a session counts: an issuer's client and a cookie. What was sealed for one realm opens in no other.
-pub struct Realm {
-    pub provider: Arc<dyn Provider>,
-    pub metrics: ProviderMetrics,
-    /// The cookie's whole name.
-    pub cookie: String,
-    pub secrets: Secrets,
-    /// As long as the longest `max_age` of its routes: the record lives no longer.
-    pub max_age: Duration,
-    id: Vec<u8>,
-    /// The provider's settings, as far as they shape an identity: other settings, other copies.
-    shape: Vec<u8>,
-}
-
-/// When a route refreshes a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefreshLimits {
-    pub before_expiry: Duration,
-    /// None = a refresh token is tried however old it is.
-    pub max_token_age: Option<Duration>,
-}
-
-/// The limits by which a route judges a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub max_age: Duration,
-    /// None = none.
-    pub idle_timeout: Option<Duration>,
-}
-
-/// One live session, as this replica knows it.
-pub struct Session {
-    pub hot: Hot,
-    pub(crate) ticket: Ticket,
-    pub(crate) label: Envelope,
-    pub(crate) generation: u64,
-    seen: AtomicI64,
-}
 
 /// A look into the store, and the copies that were in force when it began.
 pub(crate) struct Reading(Option<(Begun, Arc<SessionCache>)>);
@@ -86,58 +47,6 @@ pub struct Login {
 
 /// A session is touched at most this often, or a tenth of its idle time-out where that is less.
 const TOUCH: Duration = Duration::from_secs(60);
-
-impl Realm {
-    pub fn new(
-        provider: Arc<dyn Provider>,
-        metrics: ProviderMetrics,
-        cookie: String,
-        secrets: Secrets,
-        max_age: Duration,
-    ) -> Self {
-        let settings = provider.settings();
-        let id = [settings.issuer.as_str(), &settings.client_id, &cookie].join("\n").into_bytes();
-        let shape = format!("{:?}", settings.fingerprint()).into_bytes();
-        Realm { provider, metrics, cookie, secrets, max_age, id, shape }
-    }
-
-    pub(crate) fn seal<T: serde::Serialize>(
-        &self,
-        ticket: &Ticket,
-        part: Part,
-        label: &Envelope,
-        record: &T,
-    ) -> Result<Vec<u8>, Away> {
-        seal(&self.secrets, ticket, &self.id, part, label, record).map_err(|_| Away)
-    }
-
-    pub(crate) fn label(&self, hot: &Hot, session_id: Option<&str>) -> Envelope {
-        Envelope::new(&self.secrets, &self.provider.settings().name, hot, session_id)
-    }
-
-    fn copy_key(&self, ticket: &Ticket) -> TokenDigest {
-        TokenDigest::of(&[ticket.cookie().expose().as_bytes(), b"\n", &self.id, &self.shape].concat())
-    }
-
-    /// What is left of the record's time.
-    pub fn ttl(&self, created: i64, now: Timestamp) -> Duration {
-        now.until(Timestamp::from_millis(created).plus(self.max_age))
-    }
-}
-
-impl Session {
-    /// Whether a route's limits let it count now.
-    pub fn is_within(&self, limits: Limits, now: Timestamp) -> bool {
-        let fresh = now < Timestamp::from_millis(self.hot.created).plus(limits.max_age);
-        let used = |idle: Duration| now < Timestamp::from_millis(self.seen.load(Ordering::Relaxed)).plus(idle);
-        fresh && limits.idle_timeout.is_none_or(used)
-    }
-
-    /// The Unix second at which it ends.
-    pub fn ends(&self, limits: Limits) -> i64 {
-        Timestamp::from_millis(self.hot.created).plus(limits.max_age).seconds()
-    }
-}
 
 impl Sessions {
     /// Without copies every request reads the store.
@@ -352,18 +261,6 @@ impl Sessions {
             );
         }
         Ok(())
-    }
-}
-
-impl Session {
-    /// The same, for somebody else.
-    pub(crate) fn again(&self) -> Session {
-        Session::new(self.hot.clone(), self.ticket.clone(), self.label.clone(), self.generation)
-    }
-
-    pub(crate) fn new(hot: Hot, ticket: Ticket, label: Envelope, generation: u64) -> Self {
-        let seen = AtomicI64::new(hot.seen);
-        Session { hot, ticket, label, generation, seen }
     }
 }
 

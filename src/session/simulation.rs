@@ -12,15 +12,17 @@ use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token};
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
 use crate::session::cache::SessionCache;
+use crate::session::outcome::{Dedup, Outcome};
+use crate::session::realm::Realm;
 use crate::session::record::{Cold, Hot};
-use crate::session::refresh::{Dedup, Outcome};
-use crate::session::sessions::{Found, Limits, Login, Realm, RefreshLimits, Sessions};
+use crate::session::session::{Limits, RefreshLimits};
+use crate::session::sessions::{Found, Login, Sessions};
 use crate::session::ticket::Ticket;
 use crate::store::fallback::{Fallback, Settings as Breaker};
 use crate::store::kv::Kv;
 use crate::telemetry::metrics::{Cache, Metrics};
-use harness::{COMMAND_TIMEOUT, Line, PROVIDER_TIMEOUT, Paused, Way, World};
-use invariants::{Law, Probe};
+use harness::{Line, PROVIDER_TIMEOUT, Paused, Way, World};
+use invariants::{COMMAND_TIMEOUT, Law, Probe};
 use scenario::{Dice, Plan};
 use serde_json::json;
 use std::sync::atomic::Ordering::SeqCst;
@@ -86,7 +88,7 @@ impl Replica {
         let copies = plan.copies.then(|| SessionCache::new(100, COPIES_LIVE, METRICS.cache(Cache::sessions)));
         let sessions = Arc::new(Sessions::new(kv, clock, world.dice.clone(), dedup, copies));
         tokio::spawn(sessions.clone().subscribe());
-        let settings = crate::provider::Settings { timeout: PROVIDER_TIMEOUT, ..settings("https://id.test") };
+        let settings = crate::provider::settings::Settings { timeout: PROVIDER_TIMEOUT, ..settings("https://id.test") };
         let realm = Arc::new(realm(Arc::new(Way::new(world, at, settings))));
         Arc::new(Replica { at, world: world.clone(), sessions, realm })
     }

@@ -9,7 +9,7 @@ use crate::provider;
 use crate::provider::assertion::{BadKey, SigningKey};
 use crate::provider::claims::ClaimPath;
 use crate::provider::discovery::ENDPOINT_NAMES;
-use crate::provider::{Audiences, ClientAuth, Mapping};
+use crate::provider::settings::{Audiences, ClientAuth, Mapping};
 use std::collections::BTreeMap;
 use url::Url;
 
@@ -22,7 +22,7 @@ pub(super) fn provider(
     kept: &BTreeMap<String, Vec<ClaimPath>>,
     folder: &Folder,
     problems: &mut Problems,
-) -> Option<provider::Settings> {
+) -> Option<provider::settings::Settings> {
     let path = format!("providers.{name}");
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
         problems.add(
@@ -74,7 +74,7 @@ pub(super) fn provider(
         issuer(other, &format!("{path}.bearer_issuer"), problems)?;
     }
     tenants(raw, &path, problems);
-    Some(provider::Settings {
+    Some(provider::settings::Settings {
         name: name.into(),
         issuer: raw.issuer.clone(),
         tenants: raw.tenants.clone(),

@@ -1,5 +1,7 @@
 use super::*;
 use crate::caller::rate_limit::{self, Limiter};
+use crate::credential::policy::Issuer;
+use crate::credential::policy::Policy;
 use crate::credential::{introspection, unknown, verified};
 use crate::kit::clock::test::SetClock;
 use crate::provider::Fetched;
@@ -117,7 +119,7 @@ async fn a_refusal_is_never_kept_as_good() {
 async fn a_token_is_judged_anew_under_another_policy() {
     let w = world();
     let mut other = settings("https://id.test");
-    other.audiences = crate::provider::Audiences::OneOf(vec!["other".into()]);
+    other.audiences = crate::provider::settings::Audiences::OneOf(vec!["other".into()]);
     let narrow = policy(&[FakeProvider::new(other.clone())]);
     let token = token(json!({}));
     w.check(&token, "alice-1").await;

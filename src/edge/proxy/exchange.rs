@@ -1,7 +1,6 @@
 //! What the phases read of a client and write to it themselves, and what they see of its head and of the app's.
 
 use crate::edge::connection::{cut_current, line_was_odd};
-use crate::edge::proxy::PATIENCE;
 use crate::edge::reply;
 use crate::gate::decision::Reply;
 use crate::gate::endpoint::MAX_BODY;
@@ -11,8 +10,11 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 use tokio::time::timeout;
 
+/// For a form that we read, an answer that we send, and what is still to come of a request that is answered.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// So much of a body that nobody wants is still read.
 const MAX_UNREAD: usize = 1 << 20;
 

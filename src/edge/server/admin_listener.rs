@@ -1,15 +1,18 @@
 //! The admin listener's socket: it outlives the public ones, and whoever holds connections open, probes are served.
 
-use crate::edge::admin::Admin;
 use crate::edge::connection::stream::Watched;
 use crate::edge::connection::{Connection, Limits, answer_has_ended, head_is_read};
 use crate::edge::connections::OpenConnections;
+use crate::edge::sockets::Sockets;
 use async_trait::async_trait;
+use http::{Request, Response};
 use pingora_core::apps::ServerApp;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service as PingoraService;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -22,10 +25,18 @@ fn socket_for(address: SocketAddr) -> std::io::Result<TcpSocket> {
 /// While the process drains it says so.
 pub(super) struct AdminService {
     pub(super) address: SocketAddr,
-    pub(super) admin: Arc<Admin>,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) answer: AnswerAdmin,
 }
 
-/// OpenConnections that it holds at one time.
+/// Answers a request of the admin listener. A body of `None` was longer than [`MAX_BODY`].
+pub type AnswerAdmin =
+    Arc<dyn Fn(Request<Option<Vec<u8>>>) -> Pin<Box<dyn Future<Output = Response<Vec<u8>>> + Send>> + Send + Sync>;
+
+/// The longest body that is read.
+const MAX_BODY: usize = 64 << 10;
+
+/// Connections that it holds at one time.
 const MOST_ADMIN: usize = 256;
 const ADMIN_LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
 const UNREADABLE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -36,7 +47,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 impl PingoraService for AdminService {
     async fn start_service(&mut self, fds: Option<ListenFds>, _shutdown: ShutdownWatch, _listeners_per_fd: usize) {
         if let Some(table) = fds {
-            self.admin.sockets.see(table);
+            self.sockets.see(table);
         }
         // Shared, so that at an upgrade the new process can have it beside the old one.
         let bound = socket_for(self.address).and_then(|socket| {
@@ -54,7 +65,7 @@ impl PingoraService for AdminService {
         };
         // Never told of the shutdown: its connections end with the process.
         let (_stays, shutdown) = watch::channel(false);
-        let app = Arc::new(SharedAdmin(self.admin.clone()));
+        let app = Arc::new(Answering(self.answer.clone()));
         let connections = Arc::new(OpenConnections::default());
         let swept = connections.clone();
         tokio::spawn(async move { swept.keep_swept(ADMIN_LIMITS.step()).await });
@@ -93,15 +104,27 @@ impl PingoraService for AdminService {
     }
 }
 
-/// Pingora takes its application by value.
-struct SharedAdmin(Arc<Admin>);
+struct Answering(AnswerAdmin);
 
 #[async_trait]
-impl pingora_core::apps::http_app::ServeHttp for SharedAdmin {
-    async fn response(&self, session: &mut pingora_core::protocols::http::ServerSession) -> http::Response<Vec<u8>> {
+impl pingora_core::apps::http_app::ServeHttp for Answering {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         head_is_read();
-        let response = self.0.respond(session).await;
+        let mut request = Request::from_parts((**session.req_header()).clone(), None);
+        *request.body_mut() = read_body(session).await;
+        let response = (self.0)(request).await;
         answer_has_ended();
         response
     }
+}
+
+async fn read_body(session: &mut ServerSession) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = session.read_request_body().await.ok()? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
 }

@@ -1,7 +1,7 @@
 //! The end: a signal stops the listening and waits for what is in flight, or hands the listening sockets over to a process
 //! that waits for them.
 
-use crate::edge::listen::Connections;
+use crate::edge::connections::Connections;
 use crate::edge::sockets::Sockets;
 use async_trait::async_trait;
 use pingora_core::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};

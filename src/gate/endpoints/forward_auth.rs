@@ -6,11 +6,12 @@
 use crate::caller::address::Caller;
 use crate::gate::case::{Asker, Place};
 use crate::gate::decision::{Answer, Audit, Reply};
+use crate::gate::encode::{encode, encode_list};
 use crate::gate::endpoint::Endpoint;
 use crate::gate::endpoints::Parameters;
 use crate::gate::gate::{Entry, Gate, METHODS, View};
 use crate::gate::host::Host;
-use crate::gate::identity_headers::{Preset, encode, encode_list};
+use crate::gate::identity_headers::Preset;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::is_served;
 use crate::gate::refusal::{REASON, Refusal, own_headers};

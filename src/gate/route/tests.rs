@@ -1,5 +1,5 @@
 use super::*;
-use crate::credential::verifier::Policy;
+use crate::credential::policy::Policy;
 use crate::gate::identity_headers::Preset;
 use crate::telemetry::metrics::Metrics;
 

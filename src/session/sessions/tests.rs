@@ -3,9 +3,14 @@
 use super::*;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::SystemEntropy;
+use crate::kit::seal::Secrets;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
 use crate::provider::{GrantError, Tokens, UserInfo};
-use crate::session::refresh::{Dependency, Outcome};
+use crate::session::outcome::{Dependency, Outcome};
+use crate::session::realm::Realm;
+use crate::session::session::Limits;
+use crate::session::session::RefreshLimits;
+use crate::session::session::Session;
 use crate::store::faulty::Faulty;
 use crate::telemetry::metrics::{Cache as CacheName, Metrics};
 use serde_json::{Value, json};

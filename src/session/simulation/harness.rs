@@ -1,6 +1,6 @@
 //! What the replicas of one run stand in: its dice and its clock, the store behind a line that fails, and the provider.
 
-use super::invariants::Law;
+use super::invariants::{COMMAND_TIMEOUT, Law};
 use super::scenario::{Dice, Plan};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::secret::Secret;
@@ -8,7 +8,8 @@ use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::fake::{NOW, key_set, token_as};
 use crate::provider::keys::KeySet;
-use crate::provider::{Demand, Fetched, GrantError, Provider, Settings, Tokens, UserInfo};
+use crate::provider::settings::Settings;
+use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
 use crate::store::kv::{Away, Entry, Invalidation, Kv};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
@@ -23,8 +24,6 @@ use std::time::Duration;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-/// The store's own client gives a command up after this long.
-pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_millis(250);
 pub(super) const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Wall time that goes with the runtime's paused time.

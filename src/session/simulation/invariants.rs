@@ -1,8 +1,8 @@
 //! What must hold in every run, judged as it happens; and what excuses a replica from it.
 
-use super::harness::COMMAND_TIMEOUT;
 use crate::provider::{GrantError, Tokens};
-use crate::session::sessions::{Realm, Sessions};
+use crate::session::realm::Realm;
+use crate::session::sessions::Sessions;
 use crate::session::ticket::Ticket;
 use futures_util::FutureExt;
 use std::ops::Range;
@@ -12,6 +12,9 @@ use std::time::Duration;
 const BEFORE_GRANT: Duration = COMMAND_TIMEOUT.saturating_mul(6);
 /// Between the provider's answer and the stored tokens: what is published, what is stored, and the ways.
 const AFTER_GRANT: Duration = COMMAND_TIMEOUT.saturating_mul(4);
+
+/// The store's own client gives a command up after this long.
+pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// What the store holds, asked past every line.
 pub(super) struct Probe {

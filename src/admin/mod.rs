@@ -1,20 +1,25 @@
-//! The admin listener: is it alive, is it ready, what does it measure, what does it run. Never on the public ones.
+//! What the admin listener answers: health, metrics, the status page, the API. It knows requests and responses, not
+//! sockets; what serves them is in `edge`.
 
+pub mod api;
+mod pages;
+
+use crate::admin::api::Api;
+pub use crate::admin::pages::RouteLine;
+use crate::admin::pages::{JSON, Page, StatusPage, TEXT, not_found, only};
 use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
-use crate::edge::api::Api;
-use crate::edge::listen::Connections;
+use crate::edge::connections::Connections;
 use crate::edge::sockets::Sockets;
 use crate::gate::host::Host;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
 use crate::session::sessions::Sessions;
 use crate::telemetry::metrics::{Cache, Metrics};
-use askama::Template;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use parking_lot::RwLock;
-use pingora_core::protocols::http::ServerSession;
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -63,45 +68,14 @@ pub struct State {
     pub routes: Vec<RouteLine>,
 }
 
-/// A route on the status page.
-pub struct RouteLine {
-    pub name: String,
-    pub from: String,
-    pub access: &'static str,
-    pub upstreams: Arc<crate::edge::upstream::Upstreams>,
-}
-
-#[derive(Template)]
-#[template(path = "status.html")]
-struct StatusPage {
-    version: &'static str,
-    state: &'static str,
-    uptime: String,
-    connections: usize,
-    in_flight: usize,
-    providers: Vec<(String, String, bool)>,
-    routes: Vec<RouteRow>,
-}
-
-struct RouteRow {
-    name: String,
-    from: String,
-    access: &'static str,
-    upstreams: Vec<(String, bool)>,
-}
-
 /// A provider that has never answered keeps the gateway from being ready for at most this long.
 const PROVIDER_GRACE: Duration = Duration::from_secs(60);
-/// The longest body that the API reads.
-const MAX_BODY: usize = 64 << 10;
-pub(super) const TEXT: &str = "text/plain; charset=utf-8";
-pub(super) const JSON: &str = "application/json";
-
-pub(super) type Page = (StatusCode, &'static str, String);
-
 impl Admin {
-    pub(super) async fn respond(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let (method, (status, kind, body)) = (session.req_header().method.clone(), self.answer(session).await);
+    /// A body of `None` was longer than the listener reads.
+    pub async fn respond(&self, request: Request<Option<Vec<u8>>>) -> Response<Vec<u8>> {
+        let (head, body) = request.into_parts();
+        let (status, kind, text) = self.answer(&head, body).await;
+        let (method, body) = (head.method, text);
         let length = body.len();
         let allow = (status == StatusCode::METHOD_NOT_ALLOWED).then(|| HeaderValue::from_str(body.trim_end()).ok());
         let body = if method == Method::HEAD { Vec::new() } else { body.into_bytes() };
@@ -124,30 +98,27 @@ impl Admin {
         response
     }
 
-    async fn answer(&self, session: &mut ServerSession) -> Page {
-        let head = session.req_header();
+    async fn answer(&self, head: &Parts, body: Option<Vec<u8>>) -> Page {
         if !is_own_host(&head.headers, &self.state.read().hosts) {
             return (StatusCode::FORBIDDEN, TEXT, "this host is not one of admin.hosts\n".into());
+        }
+        let path = head.uri.path();
+        if !path.starts_with("/api/") {
+            return self.page(&head.method, path);
         }
         let mut fields = head.headers.get_all(header::AUTHORIZATION).iter();
         let authorization = match (fields.next(), fields.next()) {
             (Some(only), None) => Some(only.as_bytes()),
             _ => None,
         };
-        let path = head.raw_path().split(|b| *b == b'?').next().and_then(|p| std::str::from_utf8(p).ok());
-        let path = path.unwrap_or_default().to_string();
-        if !path.starts_with("/api/") {
-            return self.page(&head.method, &path);
-        }
         if let Some(refused) = self.refused_by_token(authorization) {
             return refused;
         }
-        let method = head.method.clone();
-        let Ok(body) = body(session).await else {
-            return (StatusCode::PAYLOAD_TOO_LARGE, TEXT, "at most 64 KiB\n".into());
+        let Some(body) = body else {
+            return (StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is too long\n".into());
         };
         let routes: Vec<String> = self.state.read().routes.iter().map(|route| route.name.clone()).collect();
-        self.api.page(&method, &path, &body, &routes).await
+        self.api.page(&head.method, path, &body, &routes).await
     }
 
     fn page(&self, method: &Method, path: &str) -> Page {
@@ -177,7 +148,7 @@ impl Admin {
     }
 
     /// Whether every provider has answered once, or had the time for it.
-    pub(super) fn waits_for_no_provider(&self) -> bool {
+    pub fn waits_for_no_provider(&self) -> bool {
         self.awaited(&self.state.read()).next().is_none()
     }
 
@@ -240,45 +211,10 @@ impl Admin {
                 .iter()
                 .map(|p| (p.name().to_string(), p.issuer().to_string(), p.is_up()))
                 .collect(),
-            routes: state.routes.iter().map(RouteRow::of).collect(),
+            routes: state.routes.iter().map(RouteLine::row).collect(),
         };
-        match page.render() {
-            Ok(html) => (StatusCode::OK, "text/html; charset=utf-8", html),
-            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, TEXT, String::new()),
-        }
+        page.answer()
     }
-}
-
-impl RouteRow {
-    fn of(line: &RouteLine) -> Self {
-        RouteRow {
-            name: line.name.clone(),
-            from: line.from.clone(),
-            access: line.access,
-            upstreams: line.upstreams.health().map(|(name, healthy)| (name.to_string(), healthy)).collect(),
-        }
-    }
-}
-
-/// What is too long is an error.
-async fn body(session: &mut ServerSession) -> Result<Vec<u8>, ()> {
-    let mut body = Vec::new();
-    while let Some(chunk) = session.read_request_body().await.map_err(|_| ())? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-pub(super) fn not_found() -> Page {
-    (StatusCode::NOT_FOUND, TEXT, "nothing here\n".into())
-}
-
-/// RFC 9110, 15.5.6: a 405 says which methods would do.
-pub(super) fn only(methods: &str) -> Page {
-    (StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("{methods}\n"))
 }
 
 /// DNS rebinding: a page of another name that resolves to this machine is not to read what is here. An address, or a name

@@ -1,8 +1,8 @@
 //! The admin API: API keys made, listed and ended. Behind the admin token alone.
 
+use crate::admin::pages::{JSON, Page, not_found, only};
 use crate::credential::api_key::keyring::{Keyring, NewKey, NotCreated};
 use crate::credential::api_key::{KeyId, Record};
-use crate::edge::admin::{JSON, Page, not_found, only};
 use crate::store::kv::{Away, Kv};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};

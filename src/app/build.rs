@@ -1,0 +1,135 @@
+//! One configuration, built: the gate, the upstreams, what the admin pages show.
+
+use crate::admin::{RouteLine, State};
+use crate::app::realms::Realms;
+use crate::app::services::Caches;
+use crate::app::services::Providers;
+use crate::app::services::Services;
+use crate::config::settings::{Route, Settings};
+use crate::credential::policy::{Issuer, Policy};
+use crate::credential::verifier::Verifier;
+use crate::edge::Live;
+use crate::edge::upstream::Upstreams;
+use crate::gate::cookies::OwnCookies;
+use crate::gate::gate::Gate;
+use crate::gate::identity_headers::HeaderFilter;
+use crate::gate::refusal::Pages;
+use crate::gate::route::{self, Table};
+use crate::kit::entropy::Ids;
+use crate::login::return_url::ReturnUrls;
+use crate::provider::Provider;
+use crate::provider::remote::{OnNewKeys, RemoteProvider};
+use crate::telemetry::metrics::{Cache, Metrics};
+use std::sync::Arc;
+
+/// One configuration, built.
+pub(crate) struct Built {
+    pub(super) live: Live,
+    pub(super) providers: Providers,
+    pub(super) state: State,
+}
+
+/// Builds a configuration. Providers whose settings have not changed are kept, with all that they know.
+pub(crate) fn build(
+    settings: &Settings,
+    services: &Services,
+    caches: &Caches,
+    before: &Providers,
+) -> Result<Built, String> {
+    let metrics = &services.metrics;
+    let refused = services.refused.clone();
+    let on_new_keys: OnNewKeys = Arc::new(move |provider| {
+        if let Some(refused) = refused.load().as_ref() {
+            refused.forget_provider(provider);
+        }
+    });
+    let mut providers = Providers::new();
+    for own in &settings.providers {
+        let kept = before.get(&own.name).filter(|provider| provider.settings() == own).cloned();
+        let provider = match kept {
+            Some(provider) => provider,
+            None => RemoteProvider::new(
+                own.clone(),
+                services.clock.clone(),
+                metrics.provider(&own.name),
+                on_new_keys.clone(),
+            )
+            .map_err(|e| format!("providers.{}: {e}", own.name))?,
+        };
+        providers.insert(own.name.clone(), provider);
+    }
+    let upstreams: Vec<Arc<Upstreams>> =
+        settings.routes.iter().map(|r| Upstreams::new(r.upstream.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
+    let realms = Realms::new(settings, services, &providers);
+    let routes = settings
+        .routes
+        .iter()
+        .enumerate()
+        .map(|(i, r)| build_route(i, r, &providers, &realms, settings, metrics))
+        .collect();
+    let gate = Gate {
+        clock: services.clock.clone(),
+        entropy: services.entropy.clone(),
+        request_ids: Ids::new(services.entropy.clone()),
+        verifier: Verifier {
+            clock: services.clock.clone(),
+            verified: caches.verified.clone().map(|cache| (cache, metrics.cache(Cache::verified_tokens))),
+            unknown: caches.unknown.clone().map(|cache| (cache, metrics.cache(Cache::unknown_tokens))),
+            introspections: caches.introspections.clone(),
+        },
+        keys: services.keys.clone(),
+        limiter: services.limiter.clone(),
+        tarpit: services.tarpit.clone(),
+        table: Table::new(routes),
+        client_ip: settings.client_ip.clone(),
+        auth_path: settings.auth_path.clone(),
+        stripping: HeaderFilter::new(settings.routes.iter().flat_map(|r| r.gate.headers.names())),
+        cookies: OwnCookies::new(
+            settings.routes.iter().map(|r| r.gate.cookie.clone()).collect(),
+            settings.providers.iter().map(|p| p.name.to_string()).collect(),
+        ),
+        pages: Pages::default(),
+        sessions: services.sessions.clone(),
+        return_urls: ReturnUrls { origins: settings.return_origins.clone(), auth_path: settings.auth_path.clone() },
+        warned: std::sync::atomic::AtomicBool::new(false),
+        unanswered: Default::default(),
+        unrouted: Arc::new(metrics.route("-")),
+    };
+    let state = State {
+        verified: caches.verified.clone(),
+        unknown: caches.unknown.clone(),
+        introspections: caches.introspections.clone(),
+        token: settings.admin.token.clone(),
+        hosts: settings.admin.hosts.clone(),
+        providers: providers.values().cloned().collect(),
+        routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),
+    };
+    Ok(Built { live: Live { gate, upstreams }, providers, state })
+}
+
+fn build_route(
+    index: usize,
+    route: &Route,
+    providers: &Providers,
+    realms: &Realms,
+    settings: &Settings,
+    metrics: &Metrics,
+) -> Arc<route::Route> {
+    let policy = |names: &[Arc<str>]| {
+        let issuers = names.iter().filter_map(|name| {
+            let provider: Arc<dyn Provider> = providers.get(name)?.clone();
+            Some(Issuer::new(provider, metrics.provider(name)))
+        });
+        Policy::new(issuers.collect())
+    };
+    let site = realms.site(&route.gate.access, &settings.auth_path);
+    Arc::new(route::Route::new(index, route.gate.clone(), policy, site, metrics.route(&route.gate.name)))
+}
+
+fn route_line((route, upstreams): (&Route, &Arc<Upstreams>)) -> RouteLine {
+    let access = match &route.gate.access {
+        route::AccessSettings::Public => "public",
+        route::AccessSettings::Protected(_) => "protected",
+    };
+    RouteLine { name: route.gate.name.to_string(), from: route.from.clone(), access, upstreams: upstreams.clone() }
+}

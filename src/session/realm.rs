@@ -1,0 +1,64 @@
+//! Where a session counts: an issuer's client and a cookie.
+
+use crate::kit::clock::Timestamp;
+use crate::kit::digest::TokenDigest;
+use crate::kit::seal::Secrets;
+use crate::provider::Provider;
+use crate::session::record::{Envelope, Hot, Part, seal};
+use crate::session::ticket::Ticket;
+use crate::store::kv::Away;
+use crate::telemetry::metrics::ProviderMetrics;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a session counts: an issuer's client and a cookie. What was sealed for one realm opens in no other.
+pub struct Realm {
+    pub provider: Arc<dyn Provider>,
+    pub metrics: ProviderMetrics,
+    /// The cookie's whole name.
+    pub cookie: String,
+    pub secrets: Secrets,
+    /// As long as the longest `max_age` of its routes: the record lives no longer.
+    pub max_age: Duration,
+    pub(super) id: Vec<u8>,
+    /// The provider's settings, as far as they shape an identity: other settings, other copies.
+    shape: Vec<u8>,
+}
+
+impl Realm {
+    pub fn new(
+        provider: Arc<dyn Provider>,
+        metrics: ProviderMetrics,
+        cookie: String,
+        secrets: Secrets,
+        max_age: Duration,
+    ) -> Self {
+        let settings = provider.settings();
+        let id = [settings.issuer.as_str(), &settings.client_id, &cookie].join("\n").into_bytes();
+        let shape = format!("{:?}", settings.fingerprint()).into_bytes();
+        Realm { provider, metrics, cookie, secrets, max_age, id, shape }
+    }
+
+    pub(crate) fn seal<T: serde::Serialize>(
+        &self,
+        ticket: &Ticket,
+        part: Part,
+        label: &Envelope,
+        record: &T,
+    ) -> Result<Vec<u8>, Away> {
+        seal(&self.secrets, ticket, &self.id, part, label, record).map_err(|_| Away)
+    }
+
+    pub(crate) fn label(&self, hot: &Hot, session_id: Option<&str>) -> Envelope {
+        Envelope::new(&self.secrets, &self.provider.settings().name, hot, session_id)
+    }
+
+    pub(super) fn copy_key(&self, ticket: &Ticket) -> TokenDigest {
+        TokenDigest::of(&[ticket.cookie().expose().as_bytes(), b"\n", &self.id, &self.shape].concat())
+    }
+
+    /// What is left of the record's time.
+    pub fn ttl(&self, created: i64, now: Timestamp) -> Duration {
+        now.until(Timestamp::from_millis(created).plus(self.max_age))
+    }
+}

@@ -1,0 +1,56 @@
+//! One live session, and the limits by which a route judges it.
+
+use crate::kit::clock::Timestamp;
+use crate::session::record::{Envelope, Hot};
+use crate::session::ticket::Ticket;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+/// When a route refreshes a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshLimits {
+    pub before_expiry: Duration,
+    /// None = a refresh token is tried however old it is.
+    pub max_token_age: Option<Duration>,
+}
+
+/// The limits by which a route judges a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_age: Duration,
+    /// None = none.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// One live session, as this replica knows it.
+pub struct Session {
+    pub hot: Hot,
+    pub(crate) ticket: Ticket,
+    pub(crate) label: Envelope,
+    pub(crate) generation: u64,
+    pub(super) seen: AtomicI64,
+}
+
+impl Session {
+    /// Whether a route's limits let it count now.
+    pub fn is_within(&self, limits: Limits, now: Timestamp) -> bool {
+        let fresh = now < Timestamp::from_millis(self.hot.created).plus(limits.max_age);
+        let used = |idle: Duration| now < Timestamp::from_millis(self.seen.load(Ordering::Relaxed)).plus(idle);
+        fresh && limits.idle_timeout.is_none_or(used)
+    }
+
+    /// The Unix second at which it ends.
+    pub fn ends(&self, limits: Limits) -> i64 {
+        Timestamp::from_millis(self.hot.created).plus(limits.max_age).seconds()
+    }
+
+    /// The same, for somebody else.
+    pub(crate) fn again(&self) -> Session {
+        Session::new(self.hot.clone(), self.ticket.clone(), self.label.clone(), self.generation)
+    }
+
+    pub(crate) fn new(hot: Hot, ticket: Ticket, label: Envelope, generation: u64) -> Self {
+        let seen = AtomicI64::new(hot.seen);
+        Session { hot, ticket, label, generation, seen }
+    }
+}
