@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // a tool for those who build it
 
-use doorward::caller::address::{ClientIp, ForwardingHeader};
+use doorward::caller::address::ClientIp;
 use doorward::caller::rate_limit::{self, Account, Limiter};
 use doorward::caller::tarpit::Tarpit;
 use doorward::credential::introspection::{self, Introspections};
@@ -11,23 +11,26 @@ use doorward::credential::policy::{Issuer, Policy};
 use doorward::credential::verified::{Settings, VerifiedTokens};
 use doorward::credential::verifier::Verifier;
 use doorward::demo::{IssueOptions, Provider as DemoProvider, ProviderOptions, SigningAlgorithm};
+use doorward::gate::authenticate::Authenticator;
 use doorward::gate::cookies::OwnCookies;
-use doorward::gate::gate::Gate;
+use doorward::gate::gate::{Endpoints, Gate, Warned};
 use doorward::gate::identity_headers::{HeaderFilter, IdentityHeaders, Preset};
-use doorward::gate::refusal::Pages;
+use doorward::gate::place::{Hosts, Place};
+use doorward::gate::refusal::Html;
 use doorward::gate::request::{Body, RequestHead};
+use doorward::gate::rewrite::Rewrite;
 use doorward::gate::route::{
-    AccessSettings, Hosts, OnUnauthenticated, Place, ProtectedSettings, Route, Settings as RouteSettings, Table,
+    AccessSettings, OnUnauthenticated, ProtectedSettings, Route, Settings as RouteSettings, Table,
 };
 use doorward::gate::rules::Rules;
 use doorward::kit::clock::{Clock, SystemClock};
 use doorward::kit::digest::TokenDigest;
 use doorward::kit::entropy::{Ids, SystemEntropy};
+use doorward::kit::setting::{Span, Wait};
 use doorward::login::return_url::ReturnUrls;
 use doorward::provider::Provider;
-use doorward::provider::claims::ClaimPath;
 use doorward::provider::remote::RemoteProvider;
-use doorward::provider::settings::{Audiences, ClientAuth, Mapping, Settings as ProviderSettings};
+use doorward::provider::settings::Settings as ProviderSettings;
 use doorward::session::outcome::Dedup;
 use doorward::session::sessions::Sessions;
 use doorward::store::memory::Memory;
@@ -40,12 +43,8 @@ use std::time::{Duration, Instant};
 const ROUNDS: u32 = 200_000;
 const TOKENS: usize = 100_000;
 
-const DEDUP: Dedup = Dedup {
-    enabled: true,
-    result_ttl: Duration::from_secs(5),
-    lease: Duration::from_secs(10),
-    grace: Duration::from_secs(300),
-};
+const DEDUP: Dedup =
+    Dedup { enabled: true, result_ttl: Wait::seconds(5), lease: Span::seconds(10), grace: Span::seconds(300) };
 
 fn main() {
     rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
@@ -65,40 +64,12 @@ fn main() {
 }
 
 fn settings(issuer: &str) -> ProviderSettings {
-    let claim = ClaimPath::new;
-    ProviderSettings {
-        name: "demo".into(),
-        issuer: issuer.into(),
-        tenants: Vec::new(),
-        bearer_issuer: None,
-        client_id: "doorward".into(),
-        client_auth: ClientAuth::None,
-        scopes: Vec::new(),
-        userinfo: false,
-        audiences: Audiences::OneOf(vec!["doorward".into()]),
-        bearer_id_tokens: false,
-        introspection: false,
-        algorithms: vec![Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA],
-        clock_skew: Duration::from_secs(60),
-        timeout: Duration::from_secs(5),
-        ca_file: None,
-        claims: Mapping {
-            user: claim("sub"),
-            email: claim("email"),
-            name: claim("name"),
-            username: claim("preferred_username"),
-            groups: claim("groups"),
-        },
-        kept: Vec::new(),
-        endpoints: Default::default(),
-        assertion_audience: None,
-        discovery: true,
-        end_session_params: Vec::new(),
-    }
+    let json = serde_json::json!({
+        "issuer": issuer, "client_id": "doorward", "client_auth": "none", "userinfo": "never", "audiences": ["doorward"],
+        "algorithms": ["RS256", "PS256", "ES256", "EdDSA"],
+    });
+    ProviderSettings { name: "demo".into(), ..serde_json::from_value(json).unwrap() }
 }
-
-const LIMIT: rate_limit::Settings =
-    rate_limit::Settings { enabled: true, requests: 10, per: Duration::from_secs(60), ipv6_prefix: 64 };
 
 /// With nothing but the cache of verified tokens.
 fn verifier(
@@ -106,13 +77,13 @@ fn verifier(
     verified: Option<(Arc<VerifiedTokens>, CacheMetrics)>,
     metrics: &Metrics,
 ) -> Verifier {
-    let off = introspection::Settings { enabled: false, max_entries: 0, ttl: Duration::from_secs(1) };
+    let off = introspection::Settings { enabled: false, max_entries: 0, ttl: Wait::seconds(1) };
     let introspections = Arc::new(Introspections::new(&off, clock.clone(), metrics.cache(Cache::introspection)));
     Verifier { clock, verified, unknown: None, introspections }
 }
 
 fn cache(max_entries: u64) -> Arc<VerifiedTokens> {
-    Arc::new(VerifiedTokens::new(&Settings { enabled: true, max_entries, ttl: Duration::from_secs(300) }))
+    Arc::new(VerifiedTokens::new(&Settings { enabled: true, max_entries, ttl: Wait::seconds(300) }))
 }
 
 fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
@@ -132,7 +103,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
             bearer: vec!["demo".into()],
             accepts_bearer: true,
             accepts_api_key: false,
-            limit: LIMIT,
+            limit: rate_limit::Settings::default(),
             on_unauthenticated: OnUnauthenticated::Reject,
             require: Rules { groups: vec!["admins".into()], ..Rules::default() },
         })),
@@ -143,31 +114,38 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         cookie: "doorward".into(),
     };
     let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);
+    let sessions = Arc::new(Sessions::new(
+        Arc::new(Memory::new(clock.clone())),
+        clock.clone(),
+        Arc::new(SystemEntropy::default()),
+        DEDUP,
+        None,
+    ));
     Gate {
         clock: clock.clone(),
-        entropy: Arc::new(SystemEntropy::default()),
-        request_ids: Ids::new(Arc::new(SystemEntropy::default())),
-        verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
-        keys: None,
-        limiter: Arc::new(Limiter::new()),
-        tarpit: Arc::new(Tarpit::new()),
-        table: Table::new(vec![Arc::new(Route::new(0, route, policy, None, metrics.route("main")))]),
-        client_ip: ClientIp { trusted_proxies: Vec::new(), header: ForwardingHeader::XForwardedFor },
-        auth_path: "/oauth2".into(),
-        stripping: HeaderFilter::new([].iter()),
-        cookies: OwnCookies::new(vec!["doorward".into()], vec!["demo".into()]),
-        pages: Pages::default(),
-        sessions: Arc::new(Sessions::new(
-            Arc::new(Memory::new(Arc::new(SystemClock))),
-            Arc::new(SystemClock),
-            Arc::new(SystemEntropy::default()),
-            DEDUP,
-            None,
-        )),
-        return_urls: ReturnUrls::default(),
-        warned: std::sync::atomic::AtomicBool::new(false),
-        unanswered: Default::default(),
+        client_ip: ClientIp::default(),
+        ids: Ids::new(Arc::new(SystemEntropy::default())),
+        routes: Table::new(vec![Arc::new(Route::new(0, route, policy, None, metrics.route("main")))]),
+        authenticator: Authenticator {
+            verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
+            keyring: None,
+            limiter: Arc::new(Limiter::new()),
+            tarpit: Arc::new(Tarpit::new()),
+            sessions: sessions.clone(),
+        },
+        endpoints: Endpoints {
+            path: "/oauth2".into(),
+            sessions,
+            entropy: Arc::new(SystemEntropy::default()),
+            return_urls: ReturnUrls::default(),
+            html: Html::default(),
+        },
+        rewrite: Rewrite {
+            header_filter: HeaderFilter::new([].iter()),
+            cookies: OwnCookies::new(vec!["doorward".into()], vec!["demo".into()]),
+        },
         unrouted: Arc::new(metrics.route("-")),
+        warned: Warned::default(),
     }
 }
 
@@ -224,7 +202,7 @@ async fn misses(demo: &DemoProvider, provider: Arc<RemoteProvider>) {
     let policy = Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);
     let keys = provider.keys().unwrap();
     let limiter = Limiter::new();
-    let account = Account { limiter: &limiter, limit: &LIMIT, client: [127, 0, 0, 1].into() };
+    let account = Account { limiter: &limiter, limit: &rate_limit::Settings::default(), client: [127, 0, 0, 1].into() };
     for (own, algorithm) in [
         (SigningAlgorithm::Rs256, Algorithm::RS256),
         (SigningAlgorithm::Ps256, Algorithm::PS256),
@@ -264,7 +242,7 @@ async fn memory(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Me
     let kept = Some((cache.clone(), metrics.cache(Cache::verified_tokens)));
     let verifier = verifier(Arc::new(SystemClock), kept, metrics);
     let limiter = Limiter::new();
-    let account = Account { limiter: &limiter, limit: &LIMIT, client: [127, 0, 0, 1].into() };
+    let account = Account { limiter: &limiter, limit: &rate_limit::Settings::default(), client: [127, 0, 0, 1].into() };
     let counted = allocation_counter::measure(|| {
         for i in 0..TOKENS {
             // The digest decides where it is kept: the same token under many names costs what many tokens cost.

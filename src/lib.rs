@@ -1,4 +1,4 @@
-//! Doorward: an authenticating reverse proxy on Pingora. The rooms and their floors are in `ARCHITECTURE.md`.
+//! Doorward: an authenticating reverse proxy on Pingora. `ARCHITECTURE.md` describes the modules and their layers.
 
 pub mod admin;
 pub mod app;

@@ -1,9 +1,9 @@
-//! The admin API: API keys made, listed and ended. Behind the admin token alone.
+//! The admin API: creates, lists and revokes API keys. Requires the admin token.
 
 use crate::admin::pages::{JSON, Page, not_found, only};
 use crate::credential::api_key::keyring::{Keyring, NewKey, NotCreated};
 use crate::credential::api_key::{KeyId, Record};
-use crate::store::kv::{Away, Kv};
+use crate::store::kv::{Away, Change, Kv};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -14,8 +14,6 @@ pub struct Api {
     /// None: there is no secret that keys could be sealed with.
     pub keys: Option<Arc<Keyring>>,
     pub kv: Arc<dyn Kv>,
-    /// Where a change of a key is announced to other replicas.
-    pub place_of: fn(KeyId) -> String,
 }
 
 /// A field of a body, and what is wrong with it.
@@ -26,7 +24,7 @@ const FIELDS: [&str; 7] = ["name", "user", "email", "groups", "scopes", "routes"
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Api {
-    /// `routes`: the names that there are.
+    /// `routes`: the names of the configured routes.
     pub(super) async fn page(&self, method: &Method, path: &str, body: &[u8], routes: &[String]) -> Page {
         let Some(rest) = path.strip_prefix(KEYS) else { return not_found() };
         let Some(keys) = &self.keys else {
@@ -50,8 +48,8 @@ impl Api {
     async fn create(&self, keys: &Arc<Keyring>, new: NewKey) -> Page {
         match keys.create(new).await {
             Ok(created) => {
-                // Another replica may hold that there is no such key.
-                self.kv.announce(&(self.place_of)(created.record.id)).await;
+                // Another replica may have cached that this key does not exist.
+                self.kv.announce(&Change::ApiKey(created.record.id.to_string())).await;
                 let mut shown = shown(&created.record);
                 shown.insert("key".into(), created.key.expose().into());
                 (StatusCode::CREATED, JSON, Value::Object(shown).to_string())
@@ -64,8 +62,8 @@ impl Api {
     async fn end(&self, keys: &Arc<Keyring>, id: &str) -> Page {
         let Some(id) = KeyId::parse(id) else { return not_found() };
         let ended = keys.revoke(id).await;
-        // Also where the store did not answer: it may have heard.
-        self.kv.announce(&(self.place_of)(id)).await;
+        // Also if the store did not answer: it may have deleted the key all the same.
+        self.kv.announce(&Change::ApiKey(id.to_string())).await;
         match ended {
             Ok(true) => (StatusCode::NO_CONTENT, JSON, String::new()),
             Ok(false) => not_found(),
@@ -80,7 +78,7 @@ async fn list(keys: &Keyring) -> Page {
     (StatusCode::OK, JSON, Value::Array(all).to_string())
 }
 
-/// What may be seen of a key. One without `created` stands in the configuration.
+/// The visible fields of a key. A key without `created` comes from the configuration.
 fn shown(record: &Record) -> Map<String, Value> {
     let time = |seconds: Option<i64>| {
         let since = Duration::from_secs(u64::try_from(seconds?).ok()?);
@@ -138,7 +136,7 @@ fn read(body: &[u8], routes: &[String]) -> Result<NewKey, Wrong> {
     })
 }
 
-/// Nothing in it that a terminal or a header's reader could obey.
+/// Whether the text has no control characters, which a terminal or a header parser could act on.
 fn is_plain(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }

@@ -1,5 +1,5 @@
-//! What the admin listener answers: health, metrics, the status page, the API. It knows requests and responses, not
-//! sockets; what serves them is in `edge`.
+//! What the admin listener answers: health, metrics, the status page, the API. It handles requests and responses, not
+//! sockets; the listener itself is in `edge`.
 
 pub mod api;
 mod pages;
@@ -10,6 +10,7 @@ use crate::admin::pages::{JSON, Page, StatusPage, TEXT, not_found, only};
 use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
+use crate::edge::Address;
 use crate::edge::connections::Connections;
 use crate::edge::sockets::Sockets;
 use crate::gate::host::Host;
@@ -20,23 +21,76 @@ use crate::telemetry::metrics::{Cache, Metrics};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use parking_lot::RwLock;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::net::Ipv4Addr;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// `admin` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Health, metrics, status and API; never on the public listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Admin")]
 pub struct Settings {
-    pub address: SocketAddr,
-    /// None: the API is not there.
-    pub token: Option<Secret>,
-    /// Names that may be asked for beside those that no page of the internet can have.
-    pub hosts: Vec<String>,
+    /// `ip:port`.
+    pub address: Address,
+    /// The bearer token of the API, of at least 16 bytes; empty: `/api/` answers 404.
+    pub token: AdminToken,
+    /// Accepted `Host` names, besides IP addresses, localhost, names without a dot and those of private networks.
+    pub hosts: Vec<HostName>,
 }
 
-/// What the pages tell of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "Secret")]
+#[schemars(with = "Secret")]
+pub struct AdminToken(Option<Secret>);
+
+/// The name of a host, without a port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String")]
+pub struct HostName(String);
+
+impl Default for Settings {
+    fn default() -> Self {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080).into();
+        Settings { address, token: AdminToken::default(), hosts: Vec::new() }
+    }
+}
+
+impl TryFrom<Secret> for AdminToken {
+    type Error = &'static str;
+    fn try_from(token: Secret) -> Result<Self, Self::Error> {
+        match token.expose().len() {
+            0 => Ok(AdminToken(None)),
+            1..SHORTEST_TOKEN => Err("must have at least 16 bytes; `openssl rand -hex 32` makes one"),
+            _ => Ok(AdminToken(Some(token))),
+        }
+    }
+}
+
+impl AdminToken {
+    pub fn get(&self) -> Option<&Secret> {
+        self.0.as_ref()
+    }
+}
+
+impl TryFrom<String> for HostName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match Host::parse(&text) {
+            Ok(host) if host.port().is_none() => Ok(HostName(host.name().to_string())),
+            _ => Err(format!("`{text}` is not the name of a host, without a port")),
+        }
+    }
+}
+
+/// A shorter token could be found by brute force.
+const SHORTEST_TOKEN: usize = 16;
+
+/// What the pages report on.
 pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub connections: Arc<Connections>,
@@ -49,12 +103,12 @@ pub struct Admin {
     pub state: RwLock<State>,
 }
 
-/// What is known of the store.
+/// The state of the store.
 pub struct StoreNow {
-    /// Once since the start.
+    /// The store has answered at least once since the start.
     pub answered: bool,
     pub up: bool,
-    /// What went wrong last.
+    /// The last error.
     pub problem: Option<String>,
 }
 
@@ -62,8 +116,8 @@ pub struct State {
     pub verified: Option<Arc<VerifiedTokens>>,
     pub unknown: Option<Arc<UnknownTokens>>,
     pub introspections: Arc<Introspections>,
-    pub token: Option<Secret>,
-    pub hosts: Vec<String>,
+    pub token: AdminToken,
+    pub hosts: Vec<HostName>,
     pub providers: Vec<Arc<RemoteProvider>>,
     pub routes: Vec<RouteLine>,
 }
@@ -71,7 +125,7 @@ pub struct State {
 /// A provider that has never answered keeps the gateway from being ready for at most this long.
 const PROVIDER_GRACE: Duration = Duration::from_secs(60);
 impl Admin {
-    /// A body of `None` was longer than the listener reads.
+    /// A body of `None` was longer than the listener reads, or could not be read.
     pub async fn respond(&self, request: Request<Option<Vec<u8>>>) -> Response<Vec<u8>> {
         let (head, body) = request.into_parts();
         let (status, kind, text) = self.answer(&head, body).await;
@@ -87,7 +141,7 @@ impl Admin {
             headers.insert(header::CONTENT_LENGTH, length.into());
         }
         if status == StatusCode::UNAUTHORIZED {
-            // RFC 9110, 15.5.2: a 401 says what would do.
+            // RFC 9110, 15.5.2: a 401 names the authentication scheme.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\""));
         }
         if let Some(methods) = allow.flatten() {
@@ -133,9 +187,9 @@ impl Admin {
         }
     }
 
-    /// Without a configured token there is no API.
+    /// Without a configured token the API answers 404.
     fn refused_by_token(&self, authorization: Option<&[u8]>) -> Option<Page> {
-        match &self.state.read().token {
+        match self.state.read().token.get() {
             Some(token) if is_token(authorization, token) => None,
             Some(_) => Some((StatusCode::UNAUTHORIZED, TEXT, "the admin token is needed\n".into())),
             None => Some(not_found()),
@@ -147,7 +201,7 @@ impl Admin {
         state.providers.iter().filter(move |provider| waits && !provider.has_answered())
     }
 
-    /// Whether every provider has answered once, or had the time for it.
+    /// Whether every provider has answered once, or `PROVIDER_GRACE` is over.
     pub fn waits_for_no_provider(&self) -> bool {
         self.awaited(&self.state.read()).next().is_none()
     }
@@ -189,7 +243,7 @@ impl Admin {
         }
         self.metrics.entries(Cache::introspection, state.introspections.len());
         self.metrics.entries(Cache::api_keys, self.api.keys.as_ref().map_or(0, |keys| keys.len()));
-        self.metrics.entries(Cache::sessions, self.sessions.copies());
+        self.metrics.entries(Cache::sessions, self.sessions.cached());
         (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.text())
     }
 
@@ -217,13 +271,13 @@ impl Admin {
     }
 }
 
-/// DNS rebinding: a page of another name that resolves to this machine is not to read what is here. An address, or a name
-/// that nobody can register, is no such name.
-fn is_own_host(headers: &HeaderMap, configured: &[String]) -> bool {
+/// Against DNS rebinding: a web page whose host name resolves to this machine must not read these pages. An address, or
+/// a name that nobody can register publicly, cannot be such a host name.
+fn is_own_host(headers: &HeaderMap, configured: &[HostName]) -> bool {
     const PRIVATE: [&str; 4] = [".svc", ".cluster.local", ".internal", ".localhost"];
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
-        (None, _) => return true, // no browser leaves it out
+        (None, _) => return true, // browsers always send it
         (Some(only), None) => only.to_str().ok().and_then(|host| Host::parse(host).ok()),
         _ => None,
     };
@@ -232,10 +286,10 @@ fn is_own_host(headers: &HeaderMap, configured: &[String]) -> bool {
     name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
         || !name.contains('.')
         || PRIVATE.iter().any(|end| name.ends_with(end))
-        || configured.iter().any(|own| own == name)
+        || configured.iter().any(|own| own.0 == name)
 }
 
-/// In constant time for tokens of one length.
+/// Compares in constant time for tokens of equal length.
 fn is_token(authorization: Option<&[u8]>, token: &Secret) -> bool {
     let sent = authorization
         .and_then(|value| value.split_at_checked(7))
@@ -256,7 +310,7 @@ mod tests {
             for host in hosts {
                 headers.append(header::HOST, HeaderValue::from_str(host).unwrap());
             }
-            assert_eq!(is_own_host(&headers, &["admin.corp.test".into()]), expected, "{hosts:?}");
+            assert_eq!(is_own_host(&headers, &[HostName("admin.corp.test".into())]), expected, "{hosts:?}");
         };
         for good in [
             "127.0.0.1:9080",

@@ -1,4 +1,4 @@
-//! The answers' forms, and the status page.
+//! Response types of the admin pages, and the status page.
 
 use crate::edge::upstream::Upstreams;
 use askama::Template;

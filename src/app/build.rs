@@ -1,4 +1,4 @@
-//! One configuration, built: the gate, the upstreams, what the admin pages show.
+//! Builds one configuration: the gate, the upstreams, what the admin pages show.
 
 use crate::admin::{RouteLine, State};
 use crate::app::realms::Realms;
@@ -10,10 +10,12 @@ use crate::credential::policy::{Issuer, Policy};
 use crate::credential::verifier::Verifier;
 use crate::edge::Live;
 use crate::edge::upstream::Upstreams;
+use crate::gate::authenticate::Authenticator;
 use crate::gate::cookies::OwnCookies;
-use crate::gate::gate::Gate;
+use crate::gate::gate::{Endpoints, Gate, Warned};
 use crate::gate::identity_headers::HeaderFilter;
-use crate::gate::refusal::Pages;
+use crate::gate::refusal::Html;
+use crate::gate::rewrite::Rewrite;
 use crate::gate::route::{self, Table};
 use crate::kit::entropy::Ids;
 use crate::login::return_url::ReturnUrls;
@@ -22,14 +24,14 @@ use crate::provider::remote::{OnNewKeys, RemoteProvider};
 use crate::telemetry::metrics::{Cache, Metrics};
 use std::sync::Arc;
 
-/// One configuration, built.
+/// What is built from one configuration.
 pub(crate) struct Built {
     pub(super) live: Live,
     pub(super) providers: Providers,
     pub(super) state: State,
 }
 
-/// Builds a configuration. Providers whose settings have not changed are kept, with all that they know.
+/// Builds a configuration. Providers whose settings have not changed are kept with their state.
 pub(crate) fn build(
     settings: &Settings,
     services: &Services,
@@ -38,13 +40,13 @@ pub(crate) fn build(
 ) -> Result<Built, String> {
     let metrics = &services.metrics;
     let refused = services.refused.clone();
-    let on_new_keys: OnNewKeys = Arc::new(move |provider| {
+    let on_new_keys: OnNewKeys = Arc::new(move |_| {
         if let Some(refused) = refused.load().as_ref() {
-            refused.forget_provider(provider);
+            refused.forget_all();
         }
     });
     let mut providers = Providers::new();
-    for own in &settings.providers {
+    for own in settings.file.providers.values() {
         let kept = before.get(&own.name).filter(|provider| provider.settings() == own).cloned();
         let provider = match kept {
             Some(provider) => provider,
@@ -69,42 +71,56 @@ pub(crate) fn build(
         .collect();
     let gate = Gate {
         clock: services.clock.clone(),
-        entropy: services.entropy.clone(),
-        request_ids: Ids::new(services.entropy.clone()),
+        client_ip: settings.file.client_ip.clone(),
+        ids: Ids::new(services.entropy.clone()),
+        routes: Table::new(routes),
+        authenticator: authenticator(services, caches),
+        endpoints: Endpoints {
+            path: settings.file.auth_path.as_str().into(),
+            sessions: services.sessions.clone(),
+            entropy: services.entropy.clone(),
+            return_urls: ReturnUrls {
+                origins: settings.return_origins.clone(),
+                auth_path: settings.file.auth_path.as_str().into(),
+            },
+            html: Html::default(),
+        },
+        rewrite: Rewrite {
+            header_filter: HeaderFilter::new(settings.routes.iter().flat_map(|r| r.gate.headers.names())),
+            cookies: OwnCookies::new(
+                settings.routes.iter().map(|r| r.gate.cookie.clone()).collect(),
+                settings.file.providers.keys().cloned().collect(),
+            ),
+        },
+        unrouted: Arc::new(metrics.route("-")),
+        warned: Warned::default(),
+    };
+    let state = State {
+        verified: caches.verified.clone(),
+        unknown: caches.unknown.clone(),
+        introspections: caches.introspections.clone(),
+        token: settings.file.admin.token.clone(),
+        hosts: settings.file.admin.hosts.clone(),
+        providers: providers.values().cloned().collect(),
+        routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),
+    };
+    Ok(Built { live: Live { gate, upstreams }, providers, state })
+}
+
+fn authenticator(services: &Services, caches: &Caches) -> Authenticator {
+    let metrics = &services.metrics;
+    Authenticator {
         verifier: Verifier {
             clock: services.clock.clone(),
             verified: caches.verified.clone().map(|cache| (cache, metrics.cache(Cache::verified_tokens))),
             unknown: caches.unknown.clone().map(|cache| (cache, metrics.cache(Cache::unknown_tokens))),
             introspections: caches.introspections.clone(),
         },
-        keys: services.keys.clone(),
+        keyring: services.keys.clone(),
         limiter: services.limiter.clone(),
         tarpit: services.tarpit.clone(),
-        table: Table::new(routes),
-        client_ip: settings.client_ip.clone(),
-        auth_path: settings.auth_path.clone(),
-        stripping: HeaderFilter::new(settings.routes.iter().flat_map(|r| r.gate.headers.names())),
-        cookies: OwnCookies::new(
-            settings.routes.iter().map(|r| r.gate.cookie.clone()).collect(),
-            settings.providers.iter().map(|p| p.name.to_string()).collect(),
-        ),
-        pages: Pages::default(),
         sessions: services.sessions.clone(),
-        return_urls: ReturnUrls { origins: settings.return_origins.clone(), auth_path: settings.auth_path.clone() },
-        warned: std::sync::atomic::AtomicBool::new(false),
-        unanswered: Default::default(),
-        unrouted: Arc::new(metrics.route("-")),
-    };
-    let state = State {
-        verified: caches.verified.clone(),
-        unknown: caches.unknown.clone(),
-        introspections: caches.introspections.clone(),
-        token: settings.admin.token.clone(),
-        hosts: settings.admin.hosts.clone(),
-        providers: providers.values().cloned().collect(),
-        routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),
-    };
-    Ok(Built { live: Live { gate, upstreams }, providers, state })
+    }
 }
 
 fn build_route(
@@ -122,7 +138,7 @@ fn build_route(
         });
         Policy::new(issuers.collect())
     };
-    let site = realms.site(&route.gate.access, &settings.auth_path);
+    let site = realms.site(&route.gate.access, settings.file.auth_path.as_str());
     Arc::new(route::Route::new(index, route.gate.clone(), policy, site, metrics.route(&route.gate.name)))
 }
 

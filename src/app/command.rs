@@ -1,4 +1,4 @@
-//! The command line: what is typed, what is printed, how the process exits (0 done, 1 failed, 2 a bad configuration).
+//! The command line: arguments, output and exit codes (0 done, 1 failed, 2 a bad configuration).
 
 use crate::app::{self, Invocation};
 use crate::config;
@@ -64,7 +64,7 @@ struct DemoArgs {
 const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 2;
 
-/// Does what was typed.
+/// Executes the parsed command line.
 pub fn execute(line: CommandLine) -> ExitCode {
     match line.command.unwrap_or(Command::Run(line.run)) {
         Command::Run(args) => run(args),
@@ -105,7 +105,7 @@ fn run(args: RunArgs) -> ExitCode {
 }
 
 fn start(invocation: Invocation, checked: Checked) -> ExitCode {
-    let log = Arc::new(log::start(checked.settings.logging));
+    let log = Arc::new(log::start(checked.settings.file.logging));
     for warning in &checked.warnings {
         tracing::warn!(%warning, "configuration");
     }
@@ -118,7 +118,7 @@ fn start(invocation: Invocation, checked: Checked) -> ExitCode {
     }
 }
 
-/// The key itself is not kept anywhere: what is printed first is all there is of it.
+/// The key itself is stored nowhere: the printed one is the only copy.
 fn api_key() -> ExitCode {
     let key = ApiKey::generate(&SystemEntropy::default());
     let Some(Presented { id, digest }) = ApiKey::parse(key.expose()) else { return ExitCode::from(FAILED) };
@@ -131,7 +131,7 @@ fn api_key() -> ExitCode {
 #[cfg(feature = "demo")]
 fn demo(port: u16) -> ExitCode {
     match demo_config(port) {
-        // Its provider runs on this runtime until the process ends.
+        // The demo's provider runs on this runtime until the process ends.
         Ok((_runtime, _demo, config, checked)) => start(Invocation { config, upgrade: false }, checked),
         Err(problem) => {
             complain(&problem);
@@ -140,7 +140,7 @@ fn demo(port: u16) -> ExitCode {
     }
 }
 
-/// Starts provider and app, and reads the configuration that fits them.
+/// Starts the demo's provider and app, and checks a configuration made for them.
 #[cfg(feature = "demo")]
 fn demo_config(port: u16) -> Result<(tokio::runtime::Runtime, crate::demo::Demo, PathBuf, Checked), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -150,7 +150,7 @@ fn demo_config(port: u16) -> Result<(tokio::runtime::Runtime, crate::demo::Demo,
         .map_err(|e| e.to_string())?;
     let demo = runtime.block_on(crate::demo::Demo::start(port)).map_err(|e| format!("the demo cannot start: {e}"))?;
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(|e| e.to_string())?;
-    let config = PathBuf::from(format!("demo-{port}.yaml")); // it is never written: the name is for reports
+    let config = PathBuf::from(format!("demo-{port}.yaml")); // never written: the name is for messages only
     let text = demo.config_yaml(free.port());
     let checked = config::check(&config::Sources { file: &config, text: &text, env: Vec::new() });
     let checked = checked.map_err(|all| all.iter().map(|p| format!("{p}\n")).collect::<String>())?;
@@ -158,7 +158,7 @@ fn demo_config(port: u16) -> Result<(tokio::runtime::Runtime, crate::demo::Demo,
     Ok((runtime, demo, config, checked))
 }
 
-/// To standard output; a reader who has gone is no failure.
+/// Prints to standard output; a closed pipe is not an error.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Builds everything once and connects it; builds it anew on a reload. The command line is in [`command`].
+//! Builds everything once and connects it; rebuilds it on a reload. The command line is in [`command`].
 
 mod build;
 pub mod command;
@@ -34,34 +34,33 @@ pub struct Invocation {
 /// Runs the gateway to its end.
 ///
 /// # Errors
-/// What keeps it from starting, for the operator.
+/// Why it cannot start, as text for the operator.
 pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<(), String> {
     let mut services = Services::new(&settings)?;
     let built = build(&settings, &services, &services.caches, &Providers::new())?;
-    let listeners = settings.listen.iter().map(|listener| {
-        let certificates =
-            (!listener.certificates.is_empty()).then(|| Certificates::load(&listener.certificates).map(Arc::new));
+    let listeners = settings.listeners().map(|listener| {
+        let certificates = listener.tls.as_ref().map(|_| Certificates::load(listener.certificates()).map(Arc::new));
         Ok((listener.clone(), certificates.transpose()?))
     });
     let listeners: Vec<_> = listeners.collect::<Result<_, String>>()?;
-    let access_log = AccessLog::start(settings.logging.of_access(), std::io::stdout())
+    let access_log = AccessLog::start(settings.file.logging.of_access(), std::io::stdout())
         .map_err(|e| format!("no thread for the access log: {e}"))?;
     let last_lines = access_log.clone();
     let connections = Arc::new(Connections::default());
-    connections.set_grace(settings.shutdown_grace);
-    connections.set_delay(settings.shutdown_delay);
-    let most_in_flight = Arc::new(AtomicUsize::new(settings.requests_in_flight));
+    connections.set_grace(*settings.file.shutdown_grace);
+    connections.set_delay(*settings.file.shutdown_delay);
+    let most_in_flight = Arc::new(AtomicUsize::new(settings.file.limits.requests_in_flight.size()));
     let live = Arc::new(ArcSwap::from_pointee(built.live));
     let admin = Arc::new(Admin {
         metrics: services.metrics.clone(),
         connections: connections.clone(),
-        sockets: Arc::new(Sockets::new(listeners.iter().map(|(own, _)| own.address).collect(), settings.workers)),
+        sockets: Arc::new(Sockets::new(listeners.iter().map(|(own, _)| *own.address).collect(), settings.workers())),
         sessions: services.sessions.clone(),
         store: Box::new({
             let store = services.store.clone();
             move || store.now()
         }),
-        api: Api { keys: services.keys.clone(), kv: services.kv.clone(), place_of: services::told_of },
+        api: Api { keys: services.keys.clone(), kv: services.kv.clone() },
         begun: Instant::now(),
         state: built.state.into(),
     });
@@ -85,13 +84,13 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         Err(problem) if invocation.upgrade => return Err(problem),
         Err(problem) => {
             tracing::warn!(%problem, "this process cannot hand its listeners over to a next one");
-            PathBuf::from("/dev/null/none") // a place where no socket can be
+            PathBuf::from("/dev/null/none") // a path where no socket can exist
         }
     };
     server::run(server::Parts {
         listeners,
-        common: Common { live, access_log, connections, workers: settings.workers },
-        admin_address: settings.admin.address,
+        common: Common { live, access_log, connections, workers: settings.workers() },
+        admin_address: *settings.file.admin.address,
         sockets: admin.sockets.clone(),
         can_serve: Box::new({
             let admin = admin.clone();
@@ -118,8 +117,8 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     })
 }
 
-/// In a folder that only this user can enter; one for each configuration file. Where no such folder can be made, there is
-/// no hand-over, and all else works.
+/// The path of the upgrade socket: one per configuration file, in a directory that only this user can enter. Without
+/// such a directory there is no hand-over, and everything else works.
 fn upgrade_socket(config: &std::path::Path) -> Result<PathBuf, String> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let config = std::fs::canonicalize(config).unwrap_or_else(|_| config.to_path_buf());
@@ -140,13 +139,13 @@ fn upgrade_socket(config: &std::path::Path) -> Result<PathBuf, String> {
 pub(crate) mod test {
     use super::*;
 
-    /// What is in force under this configuration.
+    /// The live state built from this configuration.
     pub(crate) fn built(text: &str) -> crate::edge::Live {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let sources = crate::config::Sources { file: std::path::Path::new("test.yaml"), text, env: Vec::new() };
         let settings = crate::config::check(&sources).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;
         let mut settings = settings;
-        settings.store.backend = crate::config::settings::Backend::Memory;
+        settings.file.store.backend = crate::store::settings::Backend::Memory;
         let services = Services::new(&settings).unwrap();
         build(&settings, &services, &services.caches, &Providers::new()).unwrap().live
     }

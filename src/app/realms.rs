@@ -1,4 +1,4 @@
-//! Where people sign in: each provider's sessions under each cookie, shared by the routes that have both in common.
+//! Realms: one per provider and session cookie, shared by all routes that use both.
 
 use crate::app::services::{Providers, Services};
 use crate::config::settings::Settings;
@@ -6,7 +6,7 @@ use crate::gate::route::{AccessSettings, SessionSettings};
 use crate::kit::seal::{Secrets, derive};
 use crate::login::relying_party::RelyingParty;
 use crate::provider::Provider;
-use crate::provider::settings::ClientAuth;
+use crate::provider::settings::ClientProof;
 use crate::session::realm::Realm;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl Realms {
         for session in settings.routes.iter().filter_map(|route| session_of(&route.gate.access)) {
             let key = (session.provider.clone(), session.cookie.name.clone());
             let max_age = widest.entry(key).or_insert(Duration::ZERO);
-            // Each route judges by its own; the record must live for the most patient one.
+            // Each route enforces its own limit; the session record must live as long as the longest of them.
             *max_age = session.limits.max_age.max(*max_age);
         }
         let realm = |((name, cookie), max_age): ((Arc<str>, String), Duration)| {
@@ -33,7 +33,7 @@ impl Realms {
         Realms(widest.into_iter().filter_map(realm).collect())
     }
 
-    /// Where the people of a route sign in.
+    /// The relying party of a route; `None` if the route has no sessions.
     pub(super) fn site(&self, access: &AccessSettings, auth_path: &str) -> Option<Arc<RelyingParty>> {
         let AccessSettings::Protected(protected) = access else { return None };
         let session = session_of(access)?;
@@ -60,25 +60,23 @@ fn session_of(access: &AccessSettings) -> Option<&SessionSettings> {
     }
 }
 
-/// The store's secrets, else what follows from the client's, else one that was made.
+/// The store's secrets, else one derived from the client secret, else the generated one.
 fn secrets(services: &Services, provider: &dyn Provider) -> Secrets {
     let own = &services.secrets;
     if !own.is_empty() {
         return Secrets::new(own.iter().map(|secret| secret.expose().clone().into_bytes()));
     }
     let provider = provider.settings();
-    match &provider.client_auth {
-        ClientAuth::Basic(secret) | ClientAuth::Post(secret) => {
-            let mut parts = vec![provider.issuer.as_bytes(), provider.client_id.as_bytes()];
-            // A client's secret may be one that can be guessed, with one of our cookies to try the guesses on.
+    match provider.client_proof() {
+        Some(ClientProof::Basic(secret) | ClientProof::Post(secret)) => {
+            let mut parts = vec![provider.issuer.as_str().as_bytes(), provider.client_id.as_str().as_bytes()];
+            // A weak client secret could be guessed offline from one of our cookies; a generated secret prevents that.
             let made = services.made_secret.expose().as_slice();
             if !made.is_empty() {
                 parts.push(made);
             }
             Secrets::new([derive(secret.expose().as_bytes(), b"store secret", &parts).to_vec()])
         }
-        ClientAuth::None | ClientAuth::PrivateKeyJwt(_) | ClientAuth::AssertionFile(_) => {
-            Secrets::new([services.made_secret.expose().clone()])
-        }
+        _ => Secrets::new([services.made_secret.expose().clone()]),
     }
 }

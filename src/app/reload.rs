@@ -1,9 +1,9 @@
-//! What goes on beside requests: providers kept fresh, upstreams checked, and a reload when the process is told to.
+//! Background work: keeps providers fresh, checks upstreams, and reloads the configuration on SIGHUP.
 
 use crate::admin::Admin;
 use crate::app::build::{Built, build};
-use crate::app::services::copies;
 use crate::app::services::{Providers, Services};
+use crate::app::services::{copies, own_keys};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::edge;
@@ -24,7 +24,7 @@ pub(super) struct Reloader {
     pub(super) config: PathBuf,
     /// What the listeners, the workers and the store were started with.
     pub(super) started: Settings,
-    /// What the last reload put in force, for what can change.
+    /// The settings of the last accepted reload, for those that a reload can change.
     pub(super) in_force: Settings,
     pub(super) log: Arc<Log>,
     pub(super) access_log: AccessLog,
@@ -37,14 +37,14 @@ pub(super) struct Reloader {
     pub(super) listeners: Vec<(edge::Settings, Option<Arc<Certificates>>)>,
 }
 
-/// The tasks of the configuration in force.
+/// The background tasks of the current configuration.
 #[derive(Default)]
 struct Upkeep {
     providers: Vec<(Arc<RemoteProvider>, Task)>,
     upstreams: Vec<Task>,
 }
 
-/// Ends with its handle.
+/// A task that is aborted on drop.
 struct Task(JoinHandle<()>);
 
 pub(super) async fn background(mut reloader: Reloader) {
@@ -56,7 +56,7 @@ pub(super) async fn background(mut reloader: Reloader) {
     };
     while hangup.recv().await.is_some() {
         reloader.reload();
-        // Also where the file is refused: whoever has changed keys at a provider sends this signal, too.
+        // Also if the file is refused: operators send this signal after a provider's keys have changed, too.
         reloader.providers.values().for_each(|provider| provider.look_again());
         upkeep.follow(&reloader.providers, &reloader.live.load());
     }
@@ -84,9 +84,9 @@ impl Reloader {
     fn read(&mut self) -> Result<(Settings, Built), Vec<String>> {
         let checked =
             config::load(&self.config).map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        for listener in &checked.settings.listen {
-            if !listener.certificates.is_empty() {
-                Certificates::load(&listener.certificates).map_err(|e| vec![e])?;
+        for listener in checked.settings.listeners() {
+            if listener.tls.is_some() {
+                Certificates::load(listener.certificates()).map_err(|e| vec![e])?;
             }
         }
         let settings = &checked.settings;
@@ -102,28 +102,28 @@ impl Reloader {
             tracing::warn!(keys = waits.join(", "), "changed, but in force only after a restart");
         }
         for (started, certificates) in &self.listeners {
-            let files = settings.listen.iter().find(|l| l.address == started.address).map(|l| &l.certificates);
+            let files = settings.listeners().find(|l| l.address == started.address).map(edge::Settings::certificates);
             if let (Some(certificates), Some(files)) = (certificates, files.filter(|files| !files.is_empty()))
                 && let Err(problem) = certificates.reload(files)
             {
                 tracing::error!(%problem, "the old certificate goes on");
             }
         }
-        if settings.copies != self.in_force.copies {
-            self.services.sessions.set_copies(copies(settings, &self.services.metrics));
+        if settings.file.caches.sessions != self.in_force.file.caches.sessions {
+            self.services.sessions.set_cache(copies(settings, &self.services.metrics));
         }
         let (old, new) = (&self.in_force, settings);
         if let Some(keys) = &self.services.keys
-            && (&old.own_keys, old.api_keys) != (&new.own_keys, new.api_keys)
+            && (own_keys(old), &old.file.caches.api_keys) != (own_keys(new), &new.file.caches.api_keys)
         {
-            keys.configure(new.own_keys.clone(), &new.api_keys);
+            keys.configure(own_keys(new), &new.file.caches.api_keys);
         }
         self.services.refused.store(self.services.caches.unknown.clone());
-        self.log.apply(settings.logging);
-        self.access_log.apply(settings.logging.of_access());
-        self.connections.set_grace(settings.shutdown_grace);
-        self.connections.set_delay(settings.shutdown_delay);
-        self.most_in_flight.store(settings.requests_in_flight, Ordering::Relaxed);
+        self.log.apply(settings.file.logging);
+        self.access_log.apply(settings.file.logging.of_access());
+        self.connections.set_grace(*settings.file.shutdown_grace);
+        self.connections.set_delay(*settings.file.shutdown_delay);
+        self.most_in_flight.store(settings.file.limits.requests_in_flight.size(), Ordering::Relaxed);
         self.in_force = settings.clone();
         self.providers = built.providers;
         *self.admin.state.write() = built.state;

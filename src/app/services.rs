@@ -1,11 +1,11 @@
-//! What lives as long as the process: the clock, the metrics, the caches, the store and what seals in it.
+//! What lives as long as the process: the clock, the metrics, the caches, the store and its secrets.
 
 use crate::admin::StoreNow;
 use crate::caller::rate_limit::Limiter;
 use crate::caller::tarpit::Tarpit;
-use crate::config::settings::{Backend, Settings, SharedStore};
-use crate::credential::api_key::KeyId;
+use crate::config::settings::Settings;
 use crate::credential::api_key::keyring::{Keyring, Outside};
+use crate::credential::api_key::{self, KeyId};
 use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
@@ -19,9 +19,11 @@ use crate::session::cache::SessionCache;
 use crate::session::sessions::Sessions;
 use crate::store::fallback::Fallback;
 use crate::store::file::File;
-use crate::store::kv::{Entry, Invalidation, Kv};
+use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Space};
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
+use crate::store::settings::Backend;
+use crate::store::{fallback, redis};
 use crate::telemetry::metrics::{Cache, Metrics};
 use arc_swap::ArcSwapOption;
 use std::collections::BTreeMap;
@@ -30,12 +32,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
-/// What lives as long as the process, whatever a reload brings.
+/// What lives as long as the process, across reloads.
 pub(crate) struct Services {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) caches: Caches,
-    /// The cache of refused tokens in force: providers tell it of new keys.
+    /// The current cache of refused tokens; a provider's new keys invalidate its entries.
     pub(super) refused: Arc<ArcSwapOption<UnknownTokens>>,
     pub(super) limiter: Arc<Limiter>,
     pub(super) tarpit: Arc<Tarpit>,
@@ -44,17 +46,17 @@ pub(crate) struct Services {
     pub(super) kv: Arc<dyn Kv>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) entropy: Arc<dyn Entropy>,
-    /// What looks after a shared store; taken when the process starts.
+    /// Background maintenance of a shared store; taken when the process starts.
     pub(super) upkeep: Option<Work>,
     /// Whether the store answers.
     pub(super) store: StoreState,
-    /// The store's own, as the process was started with them.
+    /// The store's configured secrets, as of the process start.
     pub(super) secrets: Vec<Secret>,
-    /// For providers without a secret of their own, where the file names none.
+    /// The generated secret, used if the configuration names none; empty for a shared store.
     pub(super) made_secret: Secret<Vec<u8>>,
 }
 
-/// Caches of tokens. A reload replaces those whose settings it changes.
+/// Token caches. A reload replaces those whose settings it changes.
 #[derive(Clone)]
 pub(crate) struct Caches {
     pub(super) verified: Option<Arc<VerifiedTokens>>,
@@ -64,7 +66,7 @@ pub(crate) struct Caches {
 
 pub(crate) type Providers = BTreeMap<Arc<str>, Arc<RemoteProvider>>;
 
-/// What is known of the store, for readiness.
+/// The state of the store, for readiness.
 #[derive(Clone, Default)]
 pub(crate) struct StoreState {
     redis: Option<Arc<Redis>>,
@@ -72,15 +74,13 @@ pub(crate) struct StoreState {
     up: Arc<AtomicBool>,
 }
 
-/// A store with what looks after it.
+/// A store with its background maintenance.
 struct Opened {
     kv: Arc<dyn Kv>,
     state: StoreState,
     upkeep: Option<Work>,
 }
 
-/// The key under which the store keeps a secret that was made.
-const MADE: &str = "secret";
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Services {
@@ -89,15 +89,16 @@ impl Services {
         let metrics = Arc::new(Metrics::default());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
         let Opened { kv, state, mut upkeep } = open(settings, &clock, &entropy, &metrics)?;
-        // A shared store has a secret of its own, which the configuration names or a client's stands for.
-        let made_secret = match settings.store.backend {
-            Backend::Redis(_) => Secret::new(Vec::new()),
-            Backend::Memory | Backend::File(_) => made_secret(kv.as_ref(), entropy.as_ref())?,
+        // For a shared store no secret is generated: it is configured, or derived from a client secret.
+        let made_secret = match settings.file.store.backend {
+            Backend::Redis => Secret::new(Vec::new()),
+            Backend::Memory | Backend::File => made_secret(kv.as_ref(), entropy.as_ref())?,
         };
         let copies = copies(settings, &metrics);
         let keys = keys(settings, &kv, &clock, &entropy, &metrics, &made_secret);
         let caches = Caches::new(settings, &clock, &metrics);
-        let sessions = Arc::new(Sessions::new(kv.clone(), clock.clone(), entropy.clone(), settings.dedup, copies));
+        let sessions =
+            Arc::new(Sessions::new(kv.clone(), clock.clone(), entropy.clone(), settings.file.refresh_dedup, copies));
         if let Some(work) = upkeep.take() {
             let (hearing, of_keys) =
                 (sessions.clone().subscribe(), keys.clone().map(|keys| subscribe_to_keys(kv.clone(), keys)));
@@ -122,7 +123,7 @@ impl Services {
             entropy,
             upkeep,
             store: state,
-            secrets: settings.store.secrets.clone(),
+            secrets: settings.file.store.secrets().cloned().collect(),
             made_secret,
         })
     }
@@ -145,7 +146,7 @@ impl StoreState {
         StoreNow {
             answered: self.answered.load(Ordering::Relaxed),
             up,
-            // Of a store that is up, the last problem is history.
+            // While the store is up, its last problem is over and not reported.
             problem: self.redis.as_ref().filter(|_| !up).and_then(|redis| redis.problem()),
         }
     }
@@ -158,20 +159,20 @@ fn open(
     metrics: &Arc<Metrics>,
 ) -> Result<Opened, String> {
     let own = |kv: Arc<dyn Kv>| Opened { kv, state: StoreState::of_own(), upkeep: None };
-    match &settings.store.backend {
+    match &settings.file.store.backend {
         Backend::Memory => Ok(own(Arc::new(Memory::new(clock.clone())))),
-        Backend::File(path) => Ok(own(Arc::new(File::open(path, clock.clone())?))),
-        Backend::Redis(shared) => open_shared(shared, clock, entropy, metrics),
+        Backend::File => Ok(own(Arc::new(File::open(&settings.store_path, clock.clone())?))),
+        Backend::Redis => open_shared(&settings.file.store.redis, clock, entropy, metrics),
     }
 }
 
 fn open_shared(
-    shared: &SharedStore,
+    settings: &redis::Settings,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     metrics: &Arc<Metrics>,
 ) -> Result<Opened, String> {
-    let redis = Redis::new(shared.redis.clone(), metrics.store())?;
+    let redis = Redis::new(settings.clone(), metrics.store())?;
     let state = StoreState { redis: Some(redis.clone()), ..StoreState::default() };
     metrics.store_up(false);
     let (told, measured) = (state.clone(), metrics.clone());
@@ -183,7 +184,8 @@ fn open_shared(
         told.told(up);
         measured.store_up(up);
     });
-    let fallback = Fallback::new(redis.clone(), clock.clone(), entropy.clone(), shared.fallback, on_change);
+    let stand_in = fallback::Settings { breaker: settings.breaker, standby: settings.fallback };
+    let fallback = Fallback::new(redis.clone(), clock.clone(), entropy.clone(), stand_in, on_change);
     let (watch, follow) = (fallback.clone().watch(), fallback.clone().follow());
     let upkeep: Work = Box::pin(async move {
         tokio::join!(watch, follow, redis.listen());
@@ -191,38 +193,40 @@ fn open_shared(
     Ok(Opened { kv: fallback, state, upkeep: Some(upkeep) })
 }
 
-/// The key under which replicas tell each other of API keys that were made or ended.
-const KEY: &str = "key:";
-
-/// Where a change of API keys is announced.
-pub(super) fn told_of(id: KeyId) -> String {
-    format!("{KEY}{id}")
-}
-
 impl Caches {
     fn new(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Self {
-        let introspections =
-            Introspections::new(&settings.introspection, clock.clone(), metrics.cache(Cache::introspection));
+        let introspections = Introspections::new(
+            &settings.file.caches.introspection,
+            clock.clone(),
+            metrics.cache(Cache::introspection),
+        );
         Caches {
             verified: settings
+                .file
+                .caches
                 .verified_tokens
                 .enabled
-                .then(|| Arc::new(VerifiedTokens::new(&settings.verified_tokens))),
-            unknown: settings.unknown_tokens.enabled.then(|| Arc::new(UnknownTokens::new(&settings.unknown_tokens))),
+                .then(|| Arc::new(VerifiedTokens::new(&settings.file.caches.verified_tokens))),
+            unknown: settings
+                .file
+                .caches
+                .unknown_tokens
+                .enabled
+                .then(|| Arc::new(UnknownTokens::new(&settings.file.caches.unknown_tokens))),
             introspections: Arc::new(introspections),
         }
     }
 
-    /// Each cache lives on, unless its own settings changed.
+    /// Keeps each cache unless its own settings changed.
     pub(super) fn after(&self, old: &Settings, services: &Services, settings: &Settings) -> Self {
         let mut next = Caches::new(settings, &services.clock, &services.metrics);
-        if old.verified_tokens == settings.verified_tokens {
+        if old.file.caches.verified_tokens == settings.file.caches.verified_tokens {
             next.verified = self.verified.clone();
         }
-        if old.unknown_tokens == settings.unknown_tokens {
+        if old.file.caches.unknown_tokens == settings.file.caches.unknown_tokens {
             next.unknown = self.unknown.clone();
         }
-        if old.introspection == settings.introspection {
+        if old.file.caches.introspection == settings.file.caches.introspection {
             next.introspections = self.introspections.clone();
         }
         next
@@ -237,8 +241,9 @@ fn keys(
     metrics: &Metrics,
     made_secret: &Secret<Vec<u8>>,
 ) -> Option<Arc<Keyring>> {
-    let own = settings.store.secrets.iter().map(|secret| secret.expose().clone().into_bytes());
-    let made = Some(made_secret.expose().clone()).filter(|made| !made.is_empty() && settings.store.secrets.is_empty());
+    let own = settings.file.store.secrets().map(|secret| secret.expose().clone().into_bytes());
+    let made =
+        Some(made_secret.expose().clone()).filter(|made| !made.is_empty() && settings.file.store.secret.is_none());
     let secrets: Vec<Vec<u8>> = own.chain(made).collect();
     let outside = Outside {
         kv: kv.clone(),
@@ -247,40 +252,43 @@ fn keys(
         entropy: entropy.clone(),
         metrics: metrics.cache(Cache::api_keys),
     };
-    Some(Arc::new(Keyring::new(outside, settings.own_keys.clone(), &settings.api_keys)))
+    Some(Arc::new(Keyring::new(outside, own_keys(settings), &settings.file.caches.api_keys)))
 }
 
-/// Follows what other replicas tell of API keys; runs until it is dropped.
+/// Applies other replicas' invalidations of API keys; runs until it is dropped.
 async fn subscribe_to_keys(kv: Arc<dyn Kv>, keys: Arc<Keyring>) {
     let Some(mut heard) = kv.announcements() else { return };
     loop {
         match heard.recv().await {
-            Ok(Invalidation::Key(place)) => {
-                if let Some(id) = place.strip_prefix(KEY).and_then(KeyId::parse) {
-                    keys.forget(id);
-                }
-            }
+            Ok(Invalidation::Key(Change::ApiKey(id))) => KeyId::parse(&id).into_iter().for_each(|id| keys.forget(id)),
+            Ok(Invalidation::Key(Change::Session(_))) => {}
             Ok(Invalidation::All) | Err(RecvError::Lagged(_)) => keys.forget_all(),
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-pub(super) fn copies(settings: &Settings, metrics: &Metrics) -> Option<SessionCache> {
-    settings.copies.map(|copies| SessionCache::new(copies.max_entries, copies.ttl, metrics.cache(Cache::sessions)))
+/// The API keys of the file.
+pub(super) fn own_keys(settings: &Settings) -> Vec<api_key::Record> {
+    settings.file.api_keys.iter().map(|(_, key)| key.into()).collect()
 }
 
-/// Made once, and kept as long as the store.
+pub(super) fn copies(settings: &Settings, metrics: &Metrics) -> Option<SessionCache> {
+    let own = &settings.file.caches.sessions;
+    own.enabled.then(|| SessionCache::new(own, metrics.cache(Cache::sessions)))
+}
+
+/// Generated once, and kept as long as the store.
 fn made_secret(kv: &dyn Kv, entropy: &dyn Entropy) -> Result<Secret<Vec<u8>>, String> {
     let mut secret = vec![0; 32];
     entropy.fill(&mut secret);
-    // On a thread of its own: whoever builds a services may be driven by a runtime.
+    // On a thread of its own: the caller may already run inside a tokio runtime, where `block_on` panics.
     let kept = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
             runtime.block_on(async {
-                kv.put_new(MADE, Entry { generation: 0, value: secret }, FOR_EVER).await.ok()?;
-                kv.get(MADE).await.ok()?
+                kv.put_new(&Key::only(Space::Secret), Entry { generation: 0, value: secret }, FOR_EVER).await.ok()?;
+                kv.get(&Key::only(Space::Secret)).await.ok()?
             })
         });
         asking.join().ok().flatten()

@@ -1,20 +1,33 @@
-//! The client's address. Only a peer inside `trusted_proxies` may say who the client is; from anyone else the
-//! forwarding headers are noise. A chain is read from its right end, past trusted proxies, to the first address
-//! that is none: what stands further left, anybody may have written.
+//! The client's address. Only a peer inside `trusted_proxies` may say who the client is; forwarding headers from any
+//! other peer are ignored. A chain is read from its right end, past trusted proxies, to the first address that is not
+//! one: anybody may have written the entries left of it.
 
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Whom to believe, and which of their headers.
-#[derive(Clone, Debug)]
+/// Which proxies to trust, and which of their headers.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct ClientIp {
-    pub trusted_proxies: Vec<IpNet>,
+    /// Networks (CIDR) or addresses of proxies; only these may say who the client is.
+    pub trusted_proxies: Vec<Net>,
+    /// The header in which they name the client.
     pub header: ForwardingHeader,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A network; an IPv4-mapped IPv6 network is converted to the IPv4 network, as peer addresses are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Net(IpNet);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum ForwardingHeader {
+    #[default]
     XForwardedFor,
     /// RFC 7239.
     Forwarded,
@@ -23,18 +36,46 @@ pub enum ForwardingHeader {
     TrueClientIp,
 }
 
-/// Who is calling.
+/// The client of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub address: IpAddr,
-    /// Whether the peer is a trusted proxy, whose word on a request id or a forwarded request counts.
+    /// Whether the peer is a trusted proxy, whose request id and forwarded request are accepted.
     pub through_trusted: bool,
-    /// The trusted proxies that it came through, the peer last; empty where the client is the peer.
+    /// The trusted proxies that the request came through, the peer last; empty if the client is the peer.
     pub hops: Vec<IpAddr>,
 }
 
-/// Proxies that a chain may name before it is taken for nonsense.
+/// At most this many entries of a chain are read; the last one read then counts as the client.
 const MAX_HOPS: usize = 32;
+
+impl TryFrom<String> for Net {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        match net.map(|net| as_v4(net.trunc())) {
+            Ok(net) if net.prefix_len() == 0 => {
+                Err("trusts everyone, so that every client may forge its address; name the proxies".into())
+            }
+            Ok(net) => Ok(Net(net)),
+            Err(_) => Err(format!("`{text}` is not a network; write one such as 10.0.0.0/8 or fd00::/8")),
+        }
+    }
+}
+
+impl From<Net> for String {
+    fn from(net: Net) -> Self {
+        net.0.to_string()
+    }
+}
+
+fn as_v4(net: IpNet) -> IpNet {
+    let mapped = match net {
+        IpNet::V6(v6) => v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    mapped.and_then(|(v4, prefix)| IpNet::new(v4.into(), prefix).ok()).unwrap_or(net)
+}
 
 impl ClientIp {
     pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Caller {
@@ -48,7 +89,7 @@ impl ClientIp {
         Caller { address, through_trusted: true, hops }
     }
 
-    /// Whether somebody who is not believed says who the client is: perhaps a proxy that the configuration forgot.
+    /// Whether an untrusted peer sent a forwarding header: perhaps a proxy that is missing in `trusted_proxies`.
     pub fn is_unheard(&self, caller: &Caller, headers: &HeaderMap) -> bool {
         let says = |header: ForwardingHeader| headers.contains_key(header.name());
         let usual = || says(ForwardingHeader::XForwardedFor) || says(ForwardingHeader::Forwarded);
@@ -61,7 +102,7 @@ impl ClientIp {
         values.peek()?;
         let mut chain = Vec::new();
         for value in values.rev() {
-            // A byte that is no text spoils its own element, not what a proxy added behind it.
+            // A byte that is not UTF-8 invalidates its own element, not those that a proxy appended.
             let value = String::from_utf8_lossy(value.as_bytes());
             let elements = match self.header {
                 ForwardingHeader::Forwarded => split(&value, ',')?,
@@ -84,12 +125,12 @@ impl ClientIp {
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|net| net.contains(&address))
+        self.trusted_proxies.iter().any(|net| net.0.contains(&address))
     }
 }
 
 impl Caller {
-    /// What the app is told in `X-Forwarded-For`: the client, then the trusted proxies behind it.
+    /// The value of `X-Forwarded-For` for the app: the client, then the trusted proxies behind it.
     pub fn chain(&self) -> String {
         let mut chain = self.address.to_string();
         for hop in &self.hops {
@@ -117,7 +158,7 @@ impl ForwardingHeader {
 }
 
 /// The `for` of one element of a `Forwarded` header: `for="[2001:db8::1]:4711";proto=https`.
-/// Two of them say nothing.
+/// `None` unless there is exactly one.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let pairs = split(element, ';')?;
     let named =
@@ -130,7 +171,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(node.rsplit_once(":_").map_or(node, |(node, _)| node))
 }
 
-/// An address, also with a port or in brackets.
+/// Parses an address, also with a port or in brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let address = match text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
@@ -140,8 +181,8 @@ fn address(text: &str) -> Option<IpAddr> {
     address.map(|a| a.to_canonical())
 }
 
-/// Splits at a separator that stands outside of quotes (RFC 9110, 5.6.4). `None` where a quote does not end: what a client
-/// wrote would swallow what a proxy has added.
+/// Splits at separators outside of quoted strings (RFC 9110, 5.6.4). `None` for an unclosed quote: what the client
+/// wrote would absorb what a proxy has appended.
 fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = text
@@ -164,8 +205,10 @@ mod tests {
     use http::HeaderValue;
 
     fn check(header: ForwardingHeader, peer: &str, sent: &[&str], client: &str, chain: &[&str]) {
-        let rule =
-            ClientIp { trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| n.parse().unwrap()).to_vec(), header };
+        let rule = ClientIp {
+            trusted_proxies: ["10.0.0.0/8", "fd00::/8"].map(|n| Net::try_from(n.to_string()).unwrap()).to_vec(),
+            header,
+        };
         let mut headers = HeaderMap::new();
         for value in sent {
             headers.append(header.name(), HeaderValue::from_bytes(&latin1(value)).unwrap());
@@ -175,7 +218,7 @@ mod tests {
         assert_eq!(caller.chain(), chain.join(", "), "{sent:?} from {peer}");
     }
 
-    /// So that bytes which are no UTF-8 can be written as characters.
+    /// Lets tests write non-UTF-8 bytes as characters.
     fn latin1(text: &str) -> Vec<u8> {
         text.chars().map(|c| u8::try_from(c).unwrap()).collect()
     }
@@ -215,7 +258,7 @@ mod tests {
         check(F, "10.0.0.1", &["for=\"\u{ff}\", for=1.1.1.1"], "1.1.1.1", &["1.1.1.1", "10.0.0.1"]);
         check(F, "10.0.0.1", &["for=_hidden"], "10.0.0.1", &["10.0.0.1"]);
         check(F, "10.0.0.1", &["by=1.1.1.1"], "10.0.0.1", &["10.0.0.1"]);
-        // A quote that a client leaves open does not swallow what the proxy adds.
+        // A quote that a client leaves open invalidates the header.
         for left_open in ["for=6.6.6.6;x=\"", "for=6.6.6.6;x=\"\\", "for=6.6.6.6;x=\"a\\\"", "\""] {
             for added in ["for=1.1.1.1", "for=\"[2001:db8::1]:99\""] {
                 check(F, "10.0.0.1", &[&format!("{left_open}, {added}")], "10.0.0.1", &["10.0.0.1"]);

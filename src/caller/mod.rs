@@ -1,5 +1,5 @@
-//! Who is calling: the client's address as trusted proxies tell it, how often it was refused, and how fast refusals go out.
-//! Knows nothing of routes or credentials.
+//! The client of a request: its address as reported by trusted proxies, the rate limit on its refusals, and the tarpit
+//! that delays refusals. Must not know of routes or credentials.
 
 pub mod address;
 pub mod rate_limit;

@@ -1,28 +1,57 @@
-//! How often a client address may be refused: a token bucket per address (GCRA), kept in this replica's memory. It counts
-//! what it is told to count, and must not know of tokens, routes or replies.
+//! The rate limit on refusals: a token bucket per client address (GCRA), in this replica's memory. The callers decide
+//! what is counted; it must not know of tokens, routes or replies.
 
+use crate::kit::setting::{Count, Wait};
 use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant as MokaInstant};
 use tokio::time::Instant;
 
 /// `requests` in a burst, and as many again in every `per`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "UnknownTokens")]
 pub struct Settings {
+    /// `false`: refused credentials are not counted.
     pub enabled: bool,
-    pub requests: u32,
-    pub per: Duration,
-    /// IPv6 addresses that share so many leading bits are one client.
-    pub ipv6_prefix: u8,
+    /// Refused credentials of one client before the next are answered 429.
+    pub requests: Count,
+    /// The time in which that many are allowed again.
+    pub per: Wait,
+    /// IPv6 addresses that share this many leading bits are one client.
+    pub ipv6_prefix: PrefixLength,
 }
 
-/// One for all routes. Routes with the same settings share their counts, others count apart: a count means nothing under
-/// another limit.
+/// Leading bits of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "u8")]
+#[schemars(with = "u8", extend("minimum" = 1, "maximum" = 128))]
+pub struct PrefixLength(u8);
+
+/// The defaults do not stop a person who mistypes, but a program that guesses.
+impl Default for Settings {
+    fn default() -> Self {
+        let (requests, per, ipv6_prefix) = (Count::of(10), Wait::seconds(60), PrefixLength(64));
+        Settings { enabled: true, requests, per, ipv6_prefix }
+    }
+}
+
+impl TryFrom<u8> for PrefixLength {
+    type Error = &'static str;
+    fn try_from(bits: u8) -> Result<Self, Self::Error> {
+        if (1..=128).contains(&bits) { Ok(PrefixLength(bits)) } else { Err("must be from 1 to 128") }
+    }
+}
+
+/// The rate limiter of all routes. Routes with equal settings share counts; others count separately, since a count
+/// means nothing under another limit.
 pub struct Limiter {
-    /// The moment, after `start`, at which all that was counted has drained. moka computes an entry under that key's own
-    /// lock, so that of many at once no count is lost, and clients do not wait for each other.
+    /// When all charges will have drained, as the time after `start`. moka updates an entry under that key's own lock,
+    /// so that no concurrent charge is lost and clients do not wait for each other.
     drained: Cache<Key, Duration, Hasher>,
     start: Instant,
 }
@@ -30,13 +59,13 @@ pub struct Limiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
     Within,
-    /// Nothing was counted. `retry_after` are whole seconds, at least one, after which the next is within.
+    /// Nothing was counted. `retry_after`: whole seconds, at least one, after which the next charge is within.
     Above {
         retry_after: Duration,
     },
 }
 
-/// What one client may still be refused under one limit.
+/// One client's account under one limit.
 #[derive(Clone, Copy)]
 pub struct Account<'a> {
     pub limiter: &'a Limiter,
@@ -44,7 +73,7 @@ pub struct Account<'a> {
     pub client: IpAddr,
 }
 
-/// A charge taken in advance of remote work. Dropped, it stays a charge.
+/// A charge made before remote work. If this is dropped, the charge remains.
 #[derive(Debug)]
 pub struct Reservation(Option<Held>);
 
@@ -61,22 +90,22 @@ struct Key {
     settings: Settings,
 }
 
-/// Keyed by chance: clients choose their addresses.
+/// Randomly keyed: clients choose their addresses.
 type Hasher = std::hash::RandomState;
 
-/// An entry that has drained is as good as absent. It has when `per` has passed since its last charge.
+/// Expires drained entries, which equal absent ones. An entry has drained `per` after its last charge.
 struct Idle;
 
-/// Addresses that are counted at one time: some 20 MB. Where more are refused at once, moka keeps those that come most
-/// often, and these are the ones to be held back.
+/// Addresses that are counted at one time, some 20 MB. If there are more, moka keeps the most frequent ones, which are
+/// those to limit.
 const MOST: u64 = 100_000;
 
-/// moka tells time by a clock of its own, which must not forget what by ours still counts.
+/// moka has a clock of its own; it must not expire entries that still count by the limiter's clock.
 const SPARE: Duration = Duration::from_secs(60);
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
 impl Limiter {
-    #[allow(clippy::new_without_default)] // it takes the time at which it begins
+    #[allow(clippy::new_without_default)] // it records its start time
     pub fn new() -> Self {
         let drained = Cache::builder().max_capacity(MOST).expire_after(Idle).build_with_hasher(Hasher::default());
         Limiter { drained, start: Instant::now() }
@@ -90,7 +119,7 @@ impl Limiter {
         }
     }
 
-    /// What a charge would come to now.
+    /// What a charge would return now; counts nothing.
     pub fn look(&self, settings: &Settings, client: IpAddr, now: Instant) -> Charge {
         let at = self.at(now);
         let held = settings.enabled.then(|| self.drained.get(&Key::new(settings, client))).flatten();
@@ -100,7 +129,7 @@ impl Limiter {
         }
     }
 
-    /// Counts before remote work is done, so that many at once cannot all do it; above the limit, when to come again.
+    /// Charges before remote work, so that concurrent requests cannot all do it; above the limit, how long to wait.
     pub fn reserve(&self, settings: &Settings, client: IpAddr, now: Instant) -> Result<Reservation, Duration> {
         if !settings.enabled {
             return Ok(Reservation(None));
@@ -114,10 +143,10 @@ impl Limiter {
         charged.map(|drained| Reservation(Some(Held { key, drained }))).map_err(whole_seconds)
     }
 
-    /// The work showed a good token, or showed nothing: it costs nothing.
+    /// Refunds the charge: the work showed a good token, or had no result.
     pub fn give_back(&self, reservation: Reservation, now: Instant) {
         let Some(Held { key, drained }) = reservation.0 else { return };
-        // What has drained meanwhile is no longer there to be given back: it would forgive a later charge.
+        // The part that has drained meanwhile is not refunded: that would cancel a later charge.
         let left = drained.saturating_sub(self.at(now)).min(key.settings.interval());
         if left.is_zero() {
             return;
@@ -145,19 +174,19 @@ impl Account<'_> {
     /// Counts a refusal.
     ///
     /// # Errors
-    /// Above the limit: when to come again.
+    /// Above the limit: how long to wait.
     pub fn charge(&self) -> Result<(), Duration> {
         self.limiter.charge(self.limit, self.client, Instant::now()).within()
     }
 
     /// # Errors
-    /// As [`Account::charge`] would, which counts nothing here.
+    /// As [`Account::charge`] would return; counts nothing.
     pub fn look(&self) -> Result<(), Duration> {
         self.limiter.look(self.limit, self.client, Instant::now()).within()
     }
 
     /// # Errors
-    /// Above the limit: when to come again.
+    /// Above the limit: how long to wait.
     pub fn reserve(&self) -> Result<Reservation, Duration> {
         self.limiter.reserve(self.limit, self.client, Instant::now())
     }
@@ -179,21 +208,21 @@ impl Charge {
 }
 
 impl Settings {
-    /// One more charge at `at`: when all will have drained, or else how long until it fits.
+    /// Adds a charge at `at`: when all charges will have drained, or else how long to wait until it fits.
     fn charged(&self, drained: Duration, at: Duration) -> Result<Duration, Duration> {
         let after = drained.max(at).saturating_add(self.interval());
         let above = after.saturating_sub(at).saturating_sub(self.burst());
         if above.is_zero() { Ok(after) } else { Err(above) }
     }
 
-    /// In which one charge drains.
+    /// The time in which one charge drains.
     fn interval(&self) -> Duration {
-        (self.per / self.requests.max(1)).max(Duration::from_nanos(1))
+        (*self.per / self.requests.get()).max(Duration::from_nanos(1))
     }
 
-    /// In which `requests` charges drain: `per`, but for what the division loses.
+    /// The time in which `requests` charges drain: `per`, less the rounding of the division.
     fn burst(&self) -> Duration {
-        self.interval().saturating_mul(self.requests)
+        self.interval().saturating_mul(self.requests.get())
     }
 }
 
@@ -201,7 +230,7 @@ impl Key {
     fn new(settings: &Settings, client: IpAddr) -> Self {
         let client = match client.to_canonical() {
             IpAddr::V6(address) => {
-                let host_bits = 128_u32.saturating_sub(settings.ipv6_prefix.into());
+                let host_bits = 128_u32.saturating_sub(settings.ipv6_prefix.0.into());
                 let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
                 Ipv6Addr::from_bits(address.to_bits() & mask).into()
             }
@@ -227,7 +256,7 @@ impl Expiry<Key, Duration> for Idle {
     }
 }
 
-/// Rounded up: who comes back then is within.
+/// Rounded up, so that a client that waits this long is within the limit.
 fn whole_seconds(wait: Duration) -> Duration {
     let begun = u64::from(wait.subsec_nanos() > 0);
     Duration::from_secs(wait.as_secs().saturating_add(begun)).max(SHORTEST_WAIT)
@@ -238,7 +267,8 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    const TEN: Settings = Settings { enabled: true, requests: 10, per: Duration::from_secs(60), ipv6_prefix: 64 };
+    const TEN: Settings =
+        Settings { enabled: true, requests: Count::of(10), per: Wait::seconds(60), ipv6_prefix: PrefixLength(64) };
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -248,7 +278,7 @@ mod tests {
         Charge::Above { retry_after: Duration::from_secs(seconds) }
     }
 
-    /// How many charges are within now.
+    /// How many charges are within the limit now.
     fn free(limiter: &Limiter, settings: &Settings, client: IpAddr, now: Instant) -> u32 {
         (0..1000).take_while(|_| limiter.charge(settings, client, now) == Charge::Within).count() as u32
     }
@@ -277,12 +307,12 @@ mod tests {
     #[test]
     fn any_limit_lets_exactly_its_burst_pass() {
         let now = Instant::now();
-        for (requests, per) in [(0, 60_000), (1, 60_000), (3, 1_000), (7, 60_000), (999, 1)] {
-            let settings = Settings { requests, per: Duration::from_millis(per), ..TEN };
+        for (requests, per) in [(1, 60_000), (3, 1_000), (7, 60_000), (999, 1)] {
+            let settings = Settings { requests: Count::of(requests), per: Duration::from_millis(per).into(), ..TEN };
             let limiter = Limiter::new();
             assert_eq!(free(&limiter, &settings, ip("192.0.2.1"), now), requests, "{requests} per {per} ms");
         }
-        let forever = Settings { requests: 2, per: Duration::MAX, ..TEN };
+        let forever = Settings { requests: Count::of(2), per: Duration::MAX.into(), ..TEN };
         let key = Key::new(&forever, ip("192.0.2.1"));
         assert!(key.settings.charged(Duration::MAX, Duration::ZERO).is_err(), "nothing overflows");
     }
@@ -290,7 +320,7 @@ mod tests {
     #[test]
     fn who_waits_as_told_is_within() {
         let (limiter, mut now, a) = (Limiter::new(), Instant::now(), ip("192.0.2.1"));
-        let settings = Settings { requests: 7, per: Duration::from_secs(10), ..TEN };
+        let settings = Settings { requests: Count::of(7), per: Wait::seconds(10), ..TEN };
         assert_eq!(free(&limiter, &settings, a, now), 7);
         for _ in 0..50 {
             let Charge::Above { retry_after } = limiter.charge(&settings, a, now) else { panic!("it is full") };
@@ -303,7 +333,7 @@ mod tests {
     fn addresses_are_told_apart_as_networks_give_them_out() {
         let check = |prefix: u8, one: &str, other: &str, same: bool| {
             let (limiter, now) = (Limiter::new(), Instant::now());
-            let settings = Settings { ipv6_prefix: prefix, ..TEN };
+            let settings = Settings { ipv6_prefix: PrefixLength(prefix), ..TEN };
             assert_eq!(free(&limiter, &settings, ip(one), now), 10);
             let left = if same { 0 } else { 10 };
             assert_eq!(free(&limiter, &settings, ip(other), now), left, "{one} and {other} by {prefix} bits");
@@ -321,7 +351,7 @@ mod tests {
     #[test]
     fn other_settings_count_apart_and_none_count_nothing() {
         let (limiter, now, a) = (Limiter::new(), Instant::now(), ip("192.0.2.1"));
-        let (two, off) = (Settings { requests: 2, ..TEN }, Settings { enabled: false, ..TEN });
+        let (two, off) = (Settings { requests: Count::of(2), ..TEN }, Settings { enabled: false, ..TEN });
         assert_eq!((free(&limiter, &TEN, a, now), free(&limiter, &two, a, now)), (10, 2));
         assert_eq!(free(&limiter, &off, a, now), 1000);
         assert_eq!(limiter.look(&off, a, now), Charge::Within);
@@ -356,7 +386,7 @@ mod tests {
     #[test]
     fn of_many_at_once_as_many_are_within_as_may_be() {
         let (limiter, now) = (Arc::new(Limiter::new()), Instant::now());
-        let settings = Settings { requests: 1000, ..TEN };
+        let settings = Settings { requests: Count::of(1000), ..TEN };
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 let limiter = limiter.clone();

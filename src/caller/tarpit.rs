@@ -1,31 +1,31 @@
-//! How fast refused credentials are answered beside good requests: what is above a rate waits its turn, so that a flood,
-//! from however many addresses, leaves the time to those who come with good ones. Must not know who asks.
+//! Delays refusals of credentials while good requests are served: refusals above a rate wait, so that a flood, from
+//! however many addresses, leaves time for requests with good credentials. Must not know who the clients are.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Turns at equal distances, of which as many as fit into `BURST` may be taken at once (GCRA).
+/// Evenly spaced slots, of which as many as fit into `BURST` may be taken at once (GCRA).
 pub struct Tarpit {
     start: Instant,
-    /// Nanoseconds after `start` at which all turns that were given are over.
+    /// The end of the last slot that was taken, in nanoseconds after `start`.
     given: AtomicU64,
-    /// Until when, after `start`, others give way to good ones.
+    /// Until when refusals are delayed, in nanoseconds after `start`.
     until: AtomicU64,
 }
 
 /// 5,000 a second: a small part of what one core can answer, and more than honest clients need.
 const EACH: u64 = nanos(Duration::from_micros(200));
 const BURST: u64 = nanos(Duration::from_millis(100));
-/// Who waits holds a connection, perhaps one of a proxy's in front: it must not be for long.
+/// The longest delay: a waiting client holds a connection, perhaps one of a proxy in front of us.
 const LONGEST: u64 = nanos(Duration::from_millis(50));
-/// So long after a good credential others still give way.
+/// How long refusals are still delayed after a good credential.
 const GIVES_WAY: u64 = nanos(Duration::from_secs(1));
 /// `until` is not written more often: it is shared by all threads.
 const COARSE: u64 = nanos(Duration::from_millis(10));
 
 impl Tarpit {
-    #[allow(clippy::new_without_default)] // it takes the time at which it begins
+    #[allow(clippy::new_without_default)] // it records its start time
     pub fn new() -> Self {
         Tarpit { start: Instant::now(), given: AtomicU64::new(0), until: AtomicU64::new(0) }
     }
@@ -38,7 +38,7 @@ impl Tarpit {
         }
     }
 
-    /// Waits, some milliseconds at most, until one more refusal may be answered.
+    /// Waits, 50 ms at most, until one more refusal may be answered.
     pub async fn turn(&self) {
         let wait = self.take(Instant::now());
         if !wait.is_zero() {
@@ -72,7 +72,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const AT_ONCE: u64 = BURST / EACH + 1;
 
-    /// Waits of so many refusals at one moment, beside good requests.
+    /// The delays of `many` refusals at one moment, while good requests are served.
     fn waits(pace: &Tarpit, now: Instant, many: u64) -> Vec<Duration> {
         pace.saw_good(now);
         (0..many).map(|_| pace.take(now)).collect()
@@ -87,7 +87,7 @@ mod tests {
         let turns = |n: u32| Duration::from_nanos(EACH) * n;
         assert_eq!(rest[..3], [turns(1), turns(2), turns(3)]);
         assert_eq!(rest.last(), Some(&Duration::from_nanos(LONGEST)));
-        // What had to wait does not make later ones wait longer.
+        // Delayed refusals do not delay later ones further.
         let later = now + Duration::from_nanos(LONGEST + BURST);
         assert!(waits(&pace, later, AT_ONCE).iter().all(Duration::is_zero));
     }

@@ -1,8 +1,8 @@
 //! What is wrong, where it stands, and the mend: `file:line:column: path.to.key: what is wrong`.
 
-use crate::config::Checked;
 use crate::config::settings::Settings;
 use crate::config::tree::{Node, Position};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     place: Place,
-    path: String,
-    text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,12 +20,19 @@ enum Place {
     Environment(String),
 }
 
+/// A configuration that holds for itself, with what the operator should hear about it.
+pub struct Checked {
+    pub settings: Settings,
+    pub warnings: Vec<Problem>,
+}
+
 /// Collects problems, and knows where every path of the file stands.
 pub(crate) struct Problems {
     file: PathBuf,
     as_written: Node,
     completed: Node,
     found: Vec<Problem>,
+    paths: HashSet<String>,
     warnings: Vec<Problem>,
 }
 
@@ -59,6 +66,7 @@ impl Problems {
             completed: as_written.clone(),
             as_written,
             found: Vec::new(),
+            paths: HashSet::new(),
             warnings: Vec::new(),
         }
     }
@@ -74,18 +82,22 @@ impl Problems {
 
     pub(crate) fn add(&mut self, path: &str, text: impl Into<String>) {
         // What comes of a mistake is no second mistake: the first at a path is the one to mend.
-        if !self.found.iter().any(|known| known.path == path) {
+        if self.paths.insert(path.to_string()) {
             let problem = self.locate(path, text.into());
             self.found.push(problem);
         }
     }
 
-    /// For a list that is empty: not where that comes of items that were refused.
-    pub(crate) fn add_empty(&mut self, path: &str, text: &str) {
-        let below = format!("{path}.");
-        if !self.found.iter().any(|known| known.path.starts_with(&below)) {
+    /// For what may come of a mistake below the path, such as a list that is empty because its items were refused.
+    pub(crate) fn add_below(&mut self, path: &str, text: &str) {
+        if !self.has_below(path) {
             self.add(path, text);
         }
+    }
+
+    pub(crate) fn has_below(&self, path: &str) -> bool {
+        let below = format!("{path}.");
+        self.found.iter().any(|known| known.path.starts_with(&below))
     }
 
     pub(crate) fn add_env(&mut self, name: &str, path: &str, text: impl Into<String>) {

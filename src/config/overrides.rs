@@ -2,21 +2,19 @@
 //! name is its path. The schema tells which paths lead somewhere.
 
 use crate::config::diagnostics::Problems;
-use crate::config::schema;
 use crate::config::tree::{Key, Node, Position, Value, join};
 use serde_json::Value as Json;
 
 const PREFIX: &str = "doorward__";
 
-pub(crate) fn apply(root: &mut Node, env: &[(String, String)], problems: &mut Problems) {
+pub(crate) fn apply(root: &mut Node, schema: &Json, env: &[(String, String)], problems: &mut Problems) {
     let mut named: Vec<(&str, &str)> =
         env.iter().filter(|(name, _)| has_prefix(name)).map(|(name, value)| (name.as_str(), value.as_str())).collect();
     named.sort_unstable();
-    let schema = schema::json();
     let mut set: Vec<(String, &str)> = Vec::new();
     for (name, value) in named {
         let segments: Vec<String> = name.get(PREFIX.len()..).unwrap_or_default().split("__").map(fold).collect();
-        match place(root, &schema, &segments) {
+        match place(root, schema, &segments) {
             Ok(path) => match set.iter().find(|(other, _)| *other == path) {
                 Some((_, other)) => {
                     problems.add_env(name, &path, format!("{other} sets the same value; keep one of them"))
@@ -50,7 +48,7 @@ fn place(root: &Node, schema: &Json, segments: &[String]) -> Result<String, (Str
         path = join(&path, &name);
         at = next;
     }
-    let takes_scalar = at.iter().any(|s| scalar(s));
+    let takes_scalar = at.iter().any(|s| is_scalar(s));
     if segments.is_empty() || !takes_scalar {
         return Err((path, "leads to no single value; name one of the keys below it".into()));
     }
@@ -94,14 +92,16 @@ fn step<'s>(
     };
     match written.as_slice() {
         [one] => Ok((one.clone(), variants(root, &[values]))),
-        [] if values.get("$ref").is_none() => Ok((segment.to_string(), variants(root, &[values]))),
+        [] if variants(root, &[values]).iter().any(|s| is_scalar(s)) => {
+            Ok((segment.to_string(), variants(root, &[values])))
+        }
         [] => Err("leads nowhere; the file must have an entry of that name".into()),
         several => Err(format!("could be any of {}; rename all but one", several.join(", "))),
     }
 }
 
 /// A schema with its references and alternatives laid open.
-fn variants<'s>(root: &'s Json, at: &[&'s Json]) -> Vec<&'s Json> {
+pub(crate) fn variants<'s>(root: &'s Json, at: &[&'s Json]) -> Vec<&'s Json> {
     let mut out: Vec<&Json> = Vec::new();
     let mut rest: Vec<&Json> = at.to_vec();
     while let Some(schema) = rest.pop() {
@@ -118,7 +118,7 @@ fn variants<'s>(root: &'s Json, at: &[&'s Json]) -> Vec<&'s Json> {
     out
 }
 
-fn scalar(schema: &Json) -> bool {
+pub(crate) fn is_scalar(schema: &Json) -> bool {
     let is = |kind: &Json| matches!(kind.as_str(), Some("string" | "integer" | "number" | "boolean"));
     let typed = match schema.get("type") {
         Some(Json::Array(kinds)) => kinds.iter().any(is),

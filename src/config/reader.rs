@@ -1,31 +1,56 @@
-//! Reads a tree into the raw structs. An error says at which path it arose, what is missing there, and, for an unknown
-//! key, which known one was likely meant.
+//! Reads a tree into the rooms' settings. What cannot be read is reported at its place, taken out, and the rest is read again,
+//! so that one mistake hides no other.
 
-use crate::config::raw::Config;
+use crate::config::diagnostics::Problems;
 use crate::config::tree::{Key, Node, Value, join};
-use serde::Deserialize;
+use crate::kit::setting::FILE_PATH;
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 use std::fmt;
+use std::path::Path;
 
 #[derive(Debug)]
-pub(crate) struct ReadError {
-    pub(crate) path: String,
-    pub(crate) message: String,
+struct ReadError {
+    path: String,
+    message: String,
     /// The key that is missing from the mapping at `path`.
-    pub(crate) missing: Option<&'static str>,
-    /// The known key that is most like an unknown one.
-    pub(crate) meant: Option<&'static str>,
+    missing: Option<&'static str>,
     located: bool,
 }
 
-pub(crate) fn read(root: &Node) -> Result<Config, ReadError> {
-    Config::deserialize(Reader { node: root, path: String::new() })
+/// Reads the node at `path`, and leaves in it what could be read. `None`: the whole could not; why has been reported.
+pub(crate) fn read<T: DeserializeOwned>(
+    node: &mut Node,
+    path: &str,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<T> {
+    let mut removed: Vec<String> = Vec::new();
+    loop {
+        let error = match T::deserialize(Reader { node, path: path.to_string(), folder }) {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let told = error.missing.map_or_else(|| error.path.clone(), |field| join(&error.path, field));
+        if !removed.contains(&told) {
+            problems.add_below(&told, &error.message);
+        }
+        let below = match path {
+            "" => Some(error.path.as_str()),
+            _ => error.path.strip_prefix(path).and_then(|rest| rest.strip_prefix('.')),
+        };
+        if !below.is_some_and(|below| !below.is_empty() && node.remove(below)) {
+            return None;
+        }
+        removed.push(error.path);
+    }
 }
 
 impl ReadError {
     fn new(message: String) -> Self {
-        ReadError { path: String::new(), message, missing: None, meant: None, located: false }
+        ReadError { path: String::new(), message, missing: None, located: false }
     }
 
     fn at(mut self, path: &str) -> Self {
@@ -34,11 +59,6 @@ impl ReadError {
             self.located = true;
         }
         self
-    }
-
-    /// The path that a report names: that of the missing key where one is missing.
-    pub(crate) fn path_told(&self) -> String {
-        self.missing.map_or_else(|| self.path.clone(), |field| join(&self.path, field))
     }
 }
 
@@ -59,21 +79,12 @@ impl de::Error for ReadError {
         ReadError { missing: Some(field), ..ReadError::new("is required and missing; add it".into()) }
     }
 
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let meant = expected
-            .iter()
-            .copied()
-            .min_by_key(|known| distance(field, known))
-            .filter(|known| distance(field, known) <= 2);
-        let mend = match meant {
-            Some(known) => format!("did you mean `{known}`?"),
-            None => format!("known here: {}", expected.join(", ")),
-        };
-        ReadError { meant, ..ReadError::new(format!("unknown key; {mend}")) }
+    fn unknown_field(_: &str, expected: &'static [&'static str]) -> Self {
+        ReadError::new(format!("unknown key; known here: {}", expected.join(", ")))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        ReadError::new(format!("`{variant}` is none of {}", expected.join(", ")))
+        ReadError::new(format!("`{variant}` is not one of {}", expected.join(", ")))
     }
 
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -81,32 +92,22 @@ impl de::Error for ReadError {
     }
 }
 
-/// Levenshtein's distance: how many letters differ.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (y, above) in b.bytes().zip(row.iter().skip(1)) {
-            left = (diagonal + usize::from(x != y)).min(left + 1).min(above + 1);
-            diagonal = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-/// The type name by which a list asks for all of its places, also those whose items were taken out.
-pub(crate) const PLACES: &str = "places";
-
 struct Reader<'a> {
     node: &'a Node,
     path: String,
+    /// Where relative paths of files start.
+    folder: &'a Path,
 }
 
 impl<'a> Reader<'a> {
+    fn items(&self, items: &'a [Node]) -> Items<'a> {
+        Items { items: items.iter(), index: 0, path: self.path.clone(), folder: self.folder }
+    }
+
+    fn entries(&self, entries: &'a [(Key, Node)]) -> Entries<'a> {
+        Entries { entries: entries.iter(), current: None, path: self.path.clone(), folder: self.folder }
+    }
+
     /// The text of a scalar; anything else is not what the key takes.
     fn text(&self, wanted: &str) -> Result<&'a str, ReadError> {
         match &self.node.value {
@@ -121,7 +122,8 @@ impl<'a> Reader<'a> {
 
     fn number<T: std::str::FromStr>(&self) -> Result<T, ReadError> {
         let text = self.text("a whole number")?;
-        text.parse().map_err(|_| ReadError::new(format!("`{text}` is no whole number that fits here")).at(&self.path))
+        text.parse()
+            .map_err(|_| ReadError::new(format!("`{text}` is not a whole number that fits here")).at(&self.path))
     }
 }
 
@@ -140,10 +142,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         let path = self.path.clone();
         let read = match &self.node.value {
             Value::Scalar { text, .. } => visitor.visit_str(text),
-            Value::List(items) => {
-                visitor.visit_seq(Items { items: items.iter(), index: 0, path: &path, keeps_removed: false })
-            }
-            Value::Map(entries) => visitor.visit_map(Entries { entries: entries.iter(), current: None, path: &path }),
+            Value::List(items) => visitor.visit_seq(self.items(items)),
+            Value::Map(entries) => visitor.visit_map(self.entries(entries)),
         };
         read.map_err(|e: ReadError| e.at(&path))
     }
@@ -177,9 +177,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match &self.node.value {
-            Value::Scalar { .. } if self.node.is_null() => {
-                visitor.visit_seq(Items { items: [].iter(), index: 0, path: &self.path, keeps_removed: false })
-            }
+            Value::Scalar { .. } if self.node.is_null() => visitor.visit_seq(self.items(&[])),
             Value::List(_) => self.deserialize_any(visitor),
             _ => Err(ReadError::new("one value stands here; write a list: [a, b]".into()).at(&self.path)),
         }
@@ -188,9 +186,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let path = self.path.clone();
         match &self.node.value {
-            Value::Scalar { .. } if self.node.is_null() => visitor
-                .visit_map(Entries { entries: [].iter(), current: None, path: &path })
-                .map_err(|e: ReadError| e.at(&path)),
+            Value::Scalar { .. } if self.node.is_null() => {
+                visitor.visit_map(self.entries(&[])).map_err(|e: ReadError| e.at(&path))
+            }
             Value::Map(_) => self.deserialize_any(visitor),
             _ => Err(ReadError::new("a mapping of keys belongs here".into()).at(&self.path)),
         }
@@ -220,13 +218,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        match &self.node.value {
-            Value::List(items) if name == PLACES => visitor
-                .visit_seq(Items { items: items.iter(), index: 0, path: &self.path, keeps_removed: true })
-                .map_err(|e| e.at(&self.path)),
-            _ if name == PLACES => self.deserialize_seq(visitor),
-            _ => visitor.visit_newtype_struct(self),
+        if name != FILE_PATH {
+            return visitor.visit_newtype_struct(self);
         }
+        let path = self.folder.join(self.text("the path of a file")?);
+        visitor.visit_str(&path.to_string_lossy()).map_err(|e: ReadError| e.at(&self.path))
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -241,8 +237,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 struct Items<'a> {
     items: std::slice::Iter<'a, Node>,
     index: usize,
-    path: &'a str,
-    keeps_removed: bool,
+    path: String,
+    folder: &'a Path,
 }
 
 impl<'de> SeqAccess<'de> for Items<'_> {
@@ -252,19 +248,21 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let (node, index) = loop {
             let Some(node) = self.items.next() else { return Ok(None) };
             self.index += 1;
-            if self.keeps_removed || !node.is_removed() {
+            if !node.is_removed() {
                 break (node, self.index - 1);
             }
         };
-        let path = join(self.path, &index.to_string());
-        seed.deserialize(Reader { node, path: path.clone() }).map(Some).map_err(|e| e.at(&path))
+        let path = join(&self.path, &index.to_string());
+        let reader = Reader { node, path: path.clone(), folder: self.folder };
+        seed.deserialize(reader).map(Some).map_err(|e| e.at(&path))
     }
 }
 
 struct Entries<'a> {
     entries: std::slice::Iter<'a, (Key, Node)>,
     current: Option<&'a (Key, Node)>,
-    path: &'a str,
+    path: String,
+    folder: &'a Path,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
@@ -274,12 +272,12 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         self.current = self.entries.next();
         let Some((key, _)) = self.current else { return Ok(None) };
         let name: StrDeserializer<'_, ReadError> = key.name.as_str().into_deserializer();
-        seed.deserialize(name).map(Some).map_err(|e| e.at(&join(self.path, &key.name)))
+        seed.deserialize(name).map(Some).map_err(|e| e.at(&join(&self.path, &key.name)))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
         let (key, node) = self.current.ok_or_else(|| ReadError::new("a value without its key".into()))?;
-        let path = join(self.path, &key.name);
-        seed.deserialize(Reader { node, path: path.clone() }).map_err(|e| e.at(&path))
+        let path = join(&self.path, &key.name);
+        seed.deserialize(Reader { node, path: path.clone(), folder: self.folder }).map_err(|e| e.at(&path))
     }
 }

@@ -1,8 +1,6 @@
 //! YAML as a tree in which every key and value knows its line and column. Scalars are text until a key's type reads
 //! them; aliases are copied in, within a bound that stops a bomb.
 
-use crate::config::diagnostics::Problems;
-use crate::config::reader::ReadError;
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use std::collections::HashMap;
 
@@ -42,13 +40,6 @@ pub(crate) struct Key {
 pub(crate) struct SyntaxError {
     pub(crate) position: Position,
     pub(crate) message: String,
-}
-
-/// A tree that is read, and mended where it cannot be.
-pub(crate) struct Tree {
-    root: Node,
-    /// Paths that were taken out: what then is missing there is no second mistake.
-    removed: Vec<String>,
 }
 
 /// Nodes of the whole tree, copies by alias included.
@@ -144,14 +135,26 @@ impl Composer<'_> {
 
     fn map(&mut self) -> Result<Value, SyntaxError> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut merged: Vec<(Key, Node)> = Vec::new();
         loop {
             let (event, span) = self.next()?;
             let position = Position::of(&span);
-            let name = match event {
-                Event::MappingEnd => return Ok(Value::Map(entries)),
-                Event::Scalar(text, ..) => text.into_owned(),
+            let (name, is_plain) = match event {
+                Event::MappingEnd => {
+                    let missing = |(key, _): &(Key, Node)| !entries.iter().any(|(own, _)| own.name == key.name);
+                    let merged: Vec<_> = merged.into_iter().filter(missing).collect();
+                    entries.extend(merged);
+                    return Ok(Value::Map(entries));
+                }
+                Event::Scalar(text, style, ..) => (text.into_owned(), style == ScalarStyle::Plain),
                 _ => return Err(SyntaxError { position, message: "a key must be plain text".into() }),
             };
+            if name == "<<" && is_plain {
+                let (event, span) = self.next()?;
+                let node = self.node(event, Position::of(&span))?;
+                self.merge(node, &mut merged)?;
+                continue;
+            }
             if entries.iter().any(|(key, _)| key.name == name) {
                 return Err(SyntaxError {
                     position,
@@ -161,6 +164,25 @@ impl Composer<'_> {
             let (event, span) = self.next()?;
             let node = self.node(event, Position::of(&span))?;
             entries.push((Key { name, position }, node));
+        }
+    }
+
+    /// The keys of a mapping, or of several of which the first counts (YAML's merge keys).
+    fn merge(&self, node: Node, merged: &mut Vec<(Key, Node)>) -> Result<(), SyntaxError> {
+        match node.value {
+            Value::Map(entries) => {
+                for entry in entries {
+                    if !merged.iter().any(|(key, _)| key.name == entry.0.name) {
+                        merged.push(entry);
+                    }
+                }
+                Ok(())
+            }
+            Value::List(items) => items.into_iter().try_for_each(|item| self.merge(item, merged)),
+            Value::Scalar { .. } => {
+                let message = "`<<` merges a mapping, or a list of mappings".into();
+                Err(SyntaxError { position: node.position, message })
+            }
         }
     }
 
@@ -196,7 +218,7 @@ impl From<ScanError> for SyntaxError {
     fn from(error: ScanError) -> Self {
         let marker = error.marker();
         let position = Position { line: marker.line().max(1), column: marker.col() + 1 };
-        SyntaxError { position, message: format!("no YAML: {}", error.info()) }
+        SyntaxError { position, message: format!("is not YAML: {}", error.info()) }
     }
 }
 
@@ -235,7 +257,7 @@ impl Node {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    fn children(&self) -> Box<dyn Iterator<Item = (String, &Node)> + '_> {
+    pub(crate) fn children(&self) -> Box<dyn Iterator<Item = (String, &Node)> + '_> {
         match &self.value {
             Value::Scalar { .. } => Box::new(std::iter::empty()),
             Value::List(items) => Box::new(items.iter().enumerate().map(|(i, node)| (i.to_string(), node))),
@@ -262,49 +284,9 @@ fn rest_of<'p>(path: &'p str, name: &str) -> Option<&'p str> {
     if rest.is_empty() { Some("") } else { rest.strip_prefix('.') }
 }
 
-impl Tree {
-    pub(crate) fn new(root: Node) -> Self {
-        Tree { root, removed: Vec::new() }
-    }
-
-    pub(crate) fn root(&self) -> &Node {
-        &self.root
-    }
-
-    /// Reports an error and mends the tree so that it does not come again; false where nothing can be mended.
-    pub(crate) fn repair(&mut self, error: &ReadError, problems: &mut Problems) -> bool {
-        let known_already =
-            error.missing.as_ref().is_some_and(|field| self.removed.contains(&join(&error.path, field)));
-        if !known_already {
-            problems.add(&error.path_told(), error.message.clone());
-        }
-        if let (Some(meant), Some((parent, _))) =
-            (&error.meant, error.path.rsplit_once('.').or(Some(("", &error.path))))
-            && !self.root.at(parent).is_some_and(|node| node.children().any(|(name, _)| name == *meant))
-        {
-            return self.rename(&error.path, meant);
-        }
-        self.remove(&error.path)
-    }
-
-    fn rename(&mut self, path: &str, to: &str) -> bool {
-        let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
-        let Some(Value::Map(entries)) = self.root.at_mut(parent).map(|node| &mut node.value) else {
-            return false;
-        };
-        let entry = entries.iter_mut().find(|(key, _)| key.name == name);
-        entry.map(|(key, _)| key.name = to.to_string()).is_some()
-    }
-
-    fn remove(&mut self, path: &str) -> bool {
-        self.removed.push(path.to_string());
-        self.root.remove(path)
-    }
-}
-
 impl Node {
     /// Takes a node out. A list item becomes nothing, so that the indices of the others stay.
-    fn remove(&mut self, path: &str) -> bool {
+    pub(crate) fn remove(&mut self, path: &str) -> bool {
         match &mut self.value {
             Value::Map(entries) => {
                 if let Some(at) = entries.iter().position(|(key, _)| key.name == path) {
@@ -334,6 +316,37 @@ impl Node {
 
 /// Stands where a list item was taken out; no file can hold it.
 const REMOVED: &str = "\0removed";
+
+impl Node {
+    /// Takes the value of a key out of a mapping.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Node> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        let at = entries.iter().position(|(key, _)| key.name == name)?;
+        Some(entries.remove(at).1)
+    }
+
+    pub(crate) fn put(&mut self, name: &str, node: Node) {
+        if let Value::Map(entries) = &mut self.value {
+            let key = Key { name: name.to_string(), position: node.position };
+            entries.push((key, node));
+        }
+    }
+
+    /// What `under` says and this does not, keys within keys included.
+    pub(crate) fn overlay(&mut self, under: &Node) {
+        if self.is_null() {
+            *self = under.clone();
+            return;
+        }
+        let (Value::Map(own), Value::Map(under)) = (&mut self.value, &under.value) else { return };
+        for (key, node) in under {
+            match own.iter_mut().find(|(known, _)| known.name == key.name) {
+                Some((_, own)) => own.overlay(node),
+                None => own.push((key.clone(), node.clone())),
+            }
+        }
+    }
+}
 
 pub(crate) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_string() } else { format!("{path}.{key}") }

@@ -1,202 +1,341 @@
-//! Values that hold each for itself, and not together.
+//! Contradictions: values each of which is good, and that are not good together. Also what is legal and dangerous.
 
+use crate::config::assemble::{Jars, Position, position};
 use crate::config::diagnostics::Problems;
-use crate::config::raw::{
-    Accept, Auth, Backend, ClientAuth, Config, Discovery, OnUnauthenticated, Protected, Route, SameSite,
-};
-use crate::config::resolve::route::{From, from, provider_of, providers_of};
-use crate::config::resolve::session::shares_a_jar;
-use crate::config::resolve::{http_url, positive};
-use crate::gate::route::Hosts;
-use crate::store::redis;
-use std::collections::BTreeMap;
+use crate::config::file::{Accept, Auth, File, Match, Protected, Route};
+use crate::edge::{tls, upstream};
+use crate::gate::cors::Origins;
+use crate::gate::place::Hosts;
+use crate::gate::route::OnUnauthenticated;
+use crate::kit::setting::{OneOrMany, http_url};
+use crate::login::cookie::SameSite;
+use crate::provider::settings::{Audiences, Automatic, ClientAuth, Settings as Provider};
+use crate::store::redis::{self, Mode};
+use crate::store::settings::Backend;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 
-/// A route with what is needed of it here.
+/// Secrets below it can be guessed one by one.
+const SHORT_SECRET: usize = 16;
+
+/// A route whose place is known.
 struct Seen<'a> {
     index: usize,
-    raw: &'a Route,
-    from: From,
+    route: &'a Route,
+    position: Position,
 }
 
 impl Seen<'_> {
     fn path(&self, key: &str) -> String {
-        format!("routes.{}{}{key}", self.index, if key.is_empty() { "" } else { "." })
+        format!("routes.{}.{key}", self.index)
     }
+}
 
-    fn protected(&self) -> Option<&Protected> {
-        match &self.raw.auth {
-            Auth::Protected(auth) => Some(auth),
-            Auth::Public(_) => None,
+pub(crate) fn find(file: &File, problems: &mut Problems) {
+    listeners(file, problems);
+    for (name, provider) in &file.providers {
+        self::provider(name, provider, problems);
+    }
+    if file.routes.is_empty() && !problems.is_written("routes.0") {
+        problems.add("routes", "there is no route; add one");
+    }
+    let mut seen = Vec::new();
+    for (index, route) in file.routes.iter() {
+        match position(file, &route.from) {
+            Some(position) => seen.push(Seen { index, route, position }),
+            None => problems.add(
+                &format!("routes.{index}.from"),
+                "a bare path needs `public_url`: the origin under which browsers see it",
+            ),
+        }
+    }
+    let jars = Jars::of(file);
+    same_places(&seen, problems);
+    for route in &seen {
+        inside_auth_path(file, route, problems);
+        access(file, route, problems);
+        sign_in(file, route, &jars, problems);
+    }
+    cookie_names(file, &seen, problems);
+    limits(file, problems);
+    store(file, &seen, problems);
+    api_keys(file, problems);
+    unused_providers(file, problems);
+}
+
+fn listeners(file: &File, problems: &mut Problems) {
+    if file.listen.is_empty() && !problems.is_written("listen.0") {
+        problems.add("listen", "names no address; add one, or leave the key out");
+    }
+    if !file.admin.address.ip().is_loopback() && file.admin.token.get().is_none() {
+        problems.warn("admin.address", "other machines can reach it, and there is no `admin.token`: the status page and the metrics are open to them");
+    }
+    let mut taken: HashMap<SocketAddr, String> = HashMap::from([(*file.admin.address, "admin.address".to_string())]);
+    for (i, listener) in file.listen.iter() {
+        let (path, listener) = (format!("listen.{i}"), &listener.0);
+        if let Some(other) = taken.get(&*listener.address) {
+            problems.add(&path, format!("{} is the address of {other}, too; change one", *listener.address));
+        }
+        taken.insert(*listener.address, path.clone());
+        if listener.tls.is_some() && listener.certificates().is_empty() {
+            problems.add(&format!("{path}.tls"), "names no certificate; add one, or leave `tls` out");
+        }
+        if listener.redirect_to_https && listener.tls.is_some() {
+            let told = "a listener with `tls` cannot redirect to https; remove one of them";
+            problems.add(&format!("{path}.redirect_to_https"), told);
+        }
+        if let Err(problem) = tls::Certificates::load(listener.certificates()) {
+            problems.add(&format!("{path}.tls"), problem);
         }
     }
 }
 
-pub(crate) fn find(raw: &Config, problems: &mut Problems) {
-    let seen: Vec<Seen<'_>> = raw
-        .routes
-        .iter()
-        .filter_map(|(index, route)| Some(Seen { index, raw: route, from: from(raw, &route.from).ok()? }))
-        .collect();
-    if raw.routes.is_empty() && !problems.is_written("routes.0") {
-        problems.add("routes", "there is no route; add one");
+fn provider(name: &str, provider: &Provider, problems: &mut Problems) {
+    let path = format!("providers.{name}");
+    let at = |key: &str| format!("{path}.{key}");
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
+        let told =
+            "the name of a provider is made of letters, digits, `-`, `.` and `_`: it becomes part of a cookie's name";
+        problems.add(&path, told);
     }
-    same_places(&seen, problems);
-    for route in &seen {
-        inside_auth_path(raw, route, problems);
-        access(route, problems);
-        cookies(raw, route, problems);
-        form_post(raw, route, problems);
-        undiscovered(raw, route, problems);
+    let secret = provider.client_secret.as_ref().map_or(0, |secret| secret.expose().len());
+    if (1..SHORT_SECRET).contains(&secret) {
+        problems.warn(&at("client_secret"), "is shorter than 16 bytes: whoever guesses it can read what is sealed with it; let the provider generate a longer one");
     }
-    cookie_names(raw, &seen, problems);
-    sessions(raw, problems);
-    store(raw, &seen, problems);
-    public_url(raw, problems);
-    api_keys(raw, problems);
+    client_auth(provider, &path, problems);
+    if provider.audiences == Audiences::Any {
+        problems.warn(&at("audiences"), "the audience of bearer tokens is not checked: a token that the provider made for any other service is accepted");
+    }
+    let issuer = http_url(provider.issuer.as_str());
+    if issuer.is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
+        problems.warn(&at("issuer"), "is http: whoever is on the way can forge its keys; write https");
+    }
+    let issuers = [Some(&provider.issuer), provider.bearer_issuer.as_ref()];
+    let has_tenants = issuers.into_iter().flatten().any(|issuer| issuer.as_str().contains("{tenantid}"));
+    match (has_tenants, provider.tenants.is_empty()) {
+        (true, true) => {
+            problems.warn(&at("tenants"), "users of every tenant are accepted; name the tenants that may sign in")
+        }
+        (false, false) => {
+            problems.add(&at("tenants"), "has a meaning only where the issuer has `{tenantid}`; remove one of them")
+        }
+        _ => {}
+    }
+    if provider.end_session_params.contains_key("state") {
+        problems.add(&at("end_session_params.state"), "is set by the gateway itself; remove it");
+    }
+    response_mode(provider.authorization_params.get("response_mode"), &path, problems);
+    if provider.discovery == Automatic::Never && provider.endpoint("jwks_uri").is_none() {
+        problems
+            .add(&at("endpoints"), "needs `jwks_uri`: with `discovery: never` nothing else says where the keys are");
+    }
+    if let Some(file) = &provider.ca_file
+        && let Err(problem) = upstream::read_authorities(file)
+    {
+        problems.add(&at("ca_file"), problem);
+    }
+}
+
+fn is_loopback(url: &url::Url) -> bool {
+    let name = url.host_str().unwrap_or_default();
+    let ip: Option<IpAddr> = name.trim_matches(['[', ']']).parse().ok();
+    ip.map_or(name == "localhost" || name.ends_with(".localhost"), |ip| ip.is_loopback())
+}
+
+fn response_mode(mode: Option<&OneOrMany<String>>, path: &str, problems: &mut Problems) {
+    let known =
+        |mode: &OneOrMany<String>| matches!(mode.as_slice(), [mode] if matches!(mode.as_str(), "query" | "form_post"));
+    if mode.is_some_and(|mode| !known(mode)) {
+        let told = "such a mode cannot be answered here; write query or form_post";
+        problems.add(&format!("{path}.authorization_params.response_mode"), told);
+    }
+}
+
+fn client_auth(provider: &Provider, path: &str, problems: &mut Problems) {
+    let is_empty = |keys: &OneOrMany<_>| keys.as_slice().is_empty();
+    if provider.private_key.as_ref().is_some_and(is_empty) {
+        problems.add_below(&format!("{path}.private_key"), "the list is empty; add a key");
+    }
+    if provider.client_proof().is_some() {
+        return;
+    }
+    match (provider.client_auth, &provider.private_key, &provider.client_assertion_file) {
+        (ClientAuth::PrivateKeyJwt, Some(_), Some(_)) => problems.add(
+            &format!("{path}.client_assertion_file"),
+            "stands beside `private_key`; one of them proves that the gateway is the client",
+        ),
+        (ClientAuth::PrivateKeyJwt, ..) => problems.add_below(
+            &format!("{path}.private_key"),
+            "is required for private_key_jwt; add it as PEM text, such as ${file:key.pem}, or name a client_assertion_file",
+        ),
+        _ => problems.add(
+            &format!("{path}.client_secret"),
+            "is required for this client_auth; add it, or write `client_auth: none` for a public client",
+        ),
+    }
 }
 
 /// Two routes with one name, or in one place.
 fn same_places(seen: &[Seen<'_>], problems: &mut Problems) {
-    for (i, route) in seen.iter().enumerate() {
-        let earlier = || seen.iter().take(i);
-        if let Some(other) = earlier().find(|other| other.raw.name == route.raw.name) {
-            problems.add(
-                &route.path("name"),
-                format!("`{}` is the name of routes.{}, too; rename one", route.raw.name, other.index),
-            );
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    let mut taken: HashMap<_, (usize, bool)> = HashMap::new();
+    for Seen { index, route, position } in seen {
+        let name = route.name.as_str();
+        match names.get(name) {
+            Some(other) => problems.add(
+                &format!("routes.{index}.name"),
+                format!("`{name}` is the name of routes.{other}, too; rename one"),
+            ),
+            None => drop(names.insert(name, *index)),
         }
-        let trimmed = |r: &Seen<'_>| {
-            if r.raw.r#match == crate::config::raw::Match::Exact {
-                r.from.path.clone()
-            } else {
-                r.from.path.trim_end_matches('/').to_string()
+        let path = match route.r#match {
+            Match::Exact => route.from.path.as_str(),
+            Match::Prefix => route.from.path.trim_end_matches('/'),
+        };
+        let methods: BTreeSet<&str> = route.methods.iter().map(|method| method.method().as_str()).collect();
+        let is_default = route.from.origin.as_ref().is_some_and(|origin| origin.has_default_port());
+        // The default ports of both schemes count as one.
+        let ports = [Some(position.port), is_default.then_some(Some(0))];
+        for port in ports.into_iter().flatten() {
+            let place = (position.hosts.clone(), port, path, route.r#match, methods.clone());
+            match taken.get(&place) {
+                Some((other, https)) => {
+                    let how = match *https == position.https {
+                        true => "stands in the same place as",
+                        false => "differs only in its scheme from",
+                    };
+                    let told = format!("{how} routes.{other}; change host, port, path, match or methods of one");
+                    problems.add(&format!("routes.{index}.from"), told);
+                }
+                None => drop(taken.insert(place, (*index, position.https))),
             }
-        };
-        let methods = |r: &Seen<'_>| {
-            let mut methods = r.raw.methods.clone();
-            methods.sort();
-            methods
-        };
-        let default_port = |r: &Seen<'_>| r.from.port == Some(if r.from.https { 443 } else { 80 });
-        let same = earlier().find(|other| {
-            let port = other.from.port == route.from.port || (default_port(other) && default_port(route));
-            other.from.hosts == route.from.hosts
-                && port
-                && trimmed(other) == trimmed(route)
-                && other.raw.r#match == route.raw.r#match
-                && methods(other) == methods(route)
-        });
-        if let Some(other) = same {
-            let how = if other.from.https == route.from.https {
-                "stands in the same place as"
-            } else {
-                "differs only in its scheme from"
-            };
-            problems.add(
-                &route.path("from"),
-                format!("{how} routes.{}; change host, port, path, match or methods of one", other.index),
-            );
         }
     }
 }
 
-fn inside_auth_path(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
-    let path = route.from.path.trim_end_matches('/');
-    let inside = path.strip_prefix(raw.auth_path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+fn inside_auth_path(file: &File, route: &Seen<'_>, problems: &mut Problems) {
+    let (path, auth_path) = (route.route.from.path.trim_end_matches('/'), file.auth_path.as_str());
+    let inside = path.strip_prefix(auth_path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if inside {
-        problems.add(
-            &route.path("from"),
-            format!("lies inside `auth_path` ({}), where the gateway's own pages are; move one of them", raw.auth_path),
-        );
+        let told =
+            format!("lies inside `auth_path` ({auth_path}), where the gateway's own pages are; move one of them");
+        problems.add(&route.path("from"), told);
     }
 }
 
-fn access(route: &Seen<'_>, problems: &mut Problems) {
-    let require = &route.raw.require;
-    let has_rules = !(require.groups.is_empty()
-        && require.emails.is_empty()
-        && require.email_domains.is_empty()
-        && require.scopes.is_empty()
-        && require.claims.is_empty());
-    let Some(auth) = route.protected() else {
+fn access(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
+    let route = seen.route;
+    if let Some(cors) = &route.cors
+        && cors.credentials
+        && cors.origins == Origins::Any
+    {
+        let told = "with `*` every site could read what a signed-in user can; name the origins";
+        problems.add(&seen.path("cors.credentials"), told);
+    }
+    if let Some(file) = &route.upstream.ca_file
+        && let Err(problem) = upstream::read_authorities(file)
+    {
+        problems.add(&seen.path("upstream.ca_file"), problem);
+    }
+    if route.to.as_slice().is_empty() {
+        problems.add_below(&seen.path("to"), "names no app; add one");
+    }
+    let has_rules = !route.require.is_empty();
+    let Auth::Protected(auth) = &route.auth else {
         if has_rules {
-            problems.add(
-                &route.path("require"),
-                "a public route asks nobody, so that no rule can hold; remove `require`, or protect the route",
-            );
+            let told =
+                "a public route identifies nobody, so that no rule can hold; remove `require`, or protect the route";
+            problems.add(&seen.path("require"), told);
         }
         return;
     };
-    let accepts = |credential| auth.accept.contains(&credential);
+    providers(file, seen, auth, problems);
+    response_mode(auth.authorization_params.get("response_mode"), &seen.path("auth"), problems);
     if auth.on_unauthenticated == OnUnauthenticated::Pass && has_rules {
-        problems.add(
-            &route.path("auth.on_unauthenticated"),
-            "`pass` lets everyone in, `require` does not; remove one of them",
-        );
+        let told = "`pass` lets everyone in, `require` does not; remove one of them";
+        problems.add(&seen.path("auth.on_unauthenticated"), told);
     }
-    if auth.on_unauthenticated == OnUnauthenticated::Login && !accepts(Accept::Session) {
-        problems.add(
-            &route.path("auth.on_unauthenticated"),
-            "`login` ends in a session, which the route does not accept; add session to `accept`, or write reject",
-        );
+    if auth.on_unauthenticated == OnUnauthenticated::Login && !auth.accepts(Accept::Session) {
+        let told =
+            "`login` ends in a session, which the route does not accept; add session to `accept`, or write reject";
+        problems.add(&seen.path("auth.on_unauthenticated"), told);
     }
-    if !require.scopes.is_empty() && accepts(Accept::Session) {
-        problems.add(
-            &route.path("require.scopes"),
-            "scopes belong to bearer tokens and API keys; write `accept: [bearer]`, or use groups or claims",
-        );
+    if !route.require.scopes.is_empty() && auth.accepts(Accept::Session) {
+        let told = "scopes belong to bearer tokens and API keys; write `accept: [bearer]`, or use groups or claims";
+        problems.add(&seen.path("require.scopes"), told);
     }
-    if route.raw.headers.access_token && !accepts(Accept::Session) {
-        problems
-            .add(&route.path("headers.access_token"), "passes the session's token, and the route accepts no session");
-    }
-    if route.raw.cors.as_ref().is_some_and(|cors| cors.credentials && cors.origins.iter().any(|o| o == "*")) {
-        problems.add(
-            &route.path("cors.credentials"),
-            "with `*` every site could read what a signed-in person can; name the origins",
-        );
+    if route.headers.access_token && !auth.accepts(Accept::Session) {
+        let told = "passes the session's token, and the route accepts no session";
+        problems.add(&seen.path("headers.access_token"), told);
     }
 }
 
-/// What browsers do with a cookie under this origin.
-fn cookies(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
-    let Some(auth) = route.protected().filter(|auth| auth.accept.contains(&Accept::Session)) else { return };
-    let over = &route.raw.session.cookie;
-    let at = |key: &str, over: bool| {
-        if over { route.path(&format!("session.cookie.{key}")) } else { format!("session.cookie.{key}") }
-    };
-    if over.same_site.unwrap_or(raw.session.cookie.same_site) == SameSite::None && !route.from.https {
-        problems.add(
-            &at("same_site", over.same_site.is_some()),
-            format!("`none` needs https, and routes.{} is http; write lax or strict", route.index),
-        );
+/// Each provider that a route names is there, and it names one where there are several.
+fn providers(file: &File, seen: &Seen<'_>, auth: &Protected, problems: &mut Problems) {
+    let bearer = auth.bearer.iter().enumerate().map(|(i, name)| (format!("auth.bearer.{i}"), name));
+    let named = auth.provider.iter().map(|name| ("auth.provider".to_string(), name));
+    for (key, name) in named.chain(bearer) {
+        // One that could not be read is reported where it stands.
+        if !file.providers.contains_key(name) && !problems.is_written(&format!("providers.{name}")) {
+            let known: Vec<&str> = file.providers.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            problems.add(&seen.path(&key), format!("no provider is called `{name}`; there is {known}"));
+        }
     }
-    let domain = over.domain.as_ref().or(raw.session.cookie.domain.as_ref());
-    if let (Some(domain), Hosts::One(host)) = (domain, &route.from.hosts)
+    let asks_provider = auth.accepts(Accept::Session) || auth.accepts(Accept::Bearer);
+    if file.provider_of(auth).is_some() || !asks_provider {
+        return;
+    }
+    match file.providers.is_empty() {
+        false => problems.add(&seen.path("auth"), "there are several providers; say which by `provider`"),
+        true if problems.has_below("providers") => {} // what comes of that is no second mistake
+        true => problems
+            .add(&seen.path("auth"), "a protected route needs a provider; add `providers`, or write `auth: public`"),
+    }
+}
+
+/// What browsers do with a cookie under this origin, and whether a login there can end.
+fn sign_in(file: &File, seen: &Seen<'_>, jars: &Jars<'_>, problems: &mut Problems) {
+    let Some((name, auth)) = file.sign_in(seen.route) else { return };
+    let (index, position) = (seen.index, &seen.position);
+    let cookie = &seen.route.session.cookie;
+    // Where the operator wrote it: in the route, or for all.
+    let at = |key: &str, problems: &Problems| {
+        let own = seen.path(&format!("session.cookie.{key}"));
+        if problems.is_written(&own) { own } else { format!("session.cookie.{key}") }
+    };
+    if cookie.same_site == SameSite::None && !position.https {
+        let told = format!("`none` needs https, and routes.{index} is http; write lax or strict");
+        problems.add(&at("same_site", problems), told);
+    }
+    if let (Some(domain), Hosts::One(host)) = (&cookie.domain, &position.hosts)
         && !covers(domain, host)
     {
-        problems.add(
-            &at("domain", over.domain.is_some()),
-            format!(
-                "`{domain}` does not cover {host}, the host of routes.{}; browsers would drop the cookie",
-                route.index
-            ),
-        );
+        let told =
+            format!("`{domain}` does not cover {host}, the host of routes.{index}; browsers would drop the cookie");
+        problems.add(&at("domain", problems), told);
     }
-    let callback =
-        provider_of(raw, auth).and_then(|name| Some((name, raw.providers.get(name)?.redirect_uri.as_ref()?)));
-    if let Some((name, uri)) = callback
-        && shares_a_jar(raw, route.raw, name)
-        && !uri.ends_with(&format!("/callback/{name}"))
-    {
-        problems.add(&format!("providers.{name}.redirect_uri"), format!("must end in `/callback/{name}`: where another provider's people have their cookies on the same hosts, an answer is told by its address (RFC 9700, 4.4.2)"));
+    let Some(provider) = file.providers.get(name) else { return };
+    if let Some(uri) = &provider.redirect_uri {
+        let path = format!("providers.{name}.redirect_uri");
+        if jars.are_shared(file, seen.route, name) && !uri.as_str().ends_with(&format!("/callback/{name}")) {
+            problems.add(&path, format!("must end in `/callback/{name}`: where users of another provider have their cookies on the same hosts, an answer is told by its address (RFC 9700, 4.4.2)"));
+        }
+        if let Some(host) = http_url(uri.as_str()).and_then(|url| url.host_str().map(str::to_owned))
+            && position.hosts != Hosts::One(host.clone())
+            && !cookie.domain.as_ref().is_some_and(|domain| covers(domain, &host))
+        {
+            problems.add(&path, format!("ends logins on {host}, whose cookies routes.{index} does not see; set `session.cookie.domain` to a domain of both"));
+        }
     }
-    if let Some((name, uri)) = callback
-        && let Some(host) = http_url(uri).and_then(|url| url.host_str().map(str::to_owned))
-        && route.from.hosts != Hosts::One(host.clone())
-        && !domain.is_some_and(|domain| covers(domain, &host))
-    {
-        problems.add(&format!("providers.{name}.redirect_uri"), format!("ends logins on {host}, whose cookies routes.{} does not see; set `session.cookie.domain` to a domain of both", route.index));
+    form_post(seen, name, provider, auth, problems);
+    for endpoint in ["authorization_endpoint", "token_endpoint"] {
+        if provider.discovery == Automatic::Never && provider.endpoint(endpoint).is_none() {
+            let told = format!(
+                "needs `{endpoint}`: with `discovery: never` nothing else says where users of routes.{index} sign in"
+            );
+            problems.add(&format!("providers.{name}.endpoints"), told);
+        }
     }
 }
 
@@ -205,217 +344,137 @@ fn covers(domain: &str, host: &str) -> bool {
     host == domain || host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// A form that the provider has the browser post to us brings cookies only with `SameSite=None`, and that only over https.
-fn form_post(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
-    let Some(auth) = route.protected().filter(|auth| auth.accept.contains(&Accept::Session)) else { return };
-    let Some(name) = provider_of(raw, auth) else { return };
-    let Some(provider) = raw.providers.get(name) else { return };
+/// A form that the provider lets the browser post to the callback brings cookies only with `SameSite=None`, which needs https.
+fn form_post(seen: &Seen<'_>, name: &str, provider: &Provider, auth: &Protected, problems: &mut Problems) {
     let (mode, path) = match auth.authorization_params.get("response_mode") {
-        Some(mode) => (Some(mode), route.path("auth.authorization_params.response_mode")),
+        Some(mode) => (Some(mode), seen.path("auth.authorization_params.response_mode")),
         None => (
             provider.authorization_params.get("response_mode"),
             format!("providers.{name}.authorization_params.response_mode"),
         ),
     };
-    let over_http = provider.redirect_uri.as_ref().map_or(!route.from.https, |uri| uri.starts_with("http:"));
+    let over_http = match &provider.redirect_uri {
+        Some(uri) => uri.as_str().starts_with("http:"),
+        None => !seen.position.https,
+    };
     if mode.is_some_and(|mode| mode.as_slice().iter().any(|mode| mode == "form_post")) && over_http {
-        problems.add(
-            &path,
-            format!("form_post needs https, and the callback of routes.{} is http; write query", route.index),
-        );
+        let told = format!("form_post needs https, and the callback of routes.{} is http; write query", seen.index);
+        problems.add(&path, told);
     }
 }
 
-/// Without discovery `endpoints` says all that a login needs.
-fn undiscovered(raw: &Config, route: &Seen<'_>, problems: &mut Problems) {
-    let Some(auth) = route.protected().filter(|auth| auth.accept.contains(&Accept::Session)) else { return };
-    let found = provider_of(raw, auth).and_then(|name| Some((name, raw.providers.get(name)?)));
-    let Some((name, provider)) = found.filter(|(_, provider)| provider.discovery == Discovery::Never) else { return };
-    for endpoint in ["authorization_endpoint", "token_endpoint"] {
-        if !provider.endpoints.contains_key(endpoint) {
-            problems.add(
-                &format!("providers.{name}.endpoints"),
-                format!(
-                    "needs `{endpoint}`: with `discovery: never` nobody else says where people of routes.{} sign in",
-                    route.index
-                ),
-            );
-        }
-    }
-}
-
-fn cookie_names(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
-    let mut names: BTreeMap<(String, &str), (&str, usize)> = BTreeMap::new();
-    for route in seen {
-        let Some(auth) = route.protected().filter(|auth| auth.accept.contains(&Accept::Session)) else { continue };
-        let Some(provider) = provider_of(raw, auth) else { continue };
-        let own = route.raw.session.cookie.name.as_deref();
-        let name = own.unwrap_or(&raw.session.cookie.name);
-        let path = own.map_or("session.cookie.name".to_string(), |_| route.path("session.cookie.name"));
-        if name.is_empty()
-            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-            || name.starts_with("__")
-        {
-            problems.add(&path, format!("`{name}` is no name for a cookie; write letters, digits, `-`, `.` and `_`; `__Host-` is added by itself"));
-        }
-        let (first, index) = *names.entry((format!("{:?}", route.from.hosts), provider)).or_insert((name, route.index));
+fn cookie_names(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
+    let mut names: HashMap<(&Hosts, &str), (&str, usize)> = HashMap::new();
+    for Seen { index, route, position } in seen {
+        let Some((provider, _)) = file.sign_in(route) else { continue };
+        let name = route.session.cookie.name.as_str();
+        let (first, other) = *names.entry((&position.hosts, provider)).or_insert((name, *index));
         if first != name {
-            problems.add(&route.path("session.cookie.name"), format!("routes.{index} has the same host and provider and calls the cookie `{first}`; one login needs one name"));
-        }
-    }
-}
-
-fn limits(requests: Option<u32>, ipv6_prefix: Option<u8>, path: &str, problems: &mut Problems) {
-    let path = format!("{path}limits.unknown_tokens");
-    if requests == Some(0) {
-        problems.add(&format!("{path}.requests"), "must be at least 1; `enabled: false` switches the limiter off");
-    }
-    if ipv6_prefix.is_some_and(|bits| !(1..=128).contains(&bits)) {
-        problems.add(&format!("{path}.ipv6_prefix"), "must be from 1 to 128");
-    }
-}
-
-fn sessions(raw: &Config, problems: &mut Problems) {
-    positive(raw.session.max_age.0, "session.max_age", problems);
-    positive(raw.refresh_dedup.result_ttl.0, "refresh_dedup.result_ttl", problems);
-    for (name, cache) in [
-        ("introspection", &raw.caches.introspection),
-        ("unknown_tokens", &raw.caches.unknown_tokens),
-        ("sessions", &raw.caches.sessions),
-        ("api_keys", &raw.caches.api_keys),
-    ] {
-        positive(cache.ttl.0, &format!("caches.{name}.ttl"), problems);
-    }
-    let limit = &raw.limits.unknown_tokens;
-    positive(limit.per.0, "limits.unknown_tokens.per", problems);
-    limits(Some(limit.requests), Some(limit.ipv6_prefix), "", problems);
-    if raw.limits.requests_in_flight == 0 {
-        problems.add("limits.requests_in_flight", "must be at least 1");
-    }
-    for (i, route) in raw.routes.iter() {
-        let over = &route.limits.unknown_tokens;
-        limits(over.requests, over.ipv6_prefix, &format!("routes.{i}."), problems);
-    }
-    if raw.refresh_dedup.enabled
-        && let Some((name, _)) = raw.providers.iter().find(|(_, p)| p.timeout >= raw.refresh_dedup.lease)
-    {
-        problems.add(
-            "refresh_dedup.lease",
-            format!("must be longer than the timeout of every provider, and is not longer than that of {name}"),
-        );
-    }
-}
-
-fn store(raw: &Config, seen: &[Seen<'_>], problems: &mut Problems) {
-    // The part in braces decides on the node of a cluster; that is the key's own.
-    if raw.store.redis.key_prefix.contains(['{', '}']) {
-        problems.add("store.redis.key_prefix", "must have no braces");
-    }
-    if let Some(secrets) = &raw.store.secret {
-        if secrets.as_slice().is_empty() {
-            problems.add("store.secret", "the list is empty; add a secret, or leave the key out");
-        }
-        for secret in secrets.as_slice().iter().filter(|secret| secret.len() < 32) {
-            problems.add(
-                "store.secret",
-                format!("must have 32 bytes or more, and has {}; `openssl rand -base64 32` makes one", secret.len()),
+            let told = format!(
+                "routes.{other} has the same host and provider and calls the cookie `{first}`; one login needs one name"
             );
+            problems.add(&format!("routes.{index}.session.cookie.name"), told);
         }
     }
-    let own = &raw.store.redis;
-    for (key, span) in [
-        ("connect_timeout", own.connect_timeout),
-        ("command_timeout", own.command_timeout),
-        ("breaker.cooldown", own.breaker.cooldown),
+}
+
+fn limits(file: &File, problems: &mut Problems) {
+    let lease = file.refresh_dedup.lease;
+    let slowest = file.providers.iter().find(|(_, provider)| *provider.timeout >= *lease);
+    if let Some((name, _)) = slowest.filter(|_| file.refresh_dedup.enabled) {
+        let told = format!("must be longer than the timeout of every provider, and is not longer than that of {name}");
+        problems.add("refresh_dedup.lease", told);
+    }
+}
+
+fn store(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
+    let (store, redis) = (&file.store, &file.store.redis);
+    if store.secret.as_ref().is_some_and(|secrets| secrets.as_slice().is_empty()) {
+        problems.add_below("store.secret", "the list is empty; add a secret, or leave the key out");
+    }
+    if redis.urls.is_empty() {
+        problems.add_below("store.redis.urls", "names no server; add one");
+    }
+    if redis.mode == Mode::Sentinel && redis.master_name.is_none() {
+        let told = "is required with `mode: sentinel`; add the name that the sentinels watch";
+        problems.add("store.redis.master_name", told);
+    }
+    for (missing, other, key) in [
+        (&redis.private_key, &redis.certificate, "private_key"),
+        (&redis.certificate, &redis.private_key, "certificate"),
     ] {
-        positive(span.0, &format!("store.redis.{key}"), problems);
-    }
-    if own.breaker.failures == 0 {
-        problems.add("store.redis.breaker.failures", "must be at least 1");
-    }
-    if own.urls.is_empty() {
-        problems.add("store.redis.urls", "names no server; add one");
-    }
-    for (i, url) in own.urls.iter().enumerate() {
-        let known = url::Url::parse(url).is_ok_and(|u| matches!(u.scheme(), "redis" | "rediss") && u.has_host());
-        if !known || !redis::is_address(url) {
-            problems.add(
-                &format!("store.redis.urls.{i}"),
-                "is no address of a Redis; write redis://user:password@host:6379/0, or rediss:// for TLS, with what is special in a name or a password in percent encoding (`/` is %2F, `@` is %40)",
-            );
+        if missing.is_none() && other.is_some() {
+            problems.add(&format!("store.redis.{key}"), "is missing; a client certificate needs both");
         }
     }
-    if own.mode == crate::config::raw::RedisMode::Sentinel && own.master_name.is_none() {
-        problems
-            .add("store.redis.master_name", "is required with `mode: sentinel`; add the name that the sentinels watch");
-    }
-    for (one, other, missing) in
-        [(&own.certificate, &own.private_key, "private_key"), (&own.private_key, &own.certificate, "certificate")]
-    {
-        if one.is_some() && other.is_none() {
-            problems.add(&format!("store.redis.{missing}"), "is missing; a client certificate needs both");
-        }
-    }
-    if raw.store.backend != Backend::Redis || raw.store.secret.is_some() {
+    if store.backend != Backend::Redis {
         return;
     }
-    if seen.iter().any(|route| route.protected().is_some_and(|auth| auth.accept.contains(&Accept::Session))) {
+    for (i, url) in redis.urls.iter().enumerate() {
+        if url.parsed().is_some_and(|url| url.scheme() == "redis" && !is_loopback(&url)) {
+            problems.warn(
+                &format!("store.redis.urls.{i}"),
+                "is without TLS: whoever is on the way can read the password; write rediss://",
+            );
+        }
+    }
+    if store.secret.is_none() {
+        store_secret(file, seen, problems);
+    }
+    if problems.is_empty()
+        && let Err(problem) = redis::check(redis)
+    {
+        problems.add("store.redis", problem);
+    }
+}
+
+/// Replicas that share a Redis must share a secret.
+fn store_secret(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
+    if seen.iter().any(|seen| file.sign_in(seen.route).is_some()) {
         problems.warn(
             "store.redis",
             "seals sessions with the client_secret alone, and whoever guesses that may forge them; set `store.secret`",
         );
     }
-    for route in seen {
-        let Some(auth) = route.protected() else { continue };
-        if auth.accept.contains(&Accept::ApiKey) {
+    for seen in seen {
+        if seen.route.auth.protected().is_some_and(|auth| auth.accepts(Accept::ApiKey)) {
             problems.add(
                 "store.secret",
                 format!(
                     "is required: routes.{} accepts API keys, and replicas that share a Redis must share a secret",
-                    route.index
+                    seen.index
                 ),
             );
         }
-        let secretless = providers_of(raw, auth).into_iter().find(|name| {
-            raw.providers.get(*name).is_some_and(|p| {
+        let Some((_, auth)) = file.sign_in(seen.route) else { continue };
+        let secretless = file.providers_of(auth).into_iter().find(|name| {
+            file.providers.get(*name).is_some_and(|p| {
                 p.client_secret.is_none() || matches!(p.client_auth, ClientAuth::None | ClientAuth::PrivateKeyJwt)
             })
         });
-        if let Some(name) = secretless.filter(|_| auth.accept.contains(&Accept::Session)) {
+        if let Some(name) = secretless {
             problems.add("store.secret", format!("is required: the client of {name} has no secret to derive a key from, and replicas that share a Redis must share one"));
         }
     }
 }
 
-fn public_url(raw: &Config, problems: &mut Problems) {
-    if let Some(text) = &raw.public_url
-        && http_url(text).is_none_or(|url| url.path() != "/" || url.query().is_some() || url.fragment().is_some())
-    {
-        problems.add(
-            "public_url",
-            format!("`{text}` is no origin; write scheme, host and port alone, such as https://app.example.com"),
-        );
+fn api_keys(file: &File, problems: &mut Problems) {
+    let names: BTreeSet<&str> = file.routes.iter().map(|(_, route)| route.name.as_str()).collect();
+    let mut ids: BTreeMap<String, usize> = BTreeMap::new();
+    for (i, key) in file.api_keys.iter() {
+        if ids.insert(key.id.to_string(), i).is_some() {
+            problems.add(&format!("api_keys.{i}.id"), "is the id of an earlier key, too");
+        }
+        for (r, route) in key.routes.iter().flatten().enumerate().filter(|(_, route)| !names.contains(route.as_str())) {
+            problems.add(&format!("api_keys.{i}.routes.{r}"), format!("no route is called `{route}`"));
+        }
     }
 }
 
-fn api_keys(raw: &Config, problems: &mut Problems) {
-    let names: Vec<&str> = raw.routes.iter().map(|(_, route)| route.name.as_str()).collect();
-    for (i, key) in raw.api_keys.iter() {
-        let path = format!("api_keys.{i}");
-        if raw.api_keys.iter().take_while(|(earlier, _)| *earlier < i).any(|(_, other)| other.id == key.id) {
-            problems.add(&format!("{path}.id"), "is the id of an earlier key, too");
-        }
-        if key.user.is_empty() {
-            problems.add(&format!("{path}.user"), "is empty; say whose key it is");
-        }
-        let texts = [("user", &key.user)].into_iter().chain(key.email.iter().map(|email| ("email", email)));
-        let lists = key.groups.iter().map(|group| ("groups", group)).chain(key.scopes.iter().map(|s| ("scopes", s)));
-        for (field, _) in texts.chain(lists).filter(|(_, text)| text.chars().any(char::is_control)) {
-            problems.add(&format!("{path}.{field}"), "must have no control characters");
-        }
-        for (r, route) in key.routes.iter().flatten().enumerate().filter(|(_, route)| !names.contains(&route.as_str()))
-        {
-            problems.add(&format!("{path}.routes.{r}"), format!("no route is called `{route}`"));
-        }
+fn unused_providers(file: &File, problems: &mut Problems) {
+    let routes = file.routes.iter().filter_map(|(_, route)| route.auth.protected());
+    let used: BTreeSet<&str> = routes.flat_map(|auth| file.providers_of(auth)).collect();
+    for name in file.providers.keys().filter(|name| !used.contains(name.as_str())) {
+        problems.warn(&format!("providers.{name}"), "no route names it");
     }
 }

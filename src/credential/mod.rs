@@ -1,5 +1,5 @@
-//! A presented token becomes a verdict. The verified cache is asked by the token's digest before anything is
-//! parsed; only what it does not know is taken apart. Knows nothing of requests, routes or replies.
+//! Turns a presented token into a verdict. The cache of verified tokens is asked by the token's digest before anything
+//! is parsed; only tokens that are not cached are parsed. Knows nothing of requests, routes or replies.
 
 pub mod api_key;
 pub mod introspection;

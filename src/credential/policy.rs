@@ -1,4 +1,4 @@
-//! Whose tokens count on a route.
+//! The providers whose tokens a route accepts.
 
 use crate::kit::digest::Fingerprint;
 use crate::provider::Provider;
@@ -7,20 +7,20 @@ use crate::telemetry::metrics::ProviderMetrics;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Whose tokens count. Its id is part of every cache key.
+/// The providers whose tokens are accepted. The id tells apart cached results of different policies.
 #[derive(Clone)]
 pub struct Policy {
     pub(super) id: Fingerprint,
     pub(super) issuers: Vec<Issuer>,
 }
 
-/// A provider and its handles.
+/// A provider, its metrics and its state.
 #[derive(Clone)]
 pub struct Issuer {
     pub provider: Arc<dyn Provider>,
     pub metrics: ProviderMetrics,
     pub(super) id: Fingerprint,
-    /// Whether it was told that groups are left out of tokens.
+    /// Whether the missing groups of overlarge tokens were logged already.
     pub(super) overage: Arc<AtomicBool>,
 }
 
@@ -30,7 +30,7 @@ impl Policy {
         Policy { id: Fingerprint::of().parts(ids).finish(), issuers }
     }
 
-    /// The providers whose issuer the token names; reading that proves nothing.
+    /// The providers whose issuer the token names; the token is not verified yet.
     pub(super) fn of_token(&self, token: &str) -> impl Iterator<Item = &Issuer> {
         let read = Unverified::read(token).ok();
         self.issuers.iter().filter(move |issuer| {
@@ -49,7 +49,7 @@ impl Issuer {
         Issuer { provider, metrics, id, overage: Arc::default() }
     }
 
-    /// Of its settings.
+    /// The fingerprint of the provider's settings.
     pub fn fingerprint(&self) -> Fingerprint {
         self.id
     }

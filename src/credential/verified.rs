@@ -1,27 +1,18 @@
-//! The cache of verified tokens. A hit means that exactly these bytes were verified under exactly this policy;
-//! whether that still holds is asked of our clock and of the key's standing, not of the cache.
+//! The cache of verified tokens. A hit means that exactly these bytes were verified under exactly this policy; our
+//! clock and the key's liveness decide whether that still holds, not the cache's expiry.
 
+use crate::kit::cache::{self, Cache};
 use crate::kit::clock::Timestamp;
-use crate::kit::digest::{DigestState, Fingerprint, TokenDigest};
+use crate::kit::digest::{Fingerprint, TokenDigest};
 use crate::provider::identity::Identity;
 use crate::provider::keys::KeyLiveness;
-use moka::sync::Cache;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How large the cache is, and how long an entry lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    pub enabled: bool,
-    pub max_entries: u64,
-    /// At most; never beyond the token's own `exp` and the clock skew.
-    pub ttl: Duration,
-}
+/// 100,000 tokens take some 100 MB; a revoked token is accepted for the TTL at most, never beyond its own `exp` and the
+/// clock skew.
+pub type Settings = cache::Settings<100_000, 300>;
 
-pub struct VerifiedTokens {
-    entries: Cache<Key, Arc<Entry>, DigestState>,
-    ttl: Duration,
-}
+pub struct VerifiedTokens(Cache<Key, Arc<Entry>>);
 
 /// What was verified under one policy says nothing about another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,44 +20,35 @@ struct Key(Fingerprint, TokenDigest);
 
 struct Entry {
     identity: Arc<Identity>,
-    good_until: Timestamp,
-    standing: Arc<KeyLiveness>,
+    liveness: Arc<KeyLiveness>,
 }
 
 impl VerifiedTokens {
     pub fn new(settings: &Settings) -> Self {
-        VerifiedTokens {
-            // The cache's own expiry only bounds memory.
-            entries: Cache::builder()
-                .max_capacity(settings.max_entries)
-                .time_to_live(settings.ttl)
-                .build_with_hasher(DigestState::default()),
-            ttl: settings.ttl,
-        }
+        VerifiedTokens(Cache::new(settings))
     }
 
     pub fn find(&self, policy: Fingerprint, token: TokenDigest, now: Timestamp) -> Option<Arc<Identity>> {
-        let entry = self.entries.get(&Key(policy, token))?;
-        (now < entry.good_until && entry.standing.is_good()).then(|| entry.identity.clone())
+        let entry = self.0.find(&Key(policy, token), now)?;
+        entry.liveness.is_good().then(|| entry.identity.clone())
     }
 
-    /// `expires`: the token's own end, clock skew included.
+    /// `expires`: the token's own expiry, clock skew included.
     pub fn keep(
         &self,
         policy: Fingerprint,
         token: TokenDigest,
         identity: Arc<Identity>,
-        standing: Arc<KeyLiveness>,
+        liveness: Arc<KeyLiveness>,
         expires: Timestamp,
         now: Timestamp,
     ) {
-        let good_until = now.plus(self.ttl).min(expires);
-        self.entries.insert(Key(policy, token), Arc::new(Entry { identity, good_until, standing }));
+        // Nothing invalidates an entry but its key's liveness.
+        self.0.keep(Key(policy, token), Arc::new(Entry { identity, liveness }), expires, self.0.begin(), now);
     }
 
     pub fn len(&self) -> u64 {
-        self.entries.run_pending_tasks(); // the count lags behind without it
-        self.entries.entry_count()
+        self.0.entries()
     }
 
     pub fn is_empty(&self) -> bool {

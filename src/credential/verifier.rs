@@ -1,4 +1,4 @@
-//! Judges bearer tokens (RFC 6750) under a policy: the providers whose tokens a route accepts.
+//! Verifies bearer tokens (RFC 6750) under a policy: the providers whose tokens a route accepts.
 
 use crate::caller::rate_limit::{Account, Reservation};
 use crate::credential::introspection::{Answer, Introspections};
@@ -22,14 +22,14 @@ use std::time::Duration;
 
 pub struct Verifier {
     pub clock: Arc<dyn Clock>,
-    /// Without a cache nothing is looked up, and every token is verified each time.
+    /// None: every token is verified each time.
     pub verified: Option<(Arc<VerifiedTokens>, CacheMetrics)>,
-    /// The same for refused ones.
+    /// The cache of refused tokens.
     pub unknown: Option<(Arc<UnknownTokens>, CacheMetrics)>,
     pub introspections: Arc<Introspections>,
 }
 
-/// What a judgement came to, and what is to be made of it.
+/// The result of verifying a token.
 enum Judged {
     Valid(Arc<Identity>),
     Refused(Refused),
@@ -40,22 +40,22 @@ enum Judged {
 struct Refused {
     reason: Reason,
     memory: Memory,
-    /// Taken before somebody else was asked: the refusal is counted already.
+    /// Reserved before the provider was asked: the refusal is counted already.
     paid: Option<Reservation>,
 }
 
-/// Whether a refusal may be remembered.
+/// Whether a refusal may be cached.
 #[derive(Clone, Copy)]
 enum Memory {
-    /// As long as the cache keeps it.
+    /// For the cache's TTL.
     Usual,
     Until(Timestamp),
-    /// It rests on what is not known yet.
+    /// It depends on a key that is not known yet.
     Never,
 }
 
 impl Verifier {
-    /// What is already known of these bytes; nothing of them is parsed.
+    /// The cached identity for exactly these bytes; nothing of them is parsed.
     pub fn recall(&self, policy: &Policy, digest: TokenDigest) -> Option<Arc<Identity>> {
         let (cache, metrics) = self.verified.as_ref()?;
         let found = cache.find(policy.id, digest, self.clock.now());
@@ -66,14 +66,13 @@ impl Verifier {
         found
     }
 
-    /// Judges a token that is not recalled, and remembers what comes of it. A refusal is counted to the client's account;
-    /// above its limit nobody else is asked on its behalf.
+    /// Verifies a token that is not cached, and caches the result. A refusal is charged to the caller's rate limit;
+    /// above the limit no provider is asked on the caller's behalf.
     pub async fn verify(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Verdict {
         if let Some(reason) = self.refused_before(policy, digest) {
             return charged(reason, account);
         }
-        let names = policy.issuers.iter().map(|issuer| &*issuer.provider.settings().name);
-        let basis = self.unknown.as_ref().map(|(cache, _)| cache.basis(names));
+        let begun = self.unknown.as_ref().map(|(cache, _)| cache.begin());
         let judged = match shape(token) {
             Shape::Jwt => self.verify_jwt(policy, token, digest, account).await,
             Shape::Opaque => self.introspect(policy, token, digest, account).await,
@@ -89,8 +88,8 @@ impl Verifier {
             Memory::Until(end) => Some(Some(end)),
             Memory::Never => None,
         };
-        if let (Some((cache, _)), Some(basis), Some(until)) = (&self.unknown, basis, until) {
-            cache.keep(policy.id, digest, refused.reason, until, basis, self.clock.now());
+        if let (Some((cache, _)), Some(begun), Some(until)) = (&self.unknown, begun, until) {
+            cache.keep(policy.id, digest, refused.reason, until, begun, self.clock.now());
         }
         match refused.paid {
             Some(_) => Verdict::Rejected(refused.reason),
@@ -110,7 +109,7 @@ impl Verifier {
 
     async fn verify_jwt(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Judged {
         let mut first = None;
-        // Usually one; where two providers share an issuer, each has its own audiences.
+        // Usually one provider; where two share an issuer, each has its own audiences.
         for issuer in policy.of_token(token) {
             let judged = self.verify_with(policy, issuer, token, digest, account).await;
             issuer.metrics.verified(judged.word());
@@ -135,7 +134,7 @@ impl Verifier {
         let read = |keys: &KeySet| Unverified::read(token)?.verify_bearer(keys, settings, now);
         let verified = match verify_at_hand(provider, read) {
             Some(decided) => decided,
-            // Not reserved: all who wait share one fetch, and there is one in half a minute.
+            // Not reserved: waiting requests share one fetch, and there is at most one in 30 s.
             None => match account.look() {
                 Ok(()) => verify_with_fetched(provider, read).await,
                 Err(wait) => return Judged::Limited(wait),
@@ -157,15 +156,15 @@ impl Verifier {
         }
         let identity = Arc::new(identity);
         if let Some((cache, _)) = &self.verified {
-            let expires = verified.expires().plus(settings.clock_skew);
+            let expires = verified.expires().plus(*settings.clock_skew);
             cache.keep(policy.id, digest, identity.clone(), verified.standing().clone(), expires, now);
         }
         Judged::Valid(identity)
     }
 
-    /// Asks each provider that may be asked, until one vouches for the token.
+    /// Asks each provider with introspection, until one vouches for the token.
     async fn introspect(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Judged {
-        // All that is known comes before the first question: a good token of one provider is no reason to ask another.
+        // Check all caches before asking any provider: one provider's good token is no reason to ask another.
         if let Some(kept) = policy.introspecting().find_map(|issuer| self.introspections.find(issuer, digest)) {
             return Judged::Valid(kept.identity);
         }
@@ -232,15 +231,15 @@ impl Refused {
             Refusal::WrongAudience => (Reason::WrongAudience, Memory::Usual),
             Refusal::Invalid => (Reason::InvalidToken, Memory::Usual),
             Refusal::NotYet(from) => (Reason::InvalidToken, Memory::Until(from)),
-            // The provider may have the key by now, and may not be asked again so soon.
+            // The provider may have published the key by now, but must not be asked again so soon.
             Refusal::UnknownKey => (Reason::InvalidToken, Memory::Never),
-            // Judged by keys that were fetched for it.
+            // Verified with keys that were fetched for this token.
             Refusal::BadSignature => (Reason::InvalidToken, Memory::Usual),
         };
         Refused { reason, memory, paid: None }
     }
 
-    /// Of several refusals the first one is told; what none may remember is not remembered.
+    /// Reports the first of several refusals; it is not cached if any of them must not be.
     fn after(self, first: Option<Refused>) -> Self {
         match first {
             Some(first) if matches!(self.memory, Memory::Never) => Refused { memory: Memory::Never, ..first },
@@ -250,7 +249,7 @@ impl Refused {
     }
 }
 
-/// A refusal by what is at hand.
+/// Charges a refusal to the caller's rate limit.
 fn charged(reason: Reason, account: &Account<'_>) -> Verdict {
     match account.charge() {
         Ok(()) => Verdict::Rejected(reason),

@@ -1,4 +1,4 @@
-//! One request's line in the access log: prepared when the request is judged, written when it ends, however it ends.
+//! One request's entry in the access log: prepared when the request is judged, written when it ends, however it ends.
 
 use crate::gate::decision::Audit;
 use crate::kit::clock::Timestamp;
@@ -7,7 +7,7 @@ use crate::telemetry::reason::Reason;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Writes the line when it is dropped: a connection that is cut takes its request along without a last phase.
+/// Written on drop: if a connection is cut, its request is dropped without a last phase.
 pub(super) struct AccessEntry {
     log: AccessLog,
     begun: Instant,
@@ -15,7 +15,7 @@ pub(super) struct AccessEntry {
 }
 
 impl AccessEntry {
-    /// `None` where there is no access log.
+    /// `None` if the access log is off.
     pub(super) fn of(
         log: &AccessLog,
         audit: &Audit,
@@ -48,7 +48,7 @@ impl AccessEntry {
         Some(AccessEntry { log: log.clone(), begun, record: Some(Box::new(record)) })
     }
 
-    /// What the client is told; and why, where that has changed since.
+    /// Sets the status that the client gets, and updates the outcome and its reason.
     pub(super) fn told(&mut self, status: u16, audit: &Audit) {
         if let Some(record) = &mut self.record {
             record.status = status;
@@ -58,7 +58,7 @@ impl AccessEntry {
     }
 }
 
-/// Cut before it is copied: the longest path that a head can hold is not worth its work.
+/// Cuts the path before copying it: copying the longest path that fits into a head would be wasted work.
 fn logged_path(path: &[u8]) -> String {
     let head = path.get(..LONGEST_PATH + 4).unwrap_or(path);
     cut(&String::from_utf8_lossy(head), LONGEST_PATH)

@@ -1,8 +1,8 @@
-//! What Pingora leaves open on a connection: a deadline for each whole request head, a time-out between requests, an
-//! end from outside, and the words of the answer to a head that it cannot read. Every accepted stream is wrapped
-//! ([`stream`]); the wrapper sees the first byte of a head arrive, the proxy's phases tell when a head is whole and an
-//! answer has ended, and a sweep that looks at all connections at once ends what has waited too long. So a request
-//! sets no timer and reads no clock for it.
+//! What Pingora lacks for a connection: a deadline for each whole request head, an idle time-out between requests, a
+//! way to cut it from outside, and our own response to a head that Pingora cannot parse. Every accepted stream is
+//! wrapped ([`stream`]): the wrapper sees the first byte of a head arrive, the proxy's phases report when a head is
+//! complete and when a response has ended, and a periodic sweep over all connections cuts those that have waited too
+//! long. So a request sets no timer and reads no clock for this.
 
 pub mod stream;
 
@@ -24,28 +24,28 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
-    /// A [`Phase`] in the lowest two bits; above it a count, so that the same phase again is another number. Only the
+    /// A [`Phase`] in the lowest two bits, a counter above it, so that re-entering a phase changes the value. Only the
     /// connection's own task writes it.
     phase: AtomicU32,
     /// Bytes and lines of the head that is being read.
     received: AtomicUsize,
     lines: AtomicUsize,
-    /// The request line holds a byte that the parser would rewrite or drop: a control, `#`, a third space, or what is no ASCII.
+    /// The request line has a byte that the parser would rewrite or drop: a control, `#`, a third space, or non-ASCII.
     odd_line: AtomicBool,
     spaces: AtomicUsize,
-    /// Bytes have come along behind the head: a body's, or those of a request that will not be read.
+    /// Bytes behind the head arrived together with it: a body, or a pipelined request that will not be read.
     has_more: AtomicBool,
     /// The question mark of the request line has been read.
     in_query: AtomicBool,
-    /// What Pingora does not read of the query.
+    /// Query bytes that are replaced before Pingora parses them.
     taken: Mutex<Taken>,
-    /// Odd while a write waits for the client to read; another number each time.
+    /// Odd while a write waits for the client to read; incremented at each change.
     writing: AtomicU32,
-    /// For how long, in milliseconds.
+    /// How long such a write may wait, in milliseconds.
     patience: AtomicU64,
-    /// Another number whenever bytes of a request or an answer have moved.
+    /// Incremented whenever bytes of a request are read or bytes of a response are written.
     moves: AtomicU32,
-    /// How long nothing may move while a request is served, in milliseconds; 0: for ever.
+    /// How long no bytes may be read or written while a request is served, in milliseconds; 0: no limit.
     silence: AtomicU64,
     has_given_up: AtomicBool,
     is_cut: AtomicBool,
@@ -60,12 +60,12 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-/// What a connection is waited for.
+/// What a connection is doing; it decides which deadline applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// A head is being read, and no phase of the proxy has seen it yet; or HTTP/2's preface.
+    /// A head, or the HTTP/2 preface, is being read; no phase of the proxy has seen it yet.
     Head = 0,
-    /// A request is served: no deadline of ours.
+    /// A request is served: neither the head nor the idle limit applies.
     Serving = 1,
     /// Between requests: the next byte begins a head.
     Pause = 2,
@@ -82,7 +82,7 @@ pub struct Watch {
     moved: Instant,
 }
 
-/// A request head that ended before it could be judged.
+/// What was read of a request head that Pingora could not parse.
 #[derive(Clone, Copy, Debug)]
 pub struct Unreadable {
     pub bytes: usize,
@@ -90,19 +90,19 @@ pub struct Unreadable {
 }
 
 tokio::task_local! {
-    /// The connection that this task serves. HTTP/2 requests have tasks of their own and none.
+    /// The connection that this task serves. Not set for HTTP/2 requests, which have tasks of their own.
     static CURRENT: Arc<Connection>;
 }
 
-/// A client that connects sends its request in this time, as a rule.
+/// A client usually sends its first request within this time after connecting.
 const NEW: Duration = Duration::from_millis(500);
-/// Who is told that silence has lasted too long and does nothing about it is cut after this.
+/// A connection that has not ended this long after `give_up` is cut.
 const NOTICE: Duration = Duration::from_secs(5);
 
 /// The client's connection preface with an empty SETTINGS frame (RFC 9113, 3.4).
 const HTTP2_PREFACE: usize = 24 + 9;
 
-/// The head of a request has been read: no deadline while it is served.
+/// The head of a request has been read: neither the head nor the idle limit applies while it is served.
 pub fn head_is_read() {
     let _ = CURRENT.try_with(|connection| connection.enter(Phase::Serving));
 }
@@ -112,23 +112,23 @@ pub fn line_was_odd() -> bool {
     CURRENT.try_with(|connection| connection.odd_line.load(Relaxed)).unwrap_or(false)
 }
 
-/// Whether bytes have come along behind the head.
+/// Whether bytes behind the head arrived together with it.
 pub fn more_has_come() -> bool {
     CURRENT.try_with(|connection| connection.has_more.load(Relaxed)).unwrap_or(false)
 }
 
-/// The target as the client wrote it, where Pingora could not have read that.
+/// The target as the client wrote it, if Pingora could not have parsed it.
 pub fn target_as_written(read: &[u8]) -> Option<Vec<u8>> {
     CURRENT.try_with(|connection| connection.taken.lock().put_back(read)).ok().flatten()
 }
 
-/// The client may take so long to read a piece of the answer.
+/// Sets how long the client may take to read a piece of the response.
 pub fn wait_for_reader(patience: Duration) {
     let _ = CURRENT.try_with(|connection| connection.patience.store(millis(patience), Relaxed));
 }
 
-/// From now on silence of both sides may last for so long; then reading from the client fails. Whether it is known which
-/// connection this is: a request over HTTP/2 has none of its own.
+/// Limits, from now on, how long neither side may send anything; after that, reading from the client fails. False for a
+/// request over HTTP/2, whose task does not know its connection.
 pub fn allow_silence(silence: Duration) -> bool {
     CURRENT
         .try_with(|connection| {
@@ -139,7 +139,7 @@ pub fn allow_silence(silence: Duration) -> bool {
         .is_ok()
 }
 
-/// Whether silence has lasted for longer than was allowed.
+/// Whether the limit of [`allow_silence`] was exceeded.
 pub fn has_given_up() -> bool {
     CURRENT.try_with(|connection| connection.has_given_up.load(Relaxed)).unwrap_or(false)
 }
@@ -149,20 +149,20 @@ pub fn cut_current() {
     let _ = CURRENT.try_with(|connection| connection.cut());
 }
 
-/// An answer has ended: the pause before the next request begins.
+/// A response has ended: the idle time before the next request begins.
 pub fn answer_has_ended() {
     let _ = CURRENT.try_with(|connection| connection.enter(Phase::Pause));
 }
 
 impl Limits {
-    /// How often to sweep, so that what waits too long ends within an eighth of the shorter limit.
+    /// How often to sweep, so that a connection is cut at most an eighth of the shorter limit too late.
     pub fn step(self) -> Duration {
         (self.head.min(self.idle) / 16).max(Duration::from_millis(25))
     }
 }
 
 impl Connection {
-    /// A connection that must bring its first head in time.
+    /// A newly accepted connection; its first head is due within `limits.head`.
     pub fn accepted(limits: Limits) -> Arc<Self> {
         Arc::new(Connection {
             limits,
@@ -194,7 +194,7 @@ impl Connection {
         .await
     }
 
-    /// Ends the connection, whatever runs on it: a tunnel, too, which no filter of the proxy can reach.
+    /// Ends the connection whatever runs on it, even a tunnel, which no filter of the proxy can reach.
     pub fn cut(&self) {
         self.is_cut.store(true, Release);
         self.task.wake();
@@ -204,7 +204,7 @@ impl Connection {
         self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
-    /// Reading from the client fails from now on: that wakes whoever waits for it or for the app.
+    /// Makes reading from the client fail from now on, and wakes the task, which waits for the client or the app.
     fn give_up(&self) {
         self.has_given_up.store(true, Relaxed);
         self.task.wake();
@@ -223,7 +223,7 @@ impl Connection {
         phase.is_of(self.phase.load(Relaxed))
     }
 
-    /// Frames have no heads that drip, and h2 has its own time-out for idle connections: only the preface is awaited.
+    /// Only the HTTP/2 preface has a deadline here: after it h2 reads frames, and has its own idle time-out.
     fn received_http2(&self, bytes: usize) {
         if self.is_in(Phase::Head) {
             let received = self.received.load(Relaxed) + bytes;
@@ -240,7 +240,7 @@ impl Connection {
         }
         let mut bytes = bytes;
         if self.is_in(Phase::Pause) || self.received.load(Relaxed) == 0 {
-            // Empty lines before a head are no part of it (RFC 9112, 2.2).
+            // Empty lines before a head are not part of it (RFC 9112, 2.2).
             while let [b'\r' | b'\n', ..] = bytes {
                 bytes = bytes.get_mut(1..).unwrap_or_default();
             }
@@ -263,7 +263,7 @@ impl Connection {
         if self.is_in(Phase::Head) {
             let lines = self.lines.load(Relaxed);
             if lines == 0 {
-                // Without a way out in the middle, so that many bytes are looked at together.
+                // No early exit, so that the loop can be vectorized.
                 let odd = |odd: bool, b: &u8| odd | !matches!(b, b' '..=b'~' | b'\r') | (*b == b'#');
                 let end = memchr(b'\n', bytes).unwrap_or(bytes.len());
                 let line = bytes.get_mut(..end).unwrap_or_default();
@@ -296,7 +296,7 @@ impl Connection {
         }
     }
 
-    /// What was read of a head that the proxy gave up on; `None` once a head is whole.
+    /// What was read of a head that Pingora could not parse; `None` once a head is complete.
     fn unreadable_head(&self) -> Option<Unreadable> {
         let (bytes, lines) = (self.received.load(Relaxed), self.lines.load(Relaxed));
         self.is_in(Phase::Head).then_some(Unreadable { bytes, lines })
@@ -324,7 +324,7 @@ impl Watch {
         self.connection.cut();
     }
 
-    /// Whether it has just come, and its first request is still on its way.
+    /// Whether it was just accepted and its first request head is not complete yet.
     pub fn is_new(&self, now: Instant) -> bool {
         self.connection.is_in(Phase::Head) && now.saturating_duration_since(self.since) < NEW
     }
@@ -334,12 +334,12 @@ impl Watch {
         self.connection.writing.load(Relaxed) & 1 == 1
     }
 
-    /// Whether a request of it is being served.
+    /// Whether it is serving a request.
     pub fn is_served(&self) -> bool {
         self.connection.is_in(Phase::Serving)
     }
 
-    /// Cuts the connection if it has been in one phase, or in one write, as far as the sweeps saw, for longer than it may.
+    /// Cuts the connection if, as seen by the sweeps, its phase, a pending write or silence has exceeded its limit.
     pub fn sweep(&mut self, now: Instant) {
         let (phase, limits) = (self.connection.phase.load(Relaxed), self.connection.limits);
         let is_another_phase = phase != self.phase;

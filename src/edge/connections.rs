@@ -1,4 +1,4 @@
-//! The connections that are open: swept for those that have waited too long, cut at the end, and counted.
+//! Open connections: counted, swept for those that have waited too long, and cut at shutdown.
 
 use crate::edge::connection::{Connection, Watch};
 use crate::edge::streams::Streams;
@@ -18,37 +18,37 @@ pub struct OpenConnections {
     next: AtomicU64,
 }
 
-/// One of them; it is closed when this is dropped.
+/// The registration of one open connection; removed on drop.
 pub struct Open {
     all: Arc<OpenConnections>,
     id: u64,
 }
 
-/// What all listeners and shards count together.
+/// State and counters shared by all listeners and shards.
 #[derive(Default)]
 pub struct Connections {
     pub in_flight: AtomicUsize,
     pub draining: AtomicBool,
-    /// What requests in flight are given when the process is told to stop, in milliseconds; a reload changes it.
+    /// How long requests in flight may run on after a stop signal, in milliseconds; a reload changes it.
     pub grace: AtomicU64,
-    /// So long the listeners stay open after the signal, in milliseconds.
+    /// How long the listeners stay open after the signal, in milliseconds.
     pub delay: AtomicU64,
-    /// The process was told to stop and still serves as before: probes are to know.
+    /// A stop signal was received, but the process still serves as before: readiness probes must learn of it.
     pub leaving: AtomicBool,
     pub open: Arc<OpenConnections>,
     pub streams: Arc<Streams>,
-    /// Numbers connections to apps that serve one request alone.
+    /// Numbers the upstream connections that serve a single request.
     pub unkept: AtomicU64,
 }
 
-/// What the shards of one listener count together.
+/// Counters shared by the shards of one listener.
 pub struct Capacity {
-    /// Connections that it may still take.
+    /// Permits for the connections that it may still accept.
     pub(super) places: Arc<Semaphore>,
     pub(super) in_flight: AtomicUsize,
-    /// Beyond so many requests at once the next are refused; a reload changes it.
+    /// Requests above this number in flight are refused; a reload changes it.
     pub(super) most_in_flight: Arc<AtomicUsize>,
-    /// Requests that there are descriptors for: each may need a connection to an app.
+    /// Requests for which there are file descriptors: each may need an upstream connection.
     pub(super) share: usize,
 }
 
@@ -63,8 +63,7 @@ impl Connections {
 }
 
 impl Capacity {
-    /// `share`: connections that there are descriptors for.
-    /// `share`: connections that there are descriptors for, each with one to an app.
+    /// `share`: client connections for which there are file descriptors, each with an upstream connection.
     pub fn new(max_connections: usize, share: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(max_connections.min(share).min(Semaphore::MAX_PERMITS)));
         Arc::new(Capacity { places, in_flight: AtomicUsize::new(0), most_in_flight, share })
@@ -91,13 +90,13 @@ impl OpenConnections {
         self.len() == 0
     }
 
-    /// Whether some have just come: their requests are not in flight yet, and they have nobody else to send them to.
+    /// Whether some were just accepted: their requests are not in flight yet, and no other process can serve them.
     pub fn have_newcomers(&self) -> bool {
         let now = Instant::now();
         self.open.lock().values().any(|watch| watch.is_new(now))
     }
 
-    /// Whether some client has not taken yet what was written to it.
+    /// Whether a write to a client is still pending.
     pub fn are_written(&self) -> bool {
         self.open.lock().values().any(Watch::is_written)
     }
@@ -107,8 +106,7 @@ impl OpenConnections {
         self.open.lock().values().for_each(Watch::cut);
     }
 
-    /// Cuts the oldest of those that have brought no whole head yet, or wait between two requests, so that there are at most
-    /// so many, or only such as are served.
+    /// Cuts the oldest connections that serve no request, until fewer than `most` are open or all others serve one.
     pub fn make_room(&self, most: usize) {
         let mut open = self.open.lock();
         while open.len() >= most {
@@ -118,7 +116,7 @@ impl OpenConnections {
         }
     }
 
-    /// Cuts what waits for longer than its limits allow; runs until it is dropped.
+    /// Cuts connections that exceed their limits; runs until it is dropped.
     pub async fn keep_swept(&self, step: Duration) {
         loop {
             tokio::time::sleep(step).await;

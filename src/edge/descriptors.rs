@@ -1,14 +1,14 @@
-//! Descriptors: as many as the system lets this process have, and how they are shared. A connection of a client and that of
-//! its request to the app take one each; what is left over is for the admin listener, the store, the providers and files.
+//! File descriptors: how many the system allows, and how listeners share them. A client connection and the upstream
+//! connection of its request take one each; others are reserved for the admin listener, the store, providers and files.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// What is kept back: 256 connections of the admin listener, and the store, providers, files and listeners.
+/// Reserved: 256 for connections of the admin listener, the rest for the store, providers, files and listeners.
 const KEPT: u64 = 256 + 128;
-/// Never fewer, whatever the system says: then some of what is kept back is used.
+/// Never fewer client connections, however low the limit: they then use some of the reserved descriptors.
 const FEWEST: usize = 32;
 
-/// Raises the soft limit to the hard one; what it is then.
+/// Raises the soft limit to the hard one; returns the resulting limit.
 pub fn raise() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
@@ -17,7 +17,7 @@ pub fn raise() -> u64 {
     soft
 }
 
-/// OpenConnections of clients that there is room for, each with one to an app: of `wanted` on each listener, these.
+/// How many of the `wanted` client connections each listener may accept, counting an upstream connection for each.
 pub fn shares(limit: u64, wanted: &[usize]) -> Vec<usize> {
     let room = usize::try_from(limit.saturating_sub(KEPT) / 2).unwrap_or(usize::MAX).max(FEWEST);
     let all: usize = wanted.iter().fold(0_usize, |all, one| all.saturating_add(*one)).max(1);

@@ -1,4 +1,4 @@
-//! Heads on their way between client and app, in terms of Pingora's types: what of them is taken apart or taken out.
+//! Request and response heads between client and app, as Pingora's types: taking them apart and removing headers.
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode, header};
@@ -7,21 +7,21 @@ use pingora_http::{RequestHeader, ResponseHeader};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// The parts of a head, without the case in which its names were written: the app is told them in the form that was
-/// judged, over HTTP/1 as over HTTP/2, but for a dozen (such as Host) that Pingora writes in their usual form. To keep the
-/// case would cost four allocations for each header that is set.
+/// The parts of a head, without the original case of its header names: the app gets the lower-case names that the gate
+/// judged, over HTTP/1 as over HTTP/2, except a dozen (such as Host) that Pingora writes in their usual form. Keeping
+/// the case would cost four allocations for each header that is set.
 pub(super) fn parts_of(head: &mut RequestHeader) -> Parts {
     let blank = http::Request::new(()).into_parts().0;
     std::mem::replace(head, RequestHeader::from(blank)).into()
 }
 
-/// Whether a field stands there once, with this value.
+/// Whether the header occurs exactly once, with this value.
 pub(super) fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> bool {
     let mut values = headers.get_all(name).iter();
     values.next().is_some_and(|first| first == value) && values.next().is_none()
 }
 
-/// RFC 9110, 7.6.1: what the app says about its connection is no business of the client's.
+/// Removes hop-by-hop headers: they concern only the app's connection to the gateway (RFC 9110, 7.6.1).
 pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;

@@ -1,4 +1,4 @@
-//! What a client of HTTP/1.0 may not be sent: a transfer coding (RFC 9112, 6.1) and interim answers (RFC 9110, 15.2).
+//! What must not be sent to an HTTP/1.0 client: a transfer coding (RFC 9112, 6.1), interim responses (RFC 9110, 15.2).
 
 use async_trait::async_trait;
 use http::{Version, header};
@@ -8,7 +8,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use std::any::Any;
 
-/// Takes the transfer coding out of an answer behind every other filter: Pingora sets it where the app's answer has no length.
+/// Removes `Transfer-Encoding` after every other filter: Pingora sets it if the app's response has no length.
 struct Unchunked;
 
 impl HttpModuleBuilder for Unchunked {
@@ -33,7 +33,7 @@ impl HttpModule for Unchunked {
     }
 }
 
-/// Before anything is answered.
+/// To be called before any response is written.
 pub(super) fn prepare(session: &mut Session) {
     if session.req_header().version != Version::HTTP_10 {
         return;
@@ -45,7 +45,7 @@ pub(super) fn prepare(session: &mut Session) {
     session.downstream_modules_ctx = modules.build_ctx();
 }
 
-/// Where an answer has no length, its end is the end of the connection.
+/// A response without a length ends with the connection.
 pub(super) fn bound_answer(session: &mut Session, response: &ResponseHeader) {
     let is_old = session.req_header().version == Version::HTTP_10;
     if is_old && !response.status.is_informational() && !response.headers.contains_key(header::CONTENT_LENGTH) {

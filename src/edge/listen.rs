@@ -1,6 +1,6 @@
-//! Listeners: one single-thread service per core on one port (SO_REUSEPORT), each with its own upstream connections,
-//! so that a connection and all that it needs stay on one thread; and the door in front of the proxy, which counts,
-//! limits and times connections and does the TLS handshake.
+//! Listeners: one single-threaded service per worker on one port (SO_REUSEPORT), each with its own upstream
+//! connections, so that a connection and all that it needs stay on one thread; and the [`Frontend`] before the proxy,
+//! which counts connections, limits their number and duration, and does the TLS handshake.
 
 use crate::edge::Common;
 use crate::edge::Settings;
@@ -30,10 +30,10 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// A service of Pingora's for each worker.
+/// The Pingora service of one worker.
 pub type FrontendService = Service<Frontend>;
 
-/// The application that Pingora hands every accepted connection.
+/// The application to which Pingora passes every accepted connection.
 pub struct Frontend {
     proxy: Arc<HttpProxy<Proxy>>,
     connections: Arc<Connections>,
@@ -43,18 +43,18 @@ pub struct Frontend {
     answer: AnswerUnreadable,
 }
 
-/// Not accepted until one closes: the accept loop waits here for a place.
+/// At the connection limit, the accept loop waits here until a connection closes.
 #[derive(Debug)]
 struct ConnectionCap(Arc<Semaphore>);
 
-/// A place that is given back when its connection ends.
+/// A permit of the connection limit, released when its connection ends.
 struct Occupied<'a>(&'a Frontend);
 
-/// A client connection's read buffer: enough for a head with a large token; Pingora's own is four times that.
+/// A client connection's read buffer: enough for a head with a large token; Pingora's default is four times that.
 const READ_BUFFER: usize = 16 * 1024;
-/// HTTP/2 heads are limited by the gate like others; this bounds what h2 itself gathers before.
+/// The gate limits HTTP/2 heads like others; this bounds what h2 buffers before that.
 const MAX_HEADER_LIST: u32 = 1 << 18;
-/// Requests at once on one HTTP/2 connection.
+/// Concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 
 /// The services of one listener, one for each worker.
@@ -73,25 +73,25 @@ pub fn services(
             proxy: Arc::new(http_proxy(proxy, settings, conf)),
             connections: connections.clone(),
             places: places.clone(),
-            limits: settings.limits,
+            limits: settings.limits(),
             acceptor: certificates.map(|certificates| Acceptor::from_server_config(certificates.server_config())),
-            answer: answer_unreadable(live, settings.max_head, access_log),
+            answer: answer_unreadable(live, settings.max_head.bytes(), access_log),
         };
-        let mut service = Service::new(format!("{} {shard}", settings.address), frontend);
+        let mut service = Service::new(format!("{} {shard}", *settings.address), frontend);
         service.threads = Some(1);
         service.set_connection_filter(Arc::new(ConnectionCap(places.clone())));
-        let mut socket = TcpSocketOptions::default(); // not exhaustive: it cannot be written as one expression
+        let mut socket = TcpSocketOptions::default(); // `#[non_exhaustive]`: no struct literal is possible
         socket.so_reuseport = Some(true);
         let buffers = L4BufferSettings { read: Some(READ_BUFFER), ..L4BufferSettings::default() };
         service.add_listener(
-            ListenerConfig::tcp(spelled(settings.address, shard)).tcp_socket_options(socket).l4_buffer(buffers),
+            ListenerConfig::tcp(spelled(*settings.address, shard)).tcp_socket_options(socket).l4_buffer(buffers),
         );
         service
     };
     (0..*workers).map(service).collect()
 }
 
-/// Pingora answers a head that it cannot parse before any phase of the proxy; these are the gate's words for it.
+/// Pingora answers a head that it cannot parse before any phase of the proxy runs; this is the gate's reply instead.
 fn answer_unreadable(live: &LiveConfig, max_head: usize, access_log: &AccessLog) -> AnswerUnreadable {
     let (live, access_log) = (live.clone(), access_log.clone());
     Arc::new(move |head: Unreadable, peer: IpAddr| {
@@ -109,12 +109,12 @@ fn answer_unreadable(live: &LiveConfig, max_head: usize, access_log: &AccessLog)
 fn http_proxy(proxy: Proxy, settings: &Settings, conf: &Arc<ServerConf>) -> HttpProxy<Proxy> {
     let mut http = HttpProxy::new(proxy, conf.clone());
     let mut options = HttpServerOptions::default();
-    options.allow_connect_method_proxying = true; // so that the gate answers CONNECT in its own words: with a refusal
-    options.h2_idle_timeout = Some(settings.limits.idle);
+    options.allow_connect_method_proxying = true; // so that CONNECT reaches the gate, which refuses it
+    options.h2_idle_timeout = Some(*settings.idle_timeout);
     http.server_options = Some(options);
     let mut h2 = H2Options::new();
     h2.max_header_list_size(
-        MAX_HEADER_LIST.max(u32::try_from(settings.max_head).unwrap_or(u32::MAX).saturating_mul(2)),
+        MAX_HEADER_LIST.max(u32::try_from(settings.max_head.bytes()).unwrap_or(u32::MAX).saturating_mul(2)),
     );
     h2.max_concurrent_streams(MAX_STREAMS);
     http.h2_options = Some(h2);
@@ -126,7 +126,7 @@ impl ConnectionFilter for ConnectionCap {
     async fn should_accept(&self, _peer: Option<&SocketAddr>) -> bool {
         match self.0.acquire().await {
             Ok(place) => {
-                place.forget(); // the door gives it back
+                place.forget(); // `Occupied` releases it
                 true
             }
             Err(_) => false,
@@ -148,7 +148,7 @@ impl ServerApp for Frontend {
         let stream: Stream = match &self.acceptor {
             None => stream,
             Some(acceptor) => {
-                // Within the same time as a request's head; a client that fails here has asked for nothing yet.
+                // The same deadline as for a request head; a client that fails here has sent no request yet.
                 let handshake = acceptor.tls_handshake(Boxed(stream));
                 Box::new(timeout(self.limits.head, handshake).await.ok()?.ok()?)
             }

@@ -1,5 +1,5 @@
-//! The proxy's phases, each a translation: the head becomes an ask, the gate's answer becomes headers, a reply or an
-//! upstream, the end becomes a log line and metrics.
+//! The proxy's phases, each a translation: the head becomes a `RequestHead`, the gate's decision becomes headers, a
+//! reply or an upstream, the end becomes an access log entry and metrics.
 
 mod exchange;
 
@@ -46,24 +46,24 @@ pub struct Proxy {
     redirect_to_https: bool,
 }
 
-/// One request on its way.
+/// The state of one request.
 #[allow(unreachable_pub)] // the context that Pingora's trait makes public
 pub struct RequestContext {
     live: Arc<Live>,
     begun: Instant,
     audit: Option<Audit>,
     forward: Option<Box<Forward>>,
-    /// The upstream that was tried last, and whether another may be.
+    /// The upstream that was tried last; `retried`: the one retry after a failed connect is used up.
     tried: Option<usize>,
     retried: bool,
-    /// The kept connection was dead: the same again, on a new one.
+    /// The reused connection was dead: retry the same upstream on a new one.
     renewed: bool,
-    /// The app's answer has begun.
+    /// The app's response has begun.
     answered: bool,
     is_tunnel: bool,
-    /// The target, where Pingora's form of it is another.
+    /// The target as the client wrote it, if Pingora holds it in another form.
     quoted: Option<Vec<u8>>,
-    /// Of the app and the client, as Pingora's own time-outs have it.
+    /// The longest silence of the app and the client, as set in Pingora's own time-outs.
     silence: Duration,
     /// How long the app may take to read a piece of the request.
     patience: Duration,
@@ -72,11 +72,11 @@ pub struct RequestContext {
     _in_flight: InFlight,
 }
 
-/// Counts a request until it ends, also by a panic.
+/// Counts a request in flight until it ends, also by a panic.
 struct InFlight(Arc<Connections>, Arc<Capacity>);
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// A download that takes longer keeps its session in use.
+/// A response that takes longer keeps its session in use.
 const LONG: Duration = Duration::from_secs(1);
 
 impl Proxy {
@@ -86,20 +86,20 @@ impl Proxy {
             access_log: common.access_log.clone(),
             connections: common.connections.clone(),
             capacity,
-            max_head: settings.max_head,
-            idle_seconds: settings.limits.idle.as_secs().max(1),
+            max_head: settings.max_head.bytes(),
+            idle_seconds: settings.idle_timeout.as_secs().max(1),
             redirect_to_https: settings.redirect_to_https,
         }
     }
 
-    /// Whoever is answered from now on learns that the connection ends: another request on it would be lost.
+    /// While draining, closes the connection after this response: another request on it would be lost.
     fn close_where_draining(&self, session: &mut Session) {
         if self.connections.draining.load(Ordering::Relaxed) {
             session.set_keepalive(None);
         }
     }
 
-    /// From now on the session is in use until the answer has ended.
+    /// Keeps the session in use from now on until the response has ended.
     fn hold(&self, ctx: &mut RequestContext) {
         let held = ctx.forward.as_mut().and_then(|forward| forward.held.take());
         if let Some(held) = held {
@@ -112,7 +112,7 @@ impl RequestContext {
     fn forwarded(&self) -> Result<(&Forward, &Arc<Upstreams>)> {
         let forward = self.forward.as_deref();
         let found = forward.and_then(|forward| Some((forward, self.live.upstreams.get(forward.route.index)?)));
-        // Without a decision nothing goes anywhere.
+        // Without a decision nothing is forwarded.
         found.ok_or_else(|| Error::explain(ErrorType::InternalError, "no decision was made"))
     }
 }
@@ -155,8 +155,8 @@ impl ProxyHttp for Proxy {
     async fn early_request_filter(&self, session: &mut Session, _passage: &mut RequestContext) -> Result<()> {
         head_is_read();
         let draining = self.connections.draining.load(Ordering::Relaxed);
-        // Where the client's own version or `Connection` closes it, it stays so.
-        // A second request in the same breath is not read: whoever sent it is told that the connection ends.
+        // If the client's HTTP version or `Connection` header closes the connection, it stays so.
+        // A pipelined second request is not read: the response tells the client that the connection closes.
         let head = &session.req_header().headers;
         let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE]
             .iter()
@@ -206,7 +206,7 @@ impl ProxyHttp for Proxy {
                 Ok(true)
             }
             Answer::Forward(forward) => {
-                // A body is read, and an upgrade recognised, by what stands in the head: it must be what the app is sent.
+                // Pingora reads a body and recognises an upgrade by this head: it must match what the app is sent.
                 for name in [header::UPGRADE, HTTP2_SETTINGS] {
                     if forward.remove.contains(&name) {
                         session.req_header_mut().remove_header(&name);
@@ -215,16 +215,16 @@ impl ProxyHttp for Proxy {
                 ctx.forward = Some(forward);
                 let (forward, upstreams) = ctx.forwarded()?;
                 let settings = &upstreams.settings;
-                // Who has still to send a body is not waiting for events.
+                // A client that still has to send a body is not waiting for events.
                 let is_stream = forward.stream && (session.is_body_empty() || is_grpc(session.req_header()));
-                wait_for_reader(settings.timeout);
-                // What the answer is decides how long silence may last; Pingora's own time-outs are fixed before. A request over
-                // HTTP/2 cannot be ended from outside: there the client's word decides.
-                let patience = if is_stream { settings.stream_idle_timeout } else { settings.timeout };
-                let silence = match allow_silence(settings.timeout) {
+                wait_for_reader(*settings.timeout);
+                // The kind of response decides how long silence may last, but Pingora's time-outs are set before it is
+                // known. An HTTP/2 request cannot be ended from outside: there the request's headers decide.
+                let patience = if is_stream { *settings.stream_idle_timeout } else { *settings.timeout };
+                let silence = match allow_silence(*settings.timeout) {
                     true => upstreams.longest_silence(),
-                    false if is_stream => settings.stream_idle_timeout,
-                    false => settings.timeout,
+                    false if is_stream => *settings.stream_idle_timeout,
+                    false => *settings.timeout,
                 };
                 session.as_downstream_mut().set_read_timeout(Some(silence));
                 session.as_downstream_mut().set_write_timeout(Some(silence));
@@ -293,8 +293,8 @@ impl ProxyHttp for Proxy {
         target.map_or(Ok(()), |target| upstream.set_raw_path(&target))
     }
 
-    /// An empty last piece, such as an empty DATA frame that ends an upload over HTTP/2, would be written as the last chunk,
-    /// and the last chunk once more behind it: the start of a request that nobody sent.
+    /// Drops an empty last piece, such as an empty DATA frame that ends an upload over HTTP/2: Pingora would write it
+    /// as the last chunk and then write the last chunk again, which the app would read as the start of another request.
     async fn request_body_filter(
         &self,
         _session: &mut Session,
@@ -318,7 +318,7 @@ impl ProxyHttp for Proxy {
         self.close_where_draining(session);
         http10::bound_answer(session, response);
         strip_hop_by_hop(response);
-        let cookies = &ctx.live.gate.cookies;
+        let cookies = &ctx.live.gate.rewrite.cookies;
         if response.headers.get_all(header::SET_COOKIE).iter().any(|cookie| cookies.is_planted(cookie)) {
             let kept: Vec<_> = response
                 .headers
@@ -341,14 +341,14 @@ impl ProxyHttp for Proxy {
                 line.told(response.status.as_u16(), audit);
             }
             if let Some(audit) = &ctx.audit {
-                audit.route.ended(Outcome::forwarded, ctx.begun.elapsed()); // a tunnel counts at its start
+                audit.route.ended(Outcome::forwarded, ctx.begun.elapsed()); // a tunnel is counted when it starts
             }
         }
         if is_stream(response) {
             self.hold(ctx);
             let (_, upstreams) = ctx.forwarded()?;
-            allow_silence(upstreams.settings.stream_idle_timeout);
-            wait_for_reader(upstreams.settings.stream_idle_timeout);
+            allow_silence(*upstreams.settings.stream_idle_timeout);
+            wait_for_reader(*upstreams.settings.stream_idle_timeout);
         }
         Ok(())
     }
@@ -380,8 +380,7 @@ impl ProxyHttp for Proxy {
         e
     }
 
-    /// Bytes were sent, and the app may have acted on them: only what changes nothing and was lost with a kept connection is
-    /// sent once more.
+    /// The app may have acted on the bytes sent: only a safe request that was lost with a reused connection is retried.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -442,7 +441,7 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    // Pingora's own lines name the whole request line, and a query may hold a secret.
+    // Pingora's own log lines contain the whole request line, and a query may hold a secret.
     fn suppress_error_log(&self, _session: &Session, _passage: &RequestContext, _error: &Error) -> bool {
         true
     }

@@ -1,7 +1,8 @@
-//! `"`, `<` and `>` in a query, as people and PromQL write them. The type in which Pingora keeps a target takes them on neither
-//! side. What is read is taken out before Pingora sees it and put back before it is judged; what is sent stands in Pingora's
-//! hands with the highest bit of the three set, which no target that is let pass has, and is written as it was. Places and
-//! lengths stay the same: what is judged and what is sent are the client's own bytes.
+//! `"`, `<` and `>` in a query, as people and PromQL write them. Pingora's type for a request target accepts them
+//! neither from the client nor for the app. On reading, they are replaced before Pingora parses the head and restored
+//! before the gate judges it. On sending, Pingora holds them with the highest bit set, which no accepted target
+//! contains, and the upstream stream clears that bit. Offsets and lengths do not change: the gate and the app get the
+//! client's own bytes.
 
 use async_trait::async_trait;
 use memchr::{memchr, memchr3};
@@ -19,7 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 const HIGH: u8 = 0x80;
 
-/// What was taken out of a query, by its place behind the question mark.
+/// The bytes replaced in a query, by their offset from the question mark.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     read: usize,
@@ -27,7 +28,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Takes the three out of the next piece of a query, the question mark first.
+    /// Replaces the three characters in the next piece of a query; the first piece starts with the question mark.
     pub(super) fn take(&mut self, piece: &mut [u8]) {
         if memchr3(b'"', b'<', b'>', piece).is_some() {
             for (at, b) in piece.iter_mut().enumerate().filter(|(_, b)| is_one(**b)) {
@@ -38,7 +39,7 @@ impl Taken {
         self.read += piece.len();
     }
 
-    /// The target as the client wrote it, where something was taken out of it.
+    /// The target as the client wrote it; `None` if nothing was replaced.
     pub(super) fn put_back(&self, target: &[u8]) -> Option<Vec<u8>> {
         let query = memchr(b'?', target).filter(|_| !self.bytes.is_empty())?;
         let mut target = target.to_vec();
@@ -53,7 +54,7 @@ fn is_one(b: u8) -> bool {
     matches!(b, b'"' | b'<' | b'>')
 }
 
-/// The target as Pingora takes it: marked for [`carry`], or, where no stream of ours is on the way, in percent encoding.
+/// The target in a form that Pingora accepts: marked for [`carry`], or percent-encoded if the upstream is not carried.
 pub(super) fn for_upstream(target: &[u8], is_carried: bool) -> Vec<u8> {
     let mut sent = target.to_vec();
     let query = memchr(b'?', &sent).unwrap_or(sent.len());
@@ -71,7 +72,7 @@ pub(super) fn for_upstream(target: &[u8], is_carried: bool) -> Vec<u8> {
     sent
 }
 
-/// Connects so that marked bytes of the first line are written as they were.
+/// Makes `peer` connect through a stream that writes marked bytes of the request line in their original form.
 pub(super) fn carry(peer: &mut HttpPeer) {
     peer.options.custom_l4 = Some(Arc::new(Unmarking));
 }
@@ -101,7 +102,7 @@ impl L4Connect for Unmarking {
 #[derive(Debug)]
 struct Unmarked<S> {
     inner: S,
-    /// The request line has not been written whole.
+    /// The request line is not completely written yet.
     is_in_line: bool,
 }
 

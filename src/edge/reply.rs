@@ -1,4 +1,4 @@
-//! Writes a reply of the gateway's own onto the wire.
+//! Writes the gateway's own replies to the wire.
 
 use crate::gate::decision::Reply;
 use http::{Method, StatusCode, header};
@@ -22,7 +22,7 @@ pub(super) async fn write(session: &mut Session, reply: Reply) -> Result<()> {
     Ok(())
 }
 
-/// The same as bytes, for a connection that the proxy has given up on.
+/// The reply as HTTP/1.1 bytes, for a connection whose request head Pingora could not parse.
 pub(super) fn to_wire(reply: &Reply) -> Vec<u8> {
     let reason = reply.status.canonical_reason().unwrap_or_default();
     let mut wire = format!("HTTP/1.1 {} {reason}\r\n", reply.status.as_u16()).into_bytes();

@@ -1,5 +1,5 @@
-//! A request that was lost with a connection: an app closes one that has been idle just as a request is written to it. What
-//! changes nothing is sent once more, on a new connection.
+//! Retry after a lost connection: an app may close an idle connection just as a request is written to it. Safe requests
+//! are sent once more, on a new connection.
 
 use http::Method;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -12,7 +12,8 @@ pub(super) fn is_harmless(session: &mut Session) -> bool {
     matches!(session.req_header().method, Method::GET | Method::HEAD) && session.is_body_empty()
 }
 
-/// Whether a kept connection ended before a byte of the answer came, or the app says that it has not looked at the request.
+/// Whether a reused connection ended before a byte of the response came, or the app reports that it did not process
+/// the request.
 pub(super) fn was_lost(e: &Error, reused: bool) -> bool {
     if matches!(e.retry, RetryType::Decided(true)) {
         return true;
@@ -28,7 +29,7 @@ pub(super) fn was_lost(e: &Error, reused: bool) -> bool {
     reused && *e.esource() == ErrorSource::Upstream && has_ended && nothing_came
 }
 
-/// Shares no pool with a connection of another number, and is kept in none.
+/// Gives the peer's connection a pool key of its own, by `number`, and does not keep it idle in the pool.
 pub(super) fn make_new(peer: &mut HttpPeer, number: u64) {
     peer.group_key ^= number | 1 << 63;
     peer.options.idle_timeout = Some(Duration::from_millis(1));

@@ -1,5 +1,5 @@
-//! The start: every address is probed before anything is listened at, services start in order, and a process that takes over
-//! from another does so when it can answer.
+//! Startup: every address is probed before any listener opens, services start in order, and a process that takes over
+//! from a running one (an upgrade) does so only once it can serve.
 
 mod admin_listener;
 mod stop;
@@ -28,47 +28,47 @@ use std::time::Duration;
 
 /// Everything that a server is made of.
 pub struct Parts {
-    /// Each listener with its certificates, where it has any.
+    /// Each listener with its certificates, if it has any.
     pub listeners: Vec<(edge::Settings, Option<Arc<Certificates>>)>,
     pub common: Common,
     pub admin_address: SocketAddr,
     pub admin: AnswerAdmin,
     pub sockets: Arc<Sockets>,
-    /// Whether a process that takes over can serve: its providers have answered, or had the time for it.
+    /// Whether a process that takes over can serve: every provider has answered, or the grace period for it is over.
     pub can_serve: Box<dyn Fn() -> bool + Send + Sync>,
-    /// Beyond so many requests at once a listener refuses the next.
+    /// A listener refuses requests above this number in flight.
     pub most_in_flight: Arc<AtomicUsize>,
     /// Takes the listening sockets over from a running process.
     pub upgrade: bool,
-    /// Where that is arranged; its folder is private.
+    /// The Unix socket for that hand-over; its directory is private to this user.
     pub upgrade_socket: PathBuf,
-    /// What goes on beside requests, on a runtime of its own.
+    /// Background work, on a runtime of its own.
     pub background: Work,
-    /// Writes what the logs still hold.
+    /// Flushes the logs.
     pub at_exit: Box<dyn FnOnce() + Send>,
 }
 
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Idle connections that each shard keeps to the apps.
+/// Idle upstream connections that each shard keeps at most.
 const UPSTREAM_POOL: usize = 256;
 const FEWEST_POOLED: usize = 8;
-/// How often to look whether the providers have answered.
+/// How often to poll whether the providers have answered.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Runs until the process is told to stop, and ends it.
+/// Runs until the process is signalled to stop, then ends the process.
 ///
 /// # Errors
-/// An address is taken, or the upgrade's socket has no place.
+/// An address cannot be bound, or a thread cannot be started.
 pub fn run(parts: Parts) -> Result<(), String> {
     if !parts.upgrade {
-        for address in parts.listeners.iter().map(|(l, _)| l.address).chain([parts.admin_address]) {
-            // Pingora shares ports and retries for half a minute; a taken port is to be told at once.
+        for address in parts.listeners.iter().map(|(l, _)| *l.address).chain([parts.admin_address]) {
+            // Pingora shares ports and retries for half a minute; a port in use must be reported at once.
             drop(TcpListener::bind(address).map_err(|e| format!("cannot listen on {address}: {e}"))?);
         }
     }
     let limit = descriptors::raise();
-    let wanted: Vec<usize> = parts.listeners.iter().map(|(settings, _)| settings.max_connections).collect();
+    let wanted: Vec<usize> = parts.listeners.iter().map(|(settings, _)| settings.max_connections.size()).collect();
     let shares = descriptors::shares(limit, &wanted);
     if shares != wanted {
         tracing::warn!(
@@ -80,13 +80,13 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let conf = ServerConf {
         threads: 1,
         work_stealing: false,
-        // Each shard has its own, one for each version of HTTP.
+        // Each shard has its own pools, one per HTTP version.
         upstream_keepalive_pool_size: UPSTREAM_POOL
             .min(shares.iter().sum::<usize>() / (4 * parts.common.workers * parts.listeners.len()).max(1))
             .max(FEWEST_POOLED),
         max_retries: 3,
         upgrade_sock: parts.upgrade_socket.to_string_lossy().into_owned(),
-        // Longer than ours: the drain ends the process before.
+        // Longer than our own grace period: the drain thread ends the process first.
         grace_period_seconds: Some(u64::from(u32::MAX)),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
@@ -105,7 +105,7 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let conf = server.configuration.clone();
     let mut services = Vec::new();
     for ((settings, certificates), share) in parts.listeners.iter().zip(shares) {
-        let capacity = Capacity::new(settings.max_connections, share, parts.most_in_flight.clone());
+        let capacity = Capacity::new(settings.max_connections.size(), share, parts.most_in_flight.clone());
         for service in listen::services(settings, certificates.as_ref(), &capacity, &parts.common, &conf) {
             services.push(server.add_service(service));
         }
@@ -115,11 +115,11 @@ pub fn run(parts: Parts) -> Result<(), String> {
     if let Some(inherited) = inherited {
         services.iter().for_each(|service| service.add_dependency(&inherited));
     }
-    let steps = parts.listeners.iter().map(|(settings, _)| settings.limits.step());
+    let steps = parts.listeners.iter().map(|(settings, _)| settings.limits().step());
     let streams = parts.common.connections.streams.clone();
     let (step, connections) = (steps.min().unwrap_or(Duration::MAX), parts.common.connections.clone());
     let work: Work = Box::pin(async move {
-        // By itself: whatever happens to the rest, deadlines hold.
+        // In a task of its own, so that deadlines hold whatever happens to the other work.
         tokio::spawn(async move { connections.open.keep_swept(step).await });
         tokio::join!(parts.background, streams.keep_touched());
     });
@@ -142,7 +142,7 @@ pub fn run(parts: Parts) -> Result<(), String> {
     Ok(())
 }
 
-/// A panic in a service's task must not leave a process without a listener.
+/// Exits if a service's task panics on building its listeners: the process must not run on without them.
 fn end_on_lost_listeners() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -154,7 +154,7 @@ fn end_on_lost_listeners() {
     }));
 }
 
-/// Until a process that takes over can serve, the old one does.
+/// Delays the hand-over until this process can serve; the old one serves until then.
 struct AwaitKeys(Box<dyn Fn() -> bool + Send + Sync>);
 
 #[async_trait]
@@ -172,7 +172,7 @@ struct Background(Mutex<Option<Work>>);
 
 #[async_trait]
 impl BackgroundService for Background {
-    /// It ends with the process: while requests are still served, the store is still looked after.
+    /// Ignores the shutdown signal: while requests are still served, the store must be maintained too.
     async fn start(&self, _shutdown: ShutdownWatch) {
         let work = self.0.lock().take();
         if let Some(work) = work {

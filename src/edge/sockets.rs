@@ -1,5 +1,5 @@
-//! The listening sockets of the public listeners, one for each worker: how they are told apart, whether all are open, and
-//! whether they can be handed over to a next process.
+//! The listening sockets of the public listeners, one for each worker: their distinct names, whether all are open, and
+//! whether they can be handed over to a successor process.
 
 use pingora_core::server::ListenFds;
 use std::collections::BTreeSet;
@@ -9,11 +9,11 @@ use std::sync::OnceLock;
 pub struct Sockets {
     addresses: Vec<SocketAddr>,
     workers: usize,
-    /// Pingora's table of what is open, from when its services start.
+    /// Pingora's table of open sockets; set when its services start.
     table: OnceLock<ListenFds>,
 }
 
-/// What Pingora sends in one message at most. Their names take 2,048 bytes at most, and so many of the longest fit.
+/// The most sockets that Pingora sends in one message. Their names share 2,048 bytes, enough for 32 of the longest.
 const MOST_HANDED_OVER: usize = 32;
 
 impl Sockets {
@@ -22,10 +22,10 @@ impl Sockets {
     }
 
     pub(super) fn see(&self, table: ListenFds) {
-        let _ = self.table.set(table); // the same each time
+        let _ = self.table.set(table); // every service passes the same table
     }
 
-    /// Listeners that do not take connections on every worker yet.
+    /// Listeners that do not accept connections on every worker yet.
     pub fn missing(&self) -> BTreeSet<SocketAddr> {
         let table = self.table.get().map(|table| table.lock());
         let is_open = |address: SocketAddr, shard| {
@@ -36,7 +36,7 @@ impl Sockets {
     }
 
     /// # Errors
-    /// There are too many.
+    /// There are more sockets than one hand-over can pass.
     pub fn can_be_handed_over(&self) -> Result<(), String> {
         let all = self.addresses.len() * self.workers;
         if all <= MOST_HANDED_OVER {

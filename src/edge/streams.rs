@@ -1,5 +1,5 @@
-//! Open streams of sessions: a WebSocket, an event stream, gRPC, a long download. Each keeps its session in use for as long as
-//! it is open, whether or not something moves on it.
+//! Open streams of sessions: a WebSocket, an event stream, gRPC, a long download. Each keeps its session in use while
+//! it is open, even if no data flows.
 
 use crate::gate::decision::SessionInUse;
 use parking_lot::Mutex;
@@ -14,13 +14,13 @@ pub struct Streams {
     next: AtomicU64,
 }
 
-/// One of them; it is closed when this is dropped.
+/// The registration of one open stream; removed on drop.
 pub(super) struct OpenStream {
     all: Arc<Streams>,
     id: u64,
 }
 
-/// How often sessions of open streams are touched; they are written as seldom as those of requests.
+/// How often sessions of open streams are touched; the store is written no more often than for requests.
 const TOUCH: Duration = Duration::from_millis(500);
 
 impl Streams {
@@ -30,7 +30,7 @@ impl Streams {
         OpenStream { all: self.clone(), id }
     }
 
-    /// Runs until it is dropped.
+    /// Touches the sessions of all open streams; runs until it is dropped.
     pub async fn keep_touched(&self) {
         loop {
             tokio::time::sleep(TOUCH).await;

@@ -1,6 +1,7 @@
 //! Certificates of a TLS listener: chosen by the name that the client asks for (SNI), behind a pointer that a reload
 //! swaps, so that a renewed certificate needs no restart.
 
+use crate::kit::setting::FilePath;
 use arc_swap::ArcSwap;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject;
@@ -8,14 +9,19 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto};
-use std::path::{Path, PathBuf};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::Arc;
 
-/// Where a certificate chain and its key stand (PEM).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A certificate chain and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
-    pub certificate: PathBuf,
-    pub private_key: PathBuf,
+    /// The chain, the listener's own certificate first.
+    pub certificate: FilePath,
+    /// Its private key, without a password.
+    pub private_key: FilePath,
 }
 
 /// The certificates of one listener.
@@ -29,7 +35,7 @@ impl Certificates {
         Ok(Certificates(ArcSwap::from_pointee(read_all(files)?)))
     }
 
-    /// Reads the files anew; on an error the certificates at hand stay.
+    /// Reads the files again; on an error the current certificates are kept.
     pub fn reload(&self, files: &[CertificateFiles]) -> Result<(), String> {
         self.0.store(Arc::new(read_all(files)?));
         Ok(())
@@ -44,7 +50,7 @@ impl Certificates {
 }
 
 impl ResolvesServerCert for Certificates {
-    /// The first that is good for the name; the first of all where none is, or no name was sent.
+    /// The first certificate valid for the name; the first of all if none is valid or no name was sent.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let all = self.0.load();
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());

@@ -1,5 +1,6 @@
-//! The apps behind a route: balanced in turn, unhealthy ones skipped, names resolved in the background.
+//! The apps behind a route: balanced round-robin, unhealthy ones skipped, names resolved in the background.
 
+use crate::kit::setting::{FilePath, Wait, http_url};
 use arc_swap::ArcSwap;
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -7,6 +8,8 @@ use pingora_core::utils::tls::{WrappedX509, parse_x509};
 use pingora_error::{Error, ErrorType, Result};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,27 +18,38 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-/// `to` and `upstream` of one route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How the app of a route is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Upstream")]
 pub struct Settings {
+    /// `to` of the route.
+    #[serde(skip)]
     pub to: Vec<Origin>,
     /// The longest silence of the app.
-    pub timeout: Duration,
+    pub timeout: Wait,
     /// The same for WebSockets, event streams and gRPC.
-    pub stream_idle_timeout: Duration,
-    pub connect_timeout: Duration,
+    pub stream_idle_timeout: Wait,
+    /// The time-out for opening a connection.
+    pub connect_timeout: Wait,
+    /// `false`: the app sees its own host in `Host`.
     pub preserve_host: bool,
-    pub ca_file: Option<PathBuf>,
-    /// The name to ask for and to verify, in place of the host of `to`.
+    /// `true`: the path of `from` is removed from the path that the app gets.
+    pub strip_prefix: bool,
+    /// A certificate authority (PEM file) in place of the system's.
+    pub ca_file: Option<FilePath>,
+    /// The TLS server name to send (SNI) and to verify, in place of the host of `to`.
     pub server_name: Option<String>,
 }
 
-/// Where an app stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The address of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Origin {
     pub protocol: Protocol,
     pub place: Location,
-    /// Goes before the request's path; without a slash at its end.
+    /// Prepended to the request's path; has no trailing slash.
     pub base_path: String,
 }
 
@@ -43,7 +57,7 @@ pub struct Origin {
 pub enum Protocol {
     Http,
     Https,
-    /// HTTP/2 in clear.
+    /// HTTP/2 without TLS.
     H2c,
     /// HTTP/2 over TLS.
     H2,
@@ -55,6 +69,69 @@ pub enum Location {
     Unix(PathBuf),
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            to: Vec::new(),
+            timeout: Wait::seconds(60),
+            stream_idle_timeout: Wait::seconds(3600),
+            connect_timeout: Wait::seconds(5),
+            preserve_host: true,
+            strip_prefix: false,
+            ca_file: None,
+            server_name: None,
+        }
+    }
+}
+
+impl TryFrom<String> for Origin {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        // The message does not repeat the value: it may contain a password.
+        Origin::read(&text)
+            .ok_or("is not the address of an app; write http://, https://, h2c:// or h2:// with a host, or unix:/path")
+    }
+}
+
+impl From<Origin> for String {
+    fn from(origin: Origin) -> Self {
+        let scheme = match origin.protocol {
+            Protocol::Http => "http",
+            Protocol::Https => "https",
+            Protocol::H2c => "h2c",
+            Protocol::H2 => "h2",
+        };
+        match origin.place {
+            Location::Unix(path) => format!("unix:{}", path.display()),
+            Location::Host { name, port } => format!("{scheme}://{name}:{port}{}", origin.base_path),
+        }
+    }
+}
+
+impl Origin {
+    fn read(text: &str) -> Option<Origin> {
+        if let Some(socket) = text.strip_prefix("unix:") {
+            let place = Location::Unix(socket.into());
+            let origin = Origin { protocol: Protocol::Http, place, base_path: String::new() };
+            return socket.starts_with('/').then_some(origin);
+        }
+        let (scheme, rest) = text.split_once("://")?;
+        let (protocol, like) = match scheme {
+            "http" => (Protocol::Http, "http"),
+            "https" => (Protocol::Https, "https"),
+            "h2c" => (Protocol::H2c, "http"),
+            "h2" => (Protocol::H2, "https"),
+            _ => return None,
+        };
+        let url = http_url(&format!("{like}://{rest}"))?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return None;
+        }
+        let place = Location::Host { name: url.host_str()?.to_string(), port: url.port_or_known_default()? };
+        Some(Origin { protocol, place, base_path: url.path().trim_end_matches('/').to_string() })
+    }
+}
+
 /// The apps of one route.
 pub struct Upstreams {
     pub settings: Settings,
@@ -62,12 +139,12 @@ pub struct Upstreams {
     turn: AtomicUsize,
 }
 
-/// One app, and what is known of it now.
+/// One app and its current state.
 pub struct Target {
     pub base_path: String,
-    /// A request line is written to it as it is: HTTP/1.1 without TLS.
+    /// A request line can be written to it byte for byte: HTTP/1.1 without TLS.
     pub carries_lines: bool,
-    /// What `Host` says where the client's own is not preserved.
+    /// The value of `Host` if the client's own is not preserved.
     pub authority: String,
     location: Location,
     peer: HttpPeer,
@@ -79,12 +156,12 @@ pub struct Target {
 /// Two checks that fail in a row make an upstream unhealthy.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 const FAILURES: usize = 2;
-/// Well below what apps allow an idle connection: a request must not meet a connection that is being closed.
+/// Well below the usual idle time-outs of apps: a request must not be sent on a connection that is being closed.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
 impl Upstreams {
     /// # Errors
-    /// The certificate authority cannot be read.
+    /// The CA file cannot be read, or a Unix socket's path is invalid.
     pub fn new(settings: Settings) -> Result<Self, String> {
         let authorities = settings.ca_file.as_deref().map(read_authorities).transpose()?;
         let target = |origin: &Origin| Target::new(origin, &settings, authorities.as_ref());
@@ -92,7 +169,7 @@ impl Upstreams {
         Ok(Upstreams { settings, targets, turn: AtomicUsize::new(0) })
     }
 
-    /// The next app in turn, but for the one that was just tried; healthy ones first.
+    /// The next app, round-robin, except the one that was just tried; healthy ones first.
     pub fn next(&self, tried: Option<usize>) -> Option<(usize, &Target)> {
         let n = self.targets.len();
         let start = if n > 1 { self.turn.fetch_add(1, Relaxed) } else { 0 };
@@ -110,36 +187,36 @@ impl Upstreams {
         self.targets.len() > 1
     }
 
-    /// Whether a target is now healthy; for the status page.
+    /// Each target's name and health, for the status page.
     pub fn health(&self) -> impl Iterator<Item = (&str, bool)> {
         self.targets.iter().map(|t| (t.authority.as_str(), t.healthy.load(Relaxed)))
     }
 
-    /// Resolves names, and where there is a choice checks who can be connected to; runs until it is dropped.
+    /// Resolves names and, with several targets, checks which accept connections; runs until it is dropped.
     pub async fn keep_checked(self: Arc<Self>) {
         loop {
             for target in &self.targets {
-                target.resolve(self.settings.connect_timeout).await;
+                target.resolve(*self.settings.connect_timeout).await;
                 if self.targets.len() > 1 {
-                    target.check(self.settings.connect_timeout).await;
+                    target.check(*self.settings.connect_timeout).await;
                 }
             }
             tokio::time::sleep(CHECK_EVERY).await;
         }
     }
 
-    /// The longest silence that any answer is allowed.
+    /// The longest silence allowed for any kind of response.
     pub fn longest_silence(&self) -> Duration {
-        self.settings.timeout.max(self.settings.stream_idle_timeout)
+        *self.settings.timeout.max(self.settings.stream_idle_timeout)
     }
 
-    /// What Pingora needs to connect to a target. `silence`: of the app; `patience`: until it reads a piece of the request.
+    /// The Pingora peer of a target. `silence`: the read time-out; `patience`: the write time-out.
     pub async fn peer(&self, target: &Target, silence: Duration, patience: Duration) -> Result<Box<HttpPeer>> {
         let mut peer = Box::new(target.peer.clone());
         if let Location::Host { .. } = target.location {
             let mut address = target.addresses.load().first().copied();
             if address.is_none() {
-                target.resolve(self.settings.connect_timeout).await;
+                target.resolve(*self.settings.connect_timeout).await;
                 address = target.addresses.load().first().copied();
             }
             let address = address.ok_or_else(|| {
@@ -161,7 +238,7 @@ impl Target {
                 let sni = settings.server_name.clone().unwrap_or_else(|| name.trim_matches(['[', ']']).to_string());
                 let default = if tls { 443 } else { 80 };
                 let authority = if *port == default { name.clone() } else { format!("{name}:{port}") };
-                // The address is put in when it is known.
+                // A placeholder; `Upstreams::peer` sets the resolved address.
                 (HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], *port)), tls, sni), authority)
             }
             Location::Unix(path) => {
@@ -170,8 +247,8 @@ impl Target {
                 (peer, "localhost".to_string())
             }
         };
-        peer.options.connection_timeout = Some(settings.connect_timeout);
-        peer.options.total_connection_timeout = Some(settings.connect_timeout);
+        peer.options.connection_timeout = Some(*settings.connect_timeout);
+        peer.options.total_connection_timeout = Some(*settings.connect_timeout);
         peer.options.idle_timeout = Some(POOL_IDLE);
         if matches!(origin.protocol, Protocol::H2 | Protocol::H2c) {
             peer.options.alpn = ALPN::H2;
@@ -180,7 +257,7 @@ impl Target {
         if let Some(authorities) = authorities {
             peer.options.ca = Some(authorities.clone());
         }
-        // Pools are shared by all routes: connections made under other terms must not be.
+        // All routes share the pools: connections with different TLS or protocol settings need different keys.
         peer.group_key = group_key(settings, origin);
         Ok(Target {
             base_path: origin.base_path.clone(),
@@ -194,7 +271,7 @@ impl Target {
         })
     }
 
-    /// Looks the name up; what was known stays where that fails.
+    /// Resolves the name; if that fails, the known addresses are kept.
     async fn resolve(&self, limit: Duration) {
         if let Location::Host { name, port } = &self.location {
             let bare = name.trim_matches(['[', ']']);
@@ -226,20 +303,26 @@ impl Target {
     }
 }
 
-/// Stands for the terms of a connection that Pingora's own pool key leaves out.
+/// A pool key of the connection settings that Pingora's own pool key leaves out.
 fn group_key(settings: &Settings, origin: &Origin) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
-    (settings.ca_file.as_ref(), settings.server_name.as_ref(), matches!(origin.protocol, Protocol::H2 | Protocol::H2c))
+    (
+        settings.ca_file.as_deref(),
+        settings.server_name.as_ref(),
+        matches!(origin.protocol, Protocol::H2 | Protocol::H2c),
+    )
         .hash(&mut hasher);
     hasher.finish()
 }
 
-fn read_authorities(file: &Path) -> Result<Arc<[WrappedX509]>, String> {
+/// # Errors
+/// The file cannot be read, or holds no certificates.
+pub fn read_authorities(file: &Path) -> Result<Arc<[WrappedX509]>, String> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let read = read.map_err(|e| format!("{}: {e}", file.display()))?;
     for der in &read {
-        // The parser below panics on what is no certificate.
+        // `parse_x509` below panics on bytes that are not a certificate.
         webpki_accepts(der).map_err(|e| format!("{}: {e}", file.display()))?;
     }
     Ok(read.into_iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect())
@@ -262,12 +345,10 @@ mod tests {
         let second = Duration::from_secs(1);
         Upstreams::new(Settings {
             to: to.collect(),
-            timeout: second,
-            stream_idle_timeout: second,
-            connect_timeout: second,
-            preserve_host: true,
-            ca_file: None,
-            server_name: None,
+            timeout: second.into(),
+            stream_idle_timeout: second.into(),
+            connect_timeout: second.into(),
+            ..Settings::default()
         })
         .unwrap()
     }

@@ -1,35 +1,57 @@
-//! What a request presents to prove who sends it: an API key, a bearer token or a session, in this order, and never two.
+//! Authenticates a request by an API key, a bearer token or a session, in this order; never by two of them.
 
-pub(super) mod browser;
+mod browser;
 
+use crate::caller::rate_limit::Limiter;
 use crate::caller::rate_limit::{Account, Reservation};
+use crate::caller::tarpit::Tarpit;
 use crate::credential::api_key::ApiKey;
-use crate::credential::api_key::keyring::{KeyVerdict, Known};
+use crate::credential::api_key::keyring::{KeyVerdict, Keyring, Known};
+use crate::credential::verifier::Verifier;
 use crate::gate::decision::Audit;
-use crate::gate::gate::{Gate, Proved};
 use crate::gate::refusal::Refusal;
 use crate::gate::route::Protected;
 use crate::kit::digest::TokenDigest;
 use crate::provider::identity::Identity;
 use crate::provider::verdict::{Cause, Verdict};
+use crate::session::session::Session;
+use crate::session::sessions::Sessions;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use std::sync::Arc;
 
-/// What stands in `Authorization`.
+/// The credential in `Authorization`.
 enum Presented<'a> {
     Nothing,
-    /// Not looked into yet: what is remembered is found by its bytes.
+    /// Not parsed yet: the cache is keyed by its raw bytes.
     Token(&'a [u8]),
-    /// Two fields.
+    /// More than one field.
     Unusable,
 }
 
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const OF_KEYS: &[u8] = b"dwk_";
 
-impl Gate {
+/// What authenticates requests. None of it belongs to one configuration but the verifier.
+pub struct Authenticator {
+    pub verifier: Verifier,
+    /// `None` if there is no secret to seal API keys with.
+    pub keyring: Option<Arc<Keyring>>,
+    pub limiter: Arc<Limiter>,
+    pub tarpit: Arc<Tarpit>,
+    pub sessions: Arc<Sessions>,
+}
+
+/// What a request's credentials prove.
+pub(super) enum Proved {
+    Token(Arc<Identity>),
+    Key(Arc<Known>),
+    Session(Arc<Session>),
+    Nobody(Reason),
+}
+
+impl Authenticator {
     pub(super) async fn authenticate(
         &self,
         protected: &Protected,
@@ -60,9 +82,9 @@ impl Gate {
         }
         let token = token68(token).ok_or_else(|| charged(Reason::InvalidToken))?;
         if token.as_bytes().starts_with(OF_KEYS) {
-            return Err(charged(Reason::UnknownToken)); // a key of ours is no business of a provider's
+            return Err(charged(Reason::UnknownToken)); // an API key must not be sent to a provider
         }
-        // Boxed: the way of a hit does not carry the room that a verification needs.
+        // Boxed: keeps the large verification future out of the cache-hit path.
         match Box::pin(self.verifier.verify(&protected.policy, token, digest, &account)).await {
             Verdict::Valid(identity) => Ok(Proved::Token(identity)),
             Verdict::Rejected(reason) => {
@@ -71,6 +93,15 @@ impl Gate {
             }
             Verdict::Unavailable(cause) => Err(Refusal::of(cause.reason())),
             Verdict::Limited(wait) => Err(Refusal::limited(wait)),
+        }
+    }
+
+    /// On rate-limited routes, refusals wait in the tarpit for good requests.
+    pub(super) async fn give_way(&self, protected: &Protected, refusal: &Refusal, credential: Credential) {
+        let is_counted = matches!(refusal.status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
+        let is_limited = matches!(credential, Credential::bearer | Credential::api_key) && protected.limit.enabled;
+        if is_counted && is_limited {
+            self.tarpit.turn().await;
         }
     }
 
@@ -83,7 +114,7 @@ impl Gate {
                 Err(wait) => Err(Refusal::limited(wait)),
             }
         };
-        let (Some(keys), Some(key)) = (&self.keys, ApiKey::parse(key)) else {
+        let (Some(keys), Some(key)) = (&self.keyring, ApiKey::parse(key)) else {
             return refused(Reason::UnknownToken, None);
         };
         let mut paid = None;
@@ -115,21 +146,21 @@ impl Gate {
     }
 }
 
-/// A key in its own header, or in place of a bearer token. Two fields are none.
+/// An API key in its own header, or in place of a bearer token. Repeated fields count as none.
 fn presented_key<'a>(protected: &Protected, headers: &'a HeaderMap, bearer: &Presented<'a>) -> Option<&'a str> {
     if !protected.accepts_api_key {
         return None;
     }
     let mut values = headers.get_all(&X_API_KEY).iter();
     match (values.next(), values.next(), bearer) {
-        // Bytes that no key has are refused like any other that is not known.
+        // Bytes that no key contains become "", which is refused as an unknown key.
         (Some(only), None, _) => Some(only.to_str().unwrap_or_default()),
         (_, _, Presented::Token(token)) if token.starts_with(OF_KEYS) => Some(token68(token).unwrap_or_default()),
         _ => None,
     }
 }
 
-/// Whether `Authorization` must not reach the app: it is a key, or a token that nobody looked at because a key was judged.
+/// Whether `Authorization` must not reach the app: it is an API key, repeated, or a token not judged because a key was.
 pub(super) fn holds_key(protected: &Protected, headers: &HeaderMap, judged: Credential) -> bool {
     protected.accepts_api_key
         && match presented(headers) {
@@ -140,7 +171,7 @@ pub(super) fn holds_key(protected: &Protected, headers: &HeaderMap, judged: Cred
         }
 }
 
-/// Whom a key stands for.
+/// The identity of an API key.
 pub(super) fn identity_of(key: &Known) -> Arc<Identity> {
     let identity = key.identity(|record| {
         let person = record.person();
@@ -149,7 +180,7 @@ pub(super) fn identity_of(key: &Known) -> Arc<Identity> {
     identity.clone()
 }
 
-/// RFC 6750, 2.1; the scheme is case-insensitive. Another scheme is no credential of ours.
+/// RFC 6750, 2.1; the scheme is case-insensitive. Other schemes are for the app.
 fn presented(headers: &HeaderMap) -> Presented<'_> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
@@ -164,7 +195,7 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
     Presented::Token(rest.trim_ascii())
 }
 
-/// RFC 9110, 11.2: what every token of RFC 6750 is made of.
+/// RFC 9110, 11.2: the syntax of an RFC 6750 bearer token.
 fn token68(token: &[u8]) -> Option<&str> {
     let token = std::str::from_utf8(token).ok()?;
     let body = token.trim_end_matches('=');

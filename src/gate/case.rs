@@ -1,10 +1,9 @@
-//! A request, opened: who sends it and where it leads, before anything that it presents is looked at. The place is found
-//! once, whatever comes after.
+//! An opened request: its client and the route or endpoint it is for, before its credentials are looked at. The lookup
+//! is done once per request.
 
 use crate::caller::address::Caller;
 use crate::gate::decision::Audit;
 use crate::gate::endpoint::Endpoint;
-use crate::gate::endpoints::forward_auth::is_question;
 use crate::gate::gate::{Gate, METHODS};
 use crate::gate::host::Host;
 use crate::gate::path::CanonicalPath;
@@ -12,38 +11,42 @@ use crate::gate::protocol::{self, Fault};
 use crate::gate::refusal::Refusal;
 use crate::gate::request::RequestHead;
 use crate::gate::route::Route;
+use crate::gate::subject::is_question;
 use crate::telemetry::reason::Reason;
 use http::{Method, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// It does not hold the head: reading a body needs the connection, which the head borrows.
 pub struct Case<'g> {
     pub(super) caller: Caller,
     pub(super) audit: Audit,
     pub(super) place: Result<Place<'g>, Refusal>,
+    /// The route that decides, once it is known.
+    pub(super) route: Option<&'g Arc<Route>>,
 }
 
-/// Where a path leads.
+/// What serves a path.
 pub(super) enum Place<'g> {
     Own(Endpoint),
     Route(&'g Arc<Route>),
-    /// The same place over https.
+    /// A redirect to the same URL over https.
     Https,
     Nowhere,
 }
 
-/// Whether `/auth` and `/forward` stand on a host that has no other page of ours.
+/// Whether `/auth` and `/forward` are served on a host that has no other endpoint of the gateway.
 #[derive(Clone, Copy)]
 pub(super) enum Asker {
-    /// Anybody: they do not.
+    /// Any client: they are not.
     Anyone,
-    /// A trusted proxy: they do where nothing else stands.
+    /// A trusted proxy: they are if no route matches.
     Trusted,
-    /// A trusted proxy that asks about another request: they do.
+    /// A trusted proxy that asks about another request: they are.
     Questioner,
 }
 
-/// RFC 8555, 8.3: a certificate authority asks here over plain HTTP.
+/// RFC 8555, 8.3: a certificate authority fetches these over plain HTTP.
 const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 impl Case<'_> {
@@ -56,24 +59,24 @@ impl Case<'_> {
 impl Gate {
     pub fn open(&self, head: &RequestHead<'_>) -> Case<'_> {
         let caller = self.client_ip.caller(head.peer, head.headers);
-        if !self.warned.load(Ordering::Relaxed) && self.client_ip.is_unheard(&caller, head.headers) {
+        if !self.warned.peer.load(Ordering::Relaxed) && self.client_ip.is_unheard(&caller, head.headers) {
             self.warn_of_unheard(&caller);
         }
         let mut audit = self.audit(self.request_id(head.headers, &caller), caller.address);
         let place = self.place(head, &caller, &mut audit);
-        Case { caller, audit, place }
+        Case { caller, audit, place, route: None }
     }
 
-    /// The same where the listener serves as many requests as it may: whatever it is for, it is refused.
+    /// As `open`, when the listener is at its limit of concurrent requests: every request is refused.
     pub fn open_busy(&self, head: &RequestHead<'_>) -> Case<'_> {
         let caller = self.client_ip.caller(head.peer, head.headers);
         let audit = self.audit(self.request_id(head.headers, &caller), caller.address);
-        Case { caller, audit, place: Err(Refusal::busy()) }
+        Case { caller, audit, place: Err(Refusal::busy()), route: None }
     }
 
-    /// Once: behind a proxy that is not listed all clients share one address, and one budget of refusals.
+    /// Warns once: behind a proxy that is not trusted, all clients share one address and so one rate limit.
     fn warn_of_unheard(&self, caller: &Caller) {
-        if !self.warned.swap(true, Ordering::Relaxed) {
+        if !self.warned.peer.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 peer = %caller.address,
                 "says who its client is and is not in client_ip.trusted_proxies: it is taken for the client itself"
@@ -103,7 +106,7 @@ impl Gate {
         }
     }
 
-    /// Where every reading of the path leads; where they part, nobody may go.
+    /// The place that every reading of the path leads to; refused if they differ.
     pub(super) fn locate(
         &self,
         host: Option<&Host>,
@@ -111,11 +114,11 @@ impl Gate {
         path: &CanonicalPath<'_>,
         asker: Asker,
     ) -> Result<Place<'_>, Refusal> {
-        let has_own_pages = self.table.has_own_pages(host);
+        let has_own_pages = self.routes.has_own_pages(host);
         let place = |reading: &[u8]| {
-            let own = Endpoint::at(reading, &self.auth_path);
+            let own = Endpoint::at(reading, &self.endpoints.path);
             let for_proxies = matches!(own, Some(Endpoint::Auth | Endpoint::Forward));
-            match (own, self.table.find(host, method, reading), asker) {
+            match (own, self.routes.find(host, method, reading), asker) {
                 (Some(page), _, _) if has_own_pages => Place::Own(page),
                 (Some(page), _, Asker::Questioner) if for_proxies => Place::Own(page),
                 (_, Some(route), _) => Place::Route(route),

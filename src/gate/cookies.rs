@@ -9,7 +9,7 @@ pub struct OwnCookies {
     providers: Vec<String>,
 }
 
-/// What becomes of a request's `Cookie` fields.
+/// What to forward of a request's `Cookie` fields.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kept {
     AsSent,
@@ -18,7 +18,7 @@ pub enum Kept {
 }
 
 impl OwnCookies {
-    /// `names`: each route's `session.cookie.name`; where a jar is shared, a provider's name follows it.
+    /// `names`: each route's `session.cookie.name`; where providers share one, a provider's name follows it.
     pub fn new(mut names: Vec<String>, providers: Vec<String>) -> Self {
         names.sort();
         names.dedup();
@@ -35,7 +35,7 @@ impl OwnCookies {
         })
     }
 
-    /// The `Cookie` fields without ours, as one field (RFC 9113, 8.2.3: HTTP/2 may send several).
+    /// The `Cookie` fields without the gateway's, as one field (RFC 9113, 8.2.3: HTTP/2 may send several).
     pub fn kept(&self, headers: &HeaderMap) -> Kept {
         let fields: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
         let pairs = || {
@@ -59,7 +59,7 @@ impl OwnCookies {
         }
     }
 
-    /// Whether a `Set-Cookie` field of the app is one of ours.
+    /// Whether a `Set-Cookie` field of the app sets one of the gateway's cookies.
     pub fn is_planted(&self, set_cookie: &HeaderValue) -> bool {
         let name = set_cookie.as_bytes().split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default().trim_ascii();
         std::str::from_utf8(name).is_ok_and(|name| self.is_own(name))

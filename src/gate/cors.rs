@@ -1,21 +1,63 @@
-//! Cross-origin requests (Fetch Standard, 3.2): preflights are answered here, before credentials, which they never
-//! carry; the gateway's own replies are marked, so that a browser shows their true cause.
+//! Cross-origin requests (Fetch Standard, 3.2): preflights are answered before authentication, as they never carry
+//! credentials; the gateway's own replies get CORS headers, so that a browser reports their cause, not a CORS error.
 
+use crate::kit::setting::{Rule, Span, Text, http_url, rule};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use std::time::Duration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// `cors` of one route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Answers preflights, and marks the gateway's own replies.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Cors {
+    /// `*` alone, or origins: scheme, host and port.
     pub origins: Origins,
+    /// Cookies are allowed; not beside `*`.
+    #[serde(default)]
     pub credentials: bool,
-    pub max_age: Duration,
+    /// How long browsers may remember the answer to a preflight.
+    #[serde(default = "default_max_age")]
+    pub max_age: Span,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "Vec<AllowedOrigin>")]
+#[schemars(with = "Vec<AllowedOrigin>")]
 pub enum Origins {
     Any,
     OneOf(Vec<String>),
+}
+
+/// An origin, or `*`.
+pub type AllowedOrigin = Text<AllowedOriginRule>;
+
+/// Chromium's own limit is 2 h, Firefox's a day; a change of the rules should not take so long.
+fn default_max_age() -> Span {
+    Span::seconds(600)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedOriginRule;
+
+impl Rule for AllowedOriginRule {
+    fn check(text: &str) -> Result<(), String> {
+        let is_origin = || http_url(text).is_some_and(|url| url.origin().ascii_serialization() == text);
+        rule(text == "*" || is_origin(), || {
+            "is not an origin; write scheme, host and port alone, such as https://app.example.com".into()
+        })
+    }
+}
+
+impl TryFrom<Vec<AllowedOrigin>> for Origins {
+    type Error = &'static str;
+    fn try_from(list: Vec<AllowedOrigin>) -> Result<Self, Self::Error> {
+        match list.as_slice() {
+            [] => Err("allows nobody; name an origin, or leave `cors` out"),
+            [star] if star.as_str() == "*" => Ok(Origins::Any),
+            _ if list.iter().any(|origin| origin.as_str() == "*") => Err("`*` stands alone or not at all"),
+            _ => Ok(Origins::OneOf(list.into_iter().map(|origin| origin.text().clone()).collect())),
+        }
+    }
 }
 
 const EXPOSED: HeaderValue = HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Request-Id, X-Doorward-Reason");
@@ -46,7 +88,7 @@ impl Cors {
         out
     }
 
-    /// The marks on a reply of the gateway's own.
+    /// The CORS headers of a reply made by the gateway itself.
     pub fn marks(&self, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
         let mut out = self.allow_origin(headers);
         if !out.is_empty() {

@@ -1,5 +1,4 @@
-//! What is answered: forward the request with these headers, or reply with this; and what the log and the metrics
-//! are to say of it.
+//! The decision on a request: forward it with these headers, or send this reply; and what log and metrics record of it.
 
 use crate::gate::host::Host;
 use crate::gate::route::Route;
@@ -19,21 +18,21 @@ pub enum Answer {
     Reply(Box<Reply>),
 }
 
-/// How the request goes to the app.
+/// How to forward the request to the app.
 pub struct Forward {
     pub route: Arc<Route>,
-    /// The request target without its origin and without a stripped prefix, where it differs from what was sent.
+    /// The request target without its origin and without a stripped prefix; `None` if it is forwarded as sent.
     pub target: Option<String>,
     pub remove: Vec<HeaderName>,
-    /// Each replaces every field of its name.
+    /// Each replaces all fields of its name.
     pub set: Vec<(HeaderName, HeaderValue)>,
-    /// A WebSocket, an event stream or gRPC by what the client says of it; the answer decides, where it can.
+    /// The request looks like a WebSocket, an event stream or gRPC; the response decides, where it can.
     pub stream: bool,
     /// The session that let the request pass.
     pub held: Option<SessionInUse>,
 }
 
-/// A session that is in use for as long as what it opened is.
+/// A session that stays in use while a stream that it opened is open.
 #[derive(Clone)]
 pub struct SessionInUse {
     pub sessions: Arc<Sessions>,
@@ -47,7 +46,7 @@ impl SessionInUse {
     }
 }
 
-/// An answer of the gateway's own.
+/// A response made by the gateway itself.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -55,7 +54,7 @@ pub struct Reply {
     pub body: Bytes,
 }
 
-/// The decision on one request, and its place in log and metrics.
+/// The decision on one request, and its record for log and metrics.
 pub struct Decision {
     pub answer: Answer,
     pub audit: Audit,

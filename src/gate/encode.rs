@@ -1,13 +1,13 @@
-//! Texts of people and providers as header values.
+//! Encodes text from users and providers as header values.
 
 use std::fmt::Write;
 
-/// A text as a header value: what may not stand there, `%` itself, and blanks at the ends, are percent-encoded from UTF-8.
+/// Percent-encodes the UTF-8 bytes that a header value may not contain, `%` itself, and spaces at both ends.
 pub fn encode(text: &str) -> String {
     encode_but(text, |_| false)
 }
 
-/// A list joined with commas, commas inside of an item encoded; nothing for an empty list.
+/// Joins a list with commas; commas inside an item are encoded. `None` for an empty list.
 pub fn encode_list(texts: &[Box<str>]) -> Option<String> {
     let encoded: Vec<String> = texts.iter().map(|text| encode_but(text, |b| b == b',')).collect();
     (!encoded.is_empty()).then(|| encoded.join(","))

@@ -1,11 +1,11 @@
-//! The gateway's own pages: their names under `auth_path` and the methods that each knows.
+//! The gateway's own endpoints: their names under `auth_path` and the methods that each accepts.
 
 use http::Method;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Start,
-    /// Of the provider that is named, where several share a cookie jar.
+    /// With the provider's name, where several providers share a cookie name.
     Callback(Option<Box<str>>),
     SignOut,
     SignedOut,
@@ -17,7 +17,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// By its whole path; no prefix of it and nothing behind it.
+    /// The endpoint at exactly this path.
     pub fn at(path: &[u8], auth_path: &str) -> Option<Endpoint> {
         let name = path.strip_prefix(auth_path.as_bytes())?.strip_prefix(b"/")?;
         Some(match name {
@@ -34,7 +34,7 @@ impl Endpoint {
         })
     }
 
-    /// The methods for `Allow`; `None` where any will do.
+    /// The methods for `Allow`; `None` if all are accepted.
     pub fn allow(&self) -> Option<&'static str> {
         match self {
             Endpoint::Auth | Endpoint::Forward => None,
@@ -49,11 +49,11 @@ impl Endpoint {
     }
 }
 
-/// A provider's name, as the configuration may have it.
+/// A provider's name, if the configuration would accept it.
 fn provider_of(name: &[u8]) -> Option<Box<str>> {
     let good = |b: &u8| b.is_ascii_alphanumeric() || b"_-.".contains(b);
     (!name.is_empty() && name.iter().all(good)).then(|| std::str::from_utf8(name).ok().map(Box::from))?
 }
 
-/// The longest body that a page reads.
+/// The longest body that an endpoint reads, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;

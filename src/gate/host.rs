@@ -1,5 +1,5 @@
-//! The host that a request is for, in the one form in which it is compared and passed on: lower case, without a
-//! trailing dot. Several different hosts, none at all where one is due, or bytes that no host has, are refused.
+//! A request's host in the canonical form in which it is compared and forwarded: lower case, without a trailing dot.
+//! Conflicting hosts, a missing host where one is required, and invalid bytes are refused.
 
 use crate::gate::request::RequestHead;
 use http::{Version, header};
@@ -11,7 +11,7 @@ pub struct Host {
     port: Option<u16>,
 }
 
-/// No host, or not one alone.
+/// The host is missing, invalid or contradictory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadHost;
 
@@ -52,7 +52,7 @@ impl Host {
         Ok(Host { text, name_length, port })
     }
 
-    /// The one host of a request: its authority and its `Host` fields must agree. `None` for an HTTP/1.0 request without.
+    /// The host of a request: its authority and its `Host` fields must agree. `None` for HTTP/1.0 without a host.
     pub fn of(head: &RequestHead<'_>, target_authority: Option<&str>) -> Result<Option<Host>, BadHost> {
         let mut host = None;
         let fields = head.headers.get_all(header::HOST).iter().map(|value| value.to_str().map_err(|_| BadHost));

@@ -1,7 +1,7 @@
-//! What the gateway has to say that is no refusal, as pages of the same look.
+//! The gateway's HTML pages other than refusals, in the same layout.
 
 use crate::gate::decision::Reply;
-use crate::gate::refusal::{CSS, Pages, SIGN_IN, own_headers};
+use crate::gate::refusal::{CSS, Html, SIGN_IN, own_headers};
 use askama::Template;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
@@ -9,12 +9,12 @@ pub enum Message<'a> {
     SignedOut {
         sign_in: Option<&'a str>,
     },
-    /// Another site, or a browser that reads ahead, opened the sign-out: the person decides.
+    /// Another site, or a browser's prefetch, requested the sign-out: the user must confirm.
     ReallySignOut {
         action: &'a str,
         target: &'a str,
     },
-    /// A login has ended; the page goes on by itself.
+    /// A login has succeeded; the page redirects by itself.
     GoingOn {
         target: &'a str,
     },
@@ -28,12 +28,12 @@ struct MessagePage<'a> {
     detail: &'a str,
     request_id: &'a str,
     goes_to: Option<&'a str>,
-    /// A text and where it leads.
+    /// A text and its URL.
     link: Option<(&'a str, &'a str)>,
     form: Option<(&'a str, &'a str)>,
 }
 
-impl Pages {
+impl Html {
     pub fn say(&self, what: &Message<'_>, request_id: &str) -> Reply {
         let (title, detail) = match what {
             Message::SignedOut { .. } => ("Signed out", "You are signed out of this service."),
@@ -51,7 +51,7 @@ impl Pages {
         Reply { status: StatusCode::OK, headers, body: page.render().unwrap_or_default().into() }
     }
 
-    /// The headers of every page. No `form-action`: a sign-out's form ends on the provider's page.
+    /// The headers of every page. No `form-action`: the sign-out form redirects to the provider.
     pub(super) fn dress(&self, headers: &mut Vec<(HeaderName, HeaderValue)>) {
         headers.push((header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")));
         headers.push((header::CONTENT_SECURITY_POLICY, self.policy.clone()));

@@ -1,21 +1,43 @@
-//! The headers that the app sees: everything that could pass for the gateway's word is taken out of what the client
-//! sent, under every spelling that an app might fold to it, and what is known of the person is put in.
+//! The identity headers for the app. Client headers that could be taken for the gateway's are removed, in every
+//! spelling that an app might fold to the same name, and the identity's headers are added.
 
 use crate::gate::encode::encode;
 use crate::gate::encode::encode_list;
 use crate::gate::template::Template;
 use crate::kit::digest::Fingerprint;
+use crate::kit::setting::{Rule, Text, rule};
 use crate::provider::identity::{Identity, Rendered};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Which set of identity headers an app understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Preset {
+    #[default]
     Standard,
     Grafana,
     Authelia,
     None,
 }
+
+/// What the app is given of who is signed in.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Headers")]
+pub struct Settings {
+    /// The names of the headers for user, e-mail, name and groups.
+    pub preset: Preset,
+    /// Name: "text with {user} {email} {name} {username} {groups} {claims.x.y}"; `{{` is a brace.
+    pub set: BTreeMap<SetName, Template>,
+    /// Pass the session's access token as `Authorization: Bearer`.
+    pub access_token: bool,
+}
+
+/// The name of a header that may be set.
+pub type SetName = Text<SetNameRule>;
 
 /// The identity headers of one route.
 #[derive(Clone, Debug)]
@@ -51,6 +73,45 @@ const NAMES: [&str; 15] = [
     "http2-settings",
 ];
 
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetNameRule;
+
+impl Rule for SetNameRule {
+    fn check(text: &str) -> Result<(), String> {
+        match text.parse::<HeaderName>() {
+            Ok(name) => rule(!RESERVED.contains(&name.as_str()), || {
+                "is set by the proxy itself and cannot be set here; remove it".into()
+            }),
+            Err(_) => Err(format!("`{text}` is not the name of a header")),
+        }
+    }
+}
+
+/// Host, Cookie, hop-by-hop and framing names.
+const RESERVED: [&str; 13] = [
+    "host",
+    "cookie",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "expect",
+];
+
+impl Settings {
+    pub fn identity_headers(&self) -> IdentityHeaders {
+        let name = |name: &SetName| name.as_str().parse::<HeaderName>().ok();
+        let set = self.set.iter().filter_map(|(key, template)| Some((name(key)?, template.clone())));
+        IdentityHeaders::new(self.preset, set.collect())
+    }
+}
+
 impl Preset {
     /// The names of its headers.
     pub fn names(self) -> [&'static str; 4] {
@@ -64,7 +125,7 @@ impl Preset {
         }
     }
 
-    /// What they say, in the order of the names; nothing where a claim is absent.
+    /// Their values, in the order of the names; `None` if a claim is absent.
     pub fn values(self, who: &Identity) -> [Option<String>; 4] {
         let text = |text: &Option<Box<str>>| text.as_deref().map(encode);
         let (email, name, username, groups) =
@@ -98,14 +159,13 @@ impl IdentityHeaders {
         self.preset
     }
 
-    /// Whether the client's own `Authorization` stays behind. Grafana has credentials of its own, and takes a token for one of
-    /// them: one that was judged here is not for it.
+    /// Whether to remove the client's `Authorization`. Grafana takes a bearer token for one of its own credentials, so
+    /// a token that was judged here must not reach it.
     pub fn takes_authorization(&self, was_judged: bool) -> bool {
         (self.preset == Preset::Grafana && was_judged) || self.set.iter().any(|(name, _)| name == header::AUTHORIZATION)
     }
 
-    /// The headers for a person. They are rendered once for an identity, as long as it is used with one set of
-    /// headers; with a second set each time.
+    /// The headers for an identity: rendered once for the first set of headers it is used with, else each time.
     pub fn headers(&self, who: &Identity) -> Rendered {
         let (id, rendered) = who.rendered.get_or_init(|| (self.id, self.render(who)));
         if *id == self.id { rendered.clone() } else { self.render(who) }
@@ -116,14 +176,14 @@ impl IdentityHeaders {
             let value = HeaderValue::from_str(&value?).ok()?;
             Some((HeaderName::from_static(name), value))
         });
-        // What the operator wrote comes last: it replaces a preset's header of the same name.
+        // `headers.set` comes last: it replaces a preset's header of the same name.
         let set = self.set.iter().filter_map(|(name, template)| Some((name.clone(), template.render(who)?)));
         preset.chain(set).collect()
     }
 }
 
 impl HeaderFilter {
-    /// `set`: every name in any route's `headers.set`; `Authorization` is the business of the route that sets it.
+    /// `set`: every name in any route's `headers.set`; `Authorization` is left to the route that sets it.
     pub fn new<'a>(set: impl Iterator<Item = &'a HeaderName>) -> Self {
         let set = set.filter(|name| **name != header::AUTHORIZATION).map(|name| fold(name.as_str()));
         let mut folded: Vec<Box<str>> = NAMES.iter().map(|name| Box::from(*name)).chain(set.map(Into::into)).collect();
@@ -149,13 +209,13 @@ impl HeaderFilter {
     }
 }
 
-/// Whether apps may take the value of a field for the method of its request.
+/// Whether apps may take a field's value for the request's method.
 pub fn overrides_method(name: &HeaderName) -> bool {
     const NAMES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
     name.as_str().starts_with('x') && NAMES.contains(&fold(name.as_str()).as_str())
 }
 
-/// Lower case, and every other character than a letter or digit as `-`: what CGI, WSGI and their kin make equal.
+/// Lower case, all but letters and digits replaced by `-`: CGI, WSGI and the like treat such names as equal.
 fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }

@@ -1,24 +1,31 @@
-//! Decides one request: an [`ask::RequestHead`] in, an [`answer::Judged`] out, in terms of the `http` crate alone. It opens no
-//! socket and knows neither the proxy nor the configuration file; what it needs is handed to it when it is built.
+//! Decides one request: a [`request::RequestHead`] in, a [`decision::Decision`] out, using only the `http` crate's
+//! types. It opens no socket and knows neither the proxy nor the configuration file; dependencies are passed in.
 
-mod authenticate;
+pub mod authenticate;
+mod authorise;
 pub mod case;
 pub mod cookies;
 pub mod cors;
 pub mod decision;
 pub mod encode;
 pub mod endpoint;
-pub mod endpoints;
-#[allow(clippy::module_inception)] // the noun of the room
+mod endpoints;
+#[allow(clippy::module_inception)] // named after its type, `Gate`
 pub mod gate;
 pub mod host;
 pub mod html;
 pub mod identity_headers;
+mod judge;
 pub mod navigation;
 pub mod path;
+pub mod place;
 pub mod protocol;
 pub mod refusal;
+mod refuse;
 pub mod request;
+pub mod rewrite;
 pub mod route;
 pub mod rules;
+mod sign_in;
+pub mod subject;
 pub mod template;

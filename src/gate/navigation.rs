@@ -1,9 +1,9 @@
-//! Whether a person's browser is on its way to a page, or a program asks: the first can follow a redirect to a login
-//! and reads a page, the second needs a status and problem JSON.
+//! Tells a browser that navigates to a page from a program: the browser can follow a redirect to a login and show HTML,
+//! the program needs a status and problem JSON.
 
 use http::{HeaderMap, header};
 
-/// By its headers alone; the caller judges the method.
+/// Looks at the headers alone; the caller checks the method.
 pub fn is_navigation(headers: &HeaderMap) -> bool {
     let value = |name: &'static str| headers.get(name).map(|v| v.as_bytes());
     if value("x-requested-with").is_some_and(|v| v.eq_ignore_ascii_case(b"XMLHttpRequest"))
@@ -25,7 +25,7 @@ pub fn is_navigation(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a refusal is read by a person: a browser that navigates, or who names HTML, and presents no token and no key.
+/// Whether a person reads a refusal: the client navigates or accepts `text/html`, and sends no bearer token or API key.
 pub fn reads_pages(headers: &HeaderMap) -> bool {
     let value = |name: &'static str| headers.get(name).map(|v| v.as_bytes());
     let is_bearer = |field: &http::HeaderValue| {

@@ -1,10 +1,10 @@
 //! The path that is judged is the path that is sent. Apps read paths in different ways: they decode once or twice,
-//! take `\` for `/`, merge slashes, resolve dot segments, cut `;parameters`. Nothing is rewritten here; instead the path
-//! is read in every one of these ways, and the caller refuses it where the readings lead to different places.
+//! take `\` for `/`, merge slashes, resolve dot segments, cut `;parameters`. Nothing is rewritten here; instead the
+//! path is read in all of these ways, and the caller refuses it if the readings lead to different places.
 
 use memchr::{memchr, memchr2, memmem};
 
-/// A request target that passed the check. Its bytes are the client's own.
+/// A request target that passed the check, with its bytes unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CanonicalPath<'a> {
     path: &'a str,
@@ -13,7 +13,7 @@ pub struct CanonicalPath<'a> {
     authority: Option<&'a str>,
 }
 
-/// A target that no two readers need agree on.
+/// Two parsers may read this target differently.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ambiguous;
 
@@ -55,26 +55,26 @@ impl<'a> CanonicalPath<'a> {
         self.authority
     }
 
-    /// Nothing in it that any reader changes: there is one reading.
+    /// Whether the path has only one reading.
     pub fn is_plain(&self) -> bool {
         is_plain(self.path)
     }
 
-    /// Judges every way in which an app might read the path, each once, until one is not `good`: false then. The path as it
-    /// was sent comes first. Apps take the steps in any order and leave some out, so the readings are closed under all of
-    /// them, with at most two decodings.
+    /// Calls `good` once for each way in which an app might read the path, the path as sent first; false as soon as one
+    /// is not `good`. Apps apply any of the steps in any order, so the readings are closed under all of them, with at
+    /// most two decodings.
     ///
     /// # Errors
-    /// There are more readings than any path has that a person or a program means.
+    /// There are more readings than any legitimate path has.
     pub fn every_reading(&self, good: impl FnMut(&[u8]) -> bool) -> Result<bool, Ambiguous> {
         every_reading(self.path.as_bytes(), MOST_WORK, good)
     }
 }
 
-/// The readings of any path, see [`CanonicalPath::every_reading`].
+/// As [`CanonicalPath::every_reading`], for any path.
 ///
 /// # Errors
-/// There are too many, or too many bytes in them: `work`.
+/// There are too many readings, or more than `work` bytes in them.
 pub fn every_reading(path: &[u8], work: usize, mut good: impl FnMut(&[u8]) -> bool) -> Result<bool, Ambiguous> {
     if !good(path) {
         return Ok(false);
@@ -91,7 +91,7 @@ pub fn every_reading(path: &[u8], work: usize, mut good: impl FnMut(&[u8]) -> bo
         for (next, decoded) in next {
             let mut known = readings.iter().filter(|(known, _)| *known == next).map(|(_, before)| *before).peekable();
             let is_new = known.peek().is_none();
-            // The same bytes with fewer decodings behind them can still become more.
+            // The same bytes after fewer decodings can still be decoded further.
             if known.any(|before| before <= decoded) {
                 continue;
             }
@@ -110,18 +110,18 @@ pub fn every_reading(path: &[u8], work: usize, mut good: impl FnMut(&[u8]) -> bo
     Ok(true)
 }
 
-/// Whether each byte is good. Without a way out in the middle, so that many bytes are looked at together.
+/// Whether each byte is good. No early exit, so that the compiler can vectorise the loop.
 fn all(text: &str, good: impl Fn(u8) -> bool) -> bool {
     text.bytes().fold(true, |all, b| all & good(b))
 }
 
-/// Proxies and apps behind each other decode twice, none that is known more often.
+/// Chained proxies and apps decode up to twice; none is known to decode more often.
 const DECODINGS: usize = 2;
-/// Different readings, the path itself among them. No path that a person or a program means has more, and each costs work.
+/// Distinct readings, the path itself included. No legitimate path has more, and each costs work.
 const MOST_READINGS: usize = 32;
-/// Bytes of all readings together: four of the longest, or all of a path of usual length.
+/// Total bytes of all readings: four of the longest, or all of a path of usual length.
 pub const MOST_WORK: usize = 16 * 1024;
-/// The longest path that is read in more than one way.
+/// The longest path that may have more than one reading, in bytes.
 const LONGEST_ODD: usize = 4096;
 
 /// `http://host/path` into `host` and `/path`.
@@ -137,7 +137,7 @@ fn split_origin(target: &str) -> Result<(Option<&str>, &str), Ambiguous> {
     Ok((Some(authority), path))
 }
 
-/// Nothing in it that any reader changes.
+/// Whether no step changes the path.
 fn is_plain(path: &str) -> bool {
     let path = path.as_bytes();
     memchr2(b'%', b';', path).is_none() && memmem::find(path, b"//").is_none() && !has_dots(path)
@@ -152,7 +152,7 @@ fn has_dots(path: &[u8]) -> bool {
     })
 }
 
-/// What an invalid escape means: what the client wrote is refused, what only shows after a first decoding is literal.
+/// How to treat an invalid escape: refuse it in the path as sent, take it literally after one decoding.
 #[derive(PartialEq)]
 enum Invalid {
     Refused,
@@ -192,7 +192,7 @@ fn escape(digits: &[u8]) -> Option<u8> {
     u8::try_from(high * 16 + low).ok()
 }
 
-/// Each step is `None` where it changes nothing.
+/// This and the steps below return `None` if they change nothing.
 fn decode(path: &[u8]) -> Option<Vec<u8>> {
     memchr(b'%', path)?;
     let decoded: Vec<u8> = percent_encoding::percent_decode(path).collect();
@@ -324,7 +324,7 @@ mod tests {
         }
     }
 
-    /// However long a path is, its readings together are not.
+    /// The total length of the readings is bounded, however long the path is.
     #[test]
     fn a_long_path_is_read_in_few_ways() {
         let few = format!("/{}%20a", "b".repeat(3_500));
@@ -391,7 +391,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is judged is what was sent, and no reading invents a path that does not begin with a slash.
+        /// The first reading is the path as sent, and every reading begins with a slash.
         #[test]
         fn readings_keep_the_bytes_and_the_slash(path in "/([a-z./;%\\\\]|%2[ef5]|%5c|%25){0,40}") {
             if let Ok(canonical) = CanonicalPath::of(path.as_bytes())

@@ -1,20 +1,19 @@
-//! What a request's head must not be, whatever it asks for (RFC 9110, RFC 9112): two readers would take it
-//! for two different requests.
+//! Refuses request heads that two parsers could read as two different requests (RFC 9110, RFC 9112).
 
 use crate::gate::request::RequestHead;
 use http::{HeaderMap, Method, Version, header};
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// CONNECT, TRACE, and one with a small letter.
+    /// CONNECT, TRACE, or a method with a lower-case letter.
     Method,
     /// More bytes or more fields than a head may have.
     TooLarge,
-    /// Two readers would disagree on where the body ends.
+    /// Two parsers could disagree on where the body ends.
     Framing,
 }
 
-/// Fields that a head may have.
+/// The most fields in a head.
 pub const MAX_FIELDS: usize = 128;
 
 pub fn check(head: &RequestHead<'_>) -> Result<(), Fault> {
@@ -33,7 +32,7 @@ pub fn check(head: &RequestHead<'_>) -> Result<(), Fault> {
     check_framing(head.headers, head.version)
 }
 
-/// Some apps take `post` for POST, and would serve what was judged as a method of its own.
+/// No lower case: some apps take `post` for POST, while it was judged as a different method.
 pub fn is_served(method: &Method) -> bool {
     !matches!(*method, Method::CONNECT | Method::TRACE) && !method.as_str().bytes().any(|b| b.is_ascii_lowercase())
 }
@@ -56,7 +55,7 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Fault> {
     }
 }
 
-/// A field's values as one list, for headers whose several fields mean the same as one with commas.
+/// Whether a list header has a token; several fields are one comma-separated list.
 pub fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
     let values = headers.get_all(name);
     values
@@ -66,7 +65,7 @@ pub fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> 
         .any(|v| v.trim().eq_ignore_ascii_case(token))
 }
 
-/// A WebSocket's opening handshake (RFC 6455, 4.1): the only upgrade that is passed on.
+/// A WebSocket's opening handshake (RFC 6455, 4.1): the only upgrade that is forwarded.
 pub fn is_websocket(head: &RequestHead<'_>) -> bool {
     let mut upgrades = head.headers.get_all(header::UPGRADE).iter();
     let only = matches!((upgrades.next(), upgrades.next()), (Some(v), None) if v.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -75,7 +74,7 @@ pub fn is_websocket(head: &RequestHead<'_>) -> bool {
         && has_token(head.headers, header::CONNECTION, "upgrade")
 }
 
-/// Silence is in the nature of what is asked for: a WebSocket, an event stream, gRPC.
+/// A WebSocket, an event stream or gRPC, where long silence is normal.
 pub fn is_stream(head: &RequestHead<'_>) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     const EVENTS: &[u8] = b"text/event-stream";

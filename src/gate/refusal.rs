@@ -1,4 +1,5 @@
-//! The one table from reasons to replies: status, challenge, and a body for people or programs (RFC 9457, RFC 6750). Nothing of the request is repeated in them but the request's id.
+//! The one table from reasons to replies: status, challenge, and a body for people or programs (RFC 9457, RFC 6750).
+//! Replies repeat nothing of the request but its id.
 
 use crate::gate::decision::Reply;
 use crate::telemetry::metrics::Outcome;
@@ -14,25 +15,25 @@ use std::time::Duration;
 pub struct Refusal {
     pub status: StatusCode,
     pub reason: Reason,
-    /// The methods that would do, for 405.
+    /// The accepted methods, for a 405.
     pub allow: Option<&'static str>,
-    /// When to come again, where that is known.
+    /// When to retry, if known.
     pub retry_after: Option<Duration>,
 }
 
-/// What a reply is addressed to.
+/// The recipient of a refusal.
 pub struct Addressee<'a> {
     pub request_id: &'a str,
-    /// A person's browser gets a page, a program problem JSON.
+    /// HTML for a person's browser; otherwise problem JSON.
     pub wants_page: bool,
     /// The route's name, where there is a route.
     pub realm: Option<&'a str>,
-    /// For a person: a text and where it leads.
+    /// For an HTML page: a link's text and URL.
     pub link: Option<(&'static str, String)>,
 }
 
-/// The pages' look, and the policy that lets a browser use nothing else.
-pub struct Pages {
+/// Renders HTML pages, with a `Content-Security-Policy` that allows only their own style sheet.
+pub struct Html {
     pub(super) policy: HeaderValue,
 }
 
@@ -41,7 +42,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(super) const CSS: &str = include_str!("../../templates/page.css");
 pub(super) const SIGN_IN: &str = "Sign in again";
-/// How long a client should wait for a provider that is away.
+/// `Retry-After` when a provider or the store is unavailable.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 
 #[derive(Template)]
@@ -67,7 +68,7 @@ struct Problem<'a> {
     request_id: &'a str,
 }
 
-/// What a client is told, and what the metrics say.
+/// The status for the client, and the outcome for the metrics.
 const fn meaning(reason: Reason) -> (StatusCode, Outcome) {
     match reason {
         Reason::LoginRequired
@@ -99,13 +100,13 @@ impl Refusal {
         Refusal { retry_after: Some(wait), ..Refusal::of(Reason::RateLimited) }
     }
 
-    /// More requests at once than may be.
+    /// Too many concurrent requests.
     pub const fn busy() -> Refusal {
         let soon = Some(Duration::from_secs(1));
         Refusal { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: soon, ..Refusal::of(Reason::RateLimited) }
     }
 
-    /// A request that is refused for its form, under another status than 400.
+    /// Reason `bad_request` with a status other than 400.
     pub const fn form(status: StatusCode) -> Refusal {
         Refusal { status, reason: Reason::BadRequest, allow: None, retry_after: None }
     }
@@ -118,7 +119,7 @@ impl Refusal {
         meaning(self.reason).1
     }
 
-    pub fn reply(&self, pages: &Pages, to: &Addressee<'_>) -> Reply {
+    pub fn reply(&self, html: &Html, to: &Addressee<'_>) -> Reply {
         let mut headers = own_headers(to.request_id);
         headers.push((REASON, HeaderValue::from_static(self.reason.word())));
         headers.extend(self.challenge(to.realm).map(|value| (header::WWW_AUTHENTICATE, value)));
@@ -127,11 +128,11 @@ impl Refusal {
         if let Some(wait) = self.retry_after.or(away) {
             headers.push((header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))));
         }
-        let body = if to.wants_page { self.page(pages, to, &mut headers) } else { self.problem(to, &mut headers) };
+        let body = if to.wants_page { self.page(html, to, &mut headers) } else { self.problem(to, &mut headers) };
         Reply { status: self.status, headers, body: body.into() }
     }
 
-    /// RFC 6750, 3. The names of routes are such as can stand in quotes.
+    /// RFC 6750, 3. Route names need no escaping in a quoted string.
     fn challenge(&self, realm: Option<&str>) -> Option<HeaderValue> {
         let error = match self.reason {
             Reason::LoginRequired | Reason::SessionEnded => "",
@@ -142,9 +143,9 @@ impl Refusal {
         HeaderValue::from_str(&format!("Bearer realm=\"{}\"{error}", realm.unwrap_or("-"))).ok()
     }
 
-    fn page(&self, pages: &Pages, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
+    fn page(&self, html: &Html, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
         let (title, detail, next) = words(self);
-        pages.dress(headers);
+        html.dress(headers);
         let status = self.status.as_u16();
         let (link, reason, request_id) = (to.link.as_ref(), self.reason.word(), to.request_id);
         let page = Page { css: CSS, status, title, detail, next, link, reason, request_id };
@@ -167,12 +168,12 @@ impl Refusal {
     }
 }
 
-impl Default for Pages {
+impl Default for Html {
     fn default() -> Self {
         let hash = data_encoding::BASE64.encode(digest(&SHA256, CSS.as_bytes()).as_ref());
         let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; frame-ancestors 'none'");
-        // Base64 and plain text: nothing in it that a header's value may not hold.
-        Pages {
+        // Base64 and plain ASCII: always a valid header value.
+        Html {
             policy: HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")),
         }
     }
@@ -247,12 +248,12 @@ fn of_credential(reason: Reason) -> Option<Words> {
         Reason::WrongAudience => (
             "Token for another service",
             "The bearer token was made for another audience.",
-            "RequestHead your identity provider for a token for this service.",
+            "Ask your identity provider for a token for this service.",
         ),
         Reason::InsufficientScope => (
             "Scope missing",
             "The token is good, but lacks a scope that this address needs.",
-            "RequestHead for a token with more scopes.",
+            "Ask for a token with more scopes.",
         ),
         Reason::Forbidden => (
             "No access",
@@ -296,7 +297,7 @@ fn of_service(reason: Reason) -> Words {
     }
 }
 
-/// What every answer of the gateway's own carries.
+/// The headers of every response made by the gateway itself.
 pub fn own_headers(request_id: &str) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = vec![(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     headers.extend(HeaderValue::from_str(request_id).ok().map(|id| (REQUEST_ID, id)));
@@ -309,7 +310,7 @@ mod tests {
 
     fn reply(reason: Reason, wants_page: bool) -> (Reply, String) {
         let to = Addressee { request_id: "r-1", wants_page, realm: Some("main"), link: None };
-        let reply = Refusal::of(reason).reply(&Pages::default(), &to);
+        let reply = Refusal::of(reason).reply(&Html::default(), &to);
         let body = String::from_utf8(reply.body.to_vec()).unwrap();
         (reply, body)
     }

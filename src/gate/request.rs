@@ -1,4 +1,4 @@
-//! What is asked: one request's head, as it came from the wire.
+//! One request's head and body, as received.
 
 use http::{HeaderMap, Method, Version};
 use std::net::IpAddr;
@@ -6,15 +6,15 @@ use std::net::IpAddr;
 /// A request's body, as far as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
-    /// It goes to the app, or there is none.
+    /// It is forwarded to the app, or there is none.
     Unread,
     Whole(&'a [u8]),
     TooLarge,
-    /// It ended before its end, or did not come in time.
+    /// It was truncated, or did not arrive in time.
     Broken,
 }
 
-/// A request's head and the peer that sent it. Nothing in it has been changed or believed.
+/// A request's head and the peer that sent it, unchanged and not yet trusted.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
     pub method: &'a Method,
@@ -24,15 +24,15 @@ pub struct RequestHead<'a> {
     /// HTTP/2's `:authority`; HTTP/1 has it in the target or not at all.
     pub authority: Option<&'a str>,
     pub headers: &'a HeaderMap,
-    /// A `Content-Length` stood beside a `Transfer-Encoding` and was taken out before we saw the head.
+    /// A `Content-Length` was sent beside a `Transfer-Encoding` and has been removed from `headers`.
     pub length_beside_encoding: bool,
-    /// The request line held bytes that the parser has rewritten or dropped before we saw it.
+    /// The HTTP parser has rewritten or dropped bytes of the request line.
     pub rewritten: bool,
-    /// For the gateway's own pages alone: what was posted.
+    /// Read for the gateway's own endpoints alone.
     pub body: Body<'a>,
     pub peer: IpAddr,
     /// The longest head that the listener reads, in bytes.
     pub max_head: usize,
-    /// The listener sends everyone to https.
+    /// The listener redirects to https.
     pub redirect_to_https: bool,
 }

@@ -8,19 +8,22 @@ use crate::gate::cors::Cors;
 use crate::gate::host::Host;
 use crate::gate::identity_headers::IdentityHeaders;
 use crate::gate::path::{CanonicalPath, MOST_WORK, every_reading};
+use crate::gate::place::{Hosts, Place};
 use crate::gate::rules::Rules;
 use crate::login::cookie::CookieSpec;
 use crate::login::relying_party::{Origin, RelyingParty};
 use crate::session::session::{Limits, RefreshLimits};
 use crate::telemetry::metrics::RouteMetrics;
 use http::{HeaderValue, Method};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use url::Url;
 
-/// One route, ready to judge and to forward.
+/// One route, ready to serve.
 pub struct Route {
-    /// Its place in the configuration; what finds its upstreams.
+    /// Its position in the configuration; selects its upstreams.
     pub index: usize,
     pub name: Arc<str>,
     pub place: Place,
@@ -28,14 +31,14 @@ pub struct Route {
     pub headers: IdentityHeaders,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
-    /// The base paths of its apps, each in every reading.
+    /// All readings of each base path of its apps.
     bases: Vec<Vec<Vec<u8>>>,
     /// `http` or `https`, as the client sees it.
     pub scheme: HeaderValue,
     pub metrics: Arc<RouteMetrics>,
 }
 
-/// One route, as the configuration has it.
+/// One route, as configured.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub name: Arc<str>,
@@ -45,9 +48,9 @@ pub struct Settings {
     pub headers: IdentityHeaders,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
-    /// The base paths of its apps, without a slash at their ends.
+    /// The base paths of its apps, without trailing slashes.
     pub bases: Vec<String>,
-    /// The base name of its session cookie, whether or not it has sessions: the app never sees it.
+    /// The base name of its session cookie, set even without sessions: such cookies are never forwarded.
     pub cookie: String,
 }
 
@@ -67,11 +70,11 @@ pub struct ProtectedSettings {
     pub limit: rate_limit::Settings,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
-    /// None = browser sessions do not count here.
+    /// `None`: browser sessions are not accepted.
     pub session: Option<SessionSettings>,
 }
 
-/// The people who sign in to a route.
+/// How users sign in to a route.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
     pub provider: Arc<str>,
@@ -80,32 +83,11 @@ pub struct SessionSettings {
     pub refresh: RefreshLimits,
     pub origin: Origin,
     pub redirect_uri: Option<String>,
-    /// Another provider's people have their cookies in the same jar.
+    /// Another provider uses the same cookie name and host or domain.
     pub shares_jar: bool,
     pub params: Vec<(String, String)>,
-    /// Their access token is passed to the app.
+    /// The session's access token is passed to the app.
     pub access_token: bool,
-}
-
-/// `from`, `match` and `methods`: where a route stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    pub hosts: Hosts,
-    /// The port of `from`, or its scheme's own. `None` for bare paths.
-    pub port: Option<u16>,
-    /// As written; `/` at the least.
-    pub path: String,
-    pub exact: bool,
-    /// None = any.
-    pub methods: Vec<Method>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Hosts {
-    One(String),
-    /// What follows the `*`, with its dot: `.example.com`.
-    Below(String),
-    Any,
 }
 
 pub enum Access {
@@ -120,16 +102,18 @@ pub struct Protected {
     pub policy: Policy,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
-    /// Where people sign in; none where sessions do not count.
+    /// Where users sign in; `None` if sessions are not accepted.
     pub site: Option<Arc<RelyingParty>>,
     pub access_token: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnUnauthenticated {
-    /// A navigation is sent to log in, anything else is refused.
+    /// A navigation is redirected to a login, anything else is refused.
+    #[default]
     Auto,
-    /// Every GET and HEAD is sent to log in.
+    /// Every GET and HEAD is redirected to a login.
     Login,
     Reject,
     Pass,
@@ -144,7 +128,7 @@ pub struct Table {
     any: Vec<Group>,
     /// Some route is chosen by method.
     by_method: bool,
-    /// Hosts of a `redirect_uri`, and the logins that end there.
+    /// Each `redirect_uri`'s host, with its relying party.
     callbacks: Vec<(String, Arc<RelyingParty>)>,
 }
 
@@ -196,7 +180,7 @@ impl Table {
         table
     }
 
-    /// The route for one reading of a path; `None` also where only the port is wrong.
+    /// The route for one reading of a path. The port counts only between routes that differ in nothing else.
     pub fn find(&self, host: Option<&Host>, method: &Method, path: &[u8]) -> Option<&Arc<Route>> {
         let port = host.and_then(Host::port);
         let group = self.groups(host).find_map(|groups| groups.iter().find(|group| group.covers(method, path)))?;
@@ -208,18 +192,18 @@ impl Table {
         }
     }
 
-    /// Whether another method could have led elsewhere.
+    /// Whether another method could select another route.
     pub fn chooses_by_method(&self, host: Option<&Host>, path: &[u8]) -> bool {
         self.by_method && self.groups(host).flatten().any(|group| !group.methods.is_empty() && group.stands_over(path))
     }
 
-    /// The port under which https serves a path of this host, whatever port the request named.
+    /// The https port for a path of this host, whatever port the request named.
     pub fn https_port(&self, host: &Host, method: &Method, path: &[u8]) -> Option<u16> {
         let mut groups = self.groups(Some(host)).flatten().filter(|group| group.covers(method, path));
         groups.find_map(|group| group.members.iter().find(|(_, route)| route.scheme == "https")?.0)
     }
 
-    /// The places where people sign in under this host, each provider once, the most specific first.
+    /// The relying parties of this host, each realm once, the most specific first.
     pub fn sites(&self, host: Option<&Host>) -> Vec<Arc<RelyingParty>> {
         let routes = self.groups(host).flatten().flat_map(|group| &group.members).map(|(_, route)| route);
         let own = routes.filter_map(|route| match &route.access {
@@ -237,7 +221,7 @@ impl Table {
         sites
     }
 
-    /// Whether the gateway's own pages stand on this host: some route of it is protected, or logins end there.
+    /// Whether this host serves the gateway's own endpoints: one of its routes is protected, or logins end there.
     pub fn has_own_pages(&self, host: Option<&Host>) -> bool {
         let name = host.map(Host::name).unwrap_or_default();
         if self.callbacks.iter().any(|(host, _)| host == name) {
@@ -275,7 +259,7 @@ fn default_port(scheme: &HeaderValue) -> Option<u16> {
 }
 
 impl Group {
-    /// What sorts the more specific first.
+    /// Sort key: the more specific first.
     fn rank(&self) -> (bool, std::cmp::Reverse<usize>, bool) {
         (!self.exact, std::cmp::Reverse(self.path.len()), self.methods.is_empty())
     }
@@ -293,7 +277,7 @@ impl Group {
 }
 
 impl Route {
-    /// `policy`: whose tokens count here; `site`: where its people sign in.
+    /// `policy`: whose tokens are accepted; `site`: where its users sign in.
     pub fn new(
         index: usize,
         settings: Settings,
@@ -334,7 +318,7 @@ impl Route {
         }
     }
 
-    /// What the app is sent of a path: the whole, or what follows the stripped prefix, beginning with exactly one `/`.
+    /// The path for the app: the whole, or the rest after the stripped prefix, beginning with exactly one `/`.
     pub fn path_for_app<'a>(&self, path: &'a str) -> std::borrow::Cow<'a, str> {
         let prefix = self.prefix();
         match path.strip_prefix(prefix) {
@@ -343,14 +327,13 @@ impl Route {
         }
     }
 
-    /// Whether every reading of what an app would be sent stays below the app's base path; a stripped prefix is such a
-    /// boundary, too.
+    /// Whether every reading of the forwarded path stays below the app's base path or the stripped prefix.
     pub fn stays_inside(&self, path: &CanonicalPath<'_>) -> bool {
         if path.is_plain() {
-            return true; // nobody reads it in another way
+            return true; // it has only one reading
         }
         let sent = self.path_for_app(path.as_str());
-        // What several apps read in their own way is not to cost more than what one does.
+        // Several base paths share the limit, so that they cost no more than one.
         let work = MOST_WORK / self.bases.len().max(1);
         self.bases.iter().all(|base| {
             let written = base.first().map_or(&b""[..], Vec::as_slice);
@@ -362,16 +345,16 @@ impl Route {
         })
     }
 
-    /// The path prefix without its last slash.
+    /// The path prefix without trailing slashes.
     pub fn prefix(&self) -> &str {
         self.place.path.trim_end_matches('/')
     }
 }
 
-/// Stands for a prefix that was stripped and that no base path follows.
+/// Stands in for the base path if the prefix is stripped and the app has none.
 const STRIPPED: &[u8] = b"/-";
 
-/// Of a path that the operator wrote; one with too many readings has the written one alone.
+/// All readings of a configured base path; only the path as written if there are too many.
 fn readings(path: &[u8]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let counted = every_reading(path, MOST_WORK, |reading| {

@@ -1,26 +1,58 @@
-//! `require`: who of those whom the provider vouches for may pass. All that is given must hold.
+//! `require`: which authenticated identities may pass. All given rules must hold.
 
+use crate::kit::setting::OneOrMany;
 use crate::provider::claims::ClaimPath;
 use crate::provider::identity::Identity;
 use crate::telemetry::reason::Reason;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// The rules of one route; an empty list is no rule.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The rules of one route: all that are given must hold; an empty list is no rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Rules {
     /// Any of.
     pub groups: Vec<String>,
-    /// Any of; lower case.
-    pub emails: Vec<String>,
-    /// Any of; lower case.
-    pub email_domains: Vec<String>,
-    /// All of.
+    /// Any of, without regard to case; the address must not be marked unverified.
+    pub emails: Vec<LowerCase>,
+    /// The same for what follows the `@`.
+    pub email_domains: Vec<Domain>,
+    /// All of; bearer tokens and API keys.
     pub scopes: Vec<String>,
-    /// Each: any of its texts.
-    pub claims: Vec<(ClaimPath, Vec<String>)>,
+    /// For each claim: any of its values; numbers and booleans compare as text.
+    #[schemars(with = "BTreeMap<String, OneOrMany<serde_json::Value>>")]
+    pub claims: BTreeMap<ClaimPath, OneOrMany<String>>,
+}
+
+/// A text that is compared without regard to case.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(from = "String")]
+pub struct LowerCase(String);
+
+/// The domain of an address, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String")]
+pub struct Domain(String);
+
+impl From<String> for LowerCase {
+    fn from(text: String) -> Self {
+        LowerCase(text.to_ascii_lowercase())
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() || text.starts_with('.') || text.contains(['@', '*', ' ']) {
+            return Err(format!("`{text}` can never match; write what follows the `@`, such as example.com"));
+        }
+        Ok(Domain(text.to_ascii_lowercase()))
+    }
 }
 
 impl Rules {
-    /// The reason why not. A missing scope is told first: a client can mend that by asking for it.
+    /// The reason for a refusal. A missing scope comes first: a client can fix that by requesting it.
     pub fn check(&self, identity: &Identity) -> Result<(), Reason> {
         let has = |scope: &String| identity.scopes.iter().any(|s| **s == **scope);
         if !self.scopes.iter().all(has) {
@@ -30,13 +62,14 @@ impl Rules {
             wanted.is_empty() || given.iter().any(|g| wanted.iter().any(|w| **w == **g))
         };
         let good = any(&self.groups, &identity.groups)
-            && self.claims.iter().all(|(path, wanted)| any(wanted, identity.claim(path)))
+            && self.claims.iter().all(|(path, wanted)| any(wanted.as_slice(), identity.claim(path)))
             && self.check_email(identity);
         if good { Ok(()) } else { Err(Reason::Forbidden) }
     }
 
     pub fn is_empty(&self) -> bool {
-        *self == Rules::default()
+        self.claims.values().all(|any| any.as_slice().is_empty())
+            && *self == Rules { claims: self.claims.clone(), ..Rules::default() }
     }
 
     fn check_email(&self, identity: &Identity) -> bool {
@@ -47,13 +80,13 @@ impl Rules {
         else {
             return false;
         };
-        // With two `@` no reader knows which part is the domain.
+        // With two `@` it is ambiguous which part is the domain.
         let domain = email
             .split_once('@')
             .filter(|(name, rest)| !name.is_empty() && !rest.contains('@'))
             .map(|(_, domain)| domain);
-        (self.emails.is_empty() || self.emails.contains(&email))
-            && (self.email_domains.is_empty() || self.email_domains.iter().any(|ours| Some(ours.as_str()) == domain))
+        (self.emails.is_empty() || self.emails.iter().any(|ours| ours.0 == email))
+            && (self.email_domains.is_empty() || self.email_domains.iter().any(|ours| Some(ours.0.as_str()) == domain))
     }
 }
 
@@ -64,21 +97,21 @@ mod tests {
     use serde_json::{Value, json};
 
     fn check(rules: &Rules, claims: Value, expected: Result<(), Reason>) {
-        let kept: Vec<&str> = rules.claims.iter().map(|(path, _)| path.as_str()).collect();
+        let kept: Vec<&str> = rules.claims.keys().map(ClaimPath::as_str).collect();
         assert_eq!(rules.check(&an_identity(claims.clone(), &kept)), expected, "{claims}");
     }
 
-    fn list(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(ToString::to_string).collect()
+    fn rules(written: Value) -> Rules {
+        serde_json::from_value(written).unwrap()
     }
 
     const NO: Result<(), Reason> = Err(Reason::Forbidden);
 
     #[test]
     fn emails_are_matched_whole_and_verified() {
-        let rules = Rules { email_domains: list(&["corp.test"]), ..Rules::default() };
-        check(&rules, json!({"email": "a@Corp.TEST"}), Ok(()));
-        check(&rules, json!({"email": "a@corp.test", "email_verified": true}), Ok(()));
+        let domain = rules(json!({"email_domains": ["Corp.test"]}));
+        check(&domain, json!({"email": "a@Corp.TEST"}), Ok(()));
+        check(&domain, json!({"email": "a@corp.test", "email_verified": true}), Ok(()));
         for bad in [
             json!({"email": "a@\u{212a}orp.test"}),
             json!({"email": "a@cor\u{ff50}.test"}),
@@ -92,29 +125,26 @@ mod tests {
             json!({"email": "a@corp.test", "email_verified": "false"}),
             json!({"email": "a@corp.test", "email_verified": 0}),
         ] {
-            check(&rules, bad, NO);
+            check(&domain, bad, NO);
         }
-        let both = Rules { emails: list(&["a@corp.test"]), email_domains: list(&["other.test"]), ..Rules::default() };
+        let both = rules(json!({"emails": ["a@corp.test"], "email_domains": ["other.test"]}));
         check(&both, json!({"email": "a@corp.test"}), NO);
     }
 
     #[test]
     fn groups_claims_and_scopes() {
-        let rules = Rules { groups: list(&["ops", "admins"]), ..Rules::default() };
-        check(&rules, json!({"groups": ["dev", "ops"]}), Ok(()));
-        check(&rules, json!({"groups": "ops"}), Ok(()));
-        check(&rules, json!({"groups": ["opsx"]}), NO);
-        check(&rules, json!({"groups": null}), NO);
-        let rules = Rules {
-            claims: vec![(ClaimPath::new("level"), list(&["7"])), (ClaimPath::new("vip"), list(&["true"]))],
-            ..Rules::default()
-        };
-        check(&rules, json!({"level": 7, "vip": true}), Ok(()));
-        check(&rules, json!({"level": "7", "vip": ["true"]}), Ok(()));
-        check(&rules, json!({"level": 7}), NO);
-        let rules = Rules { scopes: list(&["a", "b"]), groups: list(&["ops"]), ..Rules::default() };
-        check(&rules, json!({"scope": "b x a"}), Ok(()));
-        check(&rules, json!({"scope": "a"}), Err(Reason::InsufficientScope));
-        check(&rules, json!({"scope": null, "scp": ["a", "b"], "groups": []}), NO);
+        let groups = rules(json!({"groups": ["ops", "admins"]}));
+        check(&groups, json!({"groups": ["dev", "ops"]}), Ok(()));
+        check(&groups, json!({"groups": "ops"}), Ok(()));
+        check(&groups, json!({"groups": ["opsx"]}), NO);
+        check(&groups, json!({"groups": null}), NO);
+        let claims = rules(json!({"claims": {"level": "7", "vip": ["true"]}}));
+        check(&claims, json!({"level": 7, "vip": true}), Ok(()));
+        check(&claims, json!({"level": "7", "vip": ["true"]}), Ok(()));
+        check(&claims, json!({"level": 7}), NO);
+        let scopes = rules(json!({"scopes": ["a", "b"], "groups": ["ops"]}));
+        check(&scopes, json!({"scope": "b x a"}), Ok(()));
+        check(&scopes, json!({"scope": "a"}), Err(Reason::InsufficientScope));
+        check(&scopes, json!({"scope": null, "scp": ["a", "b"], "groups": []}), NO);
     }
 }

@@ -1,12 +1,16 @@
-//! Header values made of text and what is known of a person: `Name: "{user} of {claims.org.unit}"`.
+//! Header values made of text and an identity's claims: `Name: "{user} of {claims.org.unit}"`.
 
 use crate::gate::encode::{encode, encode_list};
 use crate::provider::claims::ClaimPath;
 use crate::provider::identity::Identity;
 use http::HeaderValue;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A parsed `headers.set` value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Template(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,28 @@ pub enum TemplateError {
     Unclosed,
     Unknown(String),
     Unprintable,
+}
+
+impl From<Template> for String {
+    fn from(template: Template) -> Self {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.replace('{', "{{").replace('}', "}}"),
+            Part::User => "{user}".into(),
+            Part::Email => "{email}".into(),
+            Part::Name => "{name}".into(),
+            Part::Username => "{username}".into(),
+            Part::Groups => "{groups}".into(),
+            Part::Claim(path) => format!("{{claims.{}}}", path.as_str()),
+        };
+        template.0.iter().map(part).collect()
+    }
+}
+
+impl TryFrom<String> for Template {
+    type Error = TemplateError;
+    fn try_from(text: String) -> Result<Self, TemplateError> {
+        Template::parse(&text)
+    }
 }
 
 impl Template {
@@ -62,7 +88,7 @@ impl Template {
         Ok(Template(parts))
     }
 
-    /// The claims that it names beyond the mapped ones.
+    /// The unmapped claims that it uses.
     pub fn claims(&self) -> impl Iterator<Item = &ClaimPath> {
         self.0.iter().filter_map(|part| match part {
             Part::Claim(path) => Some(path),
@@ -70,7 +96,7 @@ impl Template {
         })
     }
 
-    /// Nothing where one of its placeholders is absent.
+    /// `None` if a placeholder has no value.
     pub fn render(&self, identity: &Identity) -> Option<HeaderValue> {
         let mut out = String::new();
         for part in &self.0 {

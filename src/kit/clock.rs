@@ -27,11 +27,11 @@ impl Clock for SystemClock {
 impl Timestamp {
     pub const FAR: Timestamp = Timestamp(i64::MAX);
 
-    pub fn from_millis(millis: i64) -> Self {
+    pub const fn from_millis(millis: i64) -> Self {
         Timestamp(millis)
     }
 
-    pub fn from_seconds(seconds: i64) -> Self {
+    pub const fn from_seconds(seconds: i64) -> Self {
         Timestamp(seconds.saturating_mul(1000))
     }
 
@@ -52,7 +52,7 @@ impl Timestamp {
         Timestamp(self.0.saturating_sub(millis(by)))
     }
 
-    /// What is left until `later`; nothing if that has passed.
+    /// The time left until `later`; zero if that has passed.
     pub fn until(self, later: Timestamp) -> Duration {
         Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
     }
@@ -67,7 +67,7 @@ pub(crate) mod test {
     use super::*;
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    /// A clock that stands still until it is moved.
+    /// A clock that moves only when it is advanced.
     #[derive(Debug)]
     pub(crate) struct SetClock(AtomicI64);
 

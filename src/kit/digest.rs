@@ -1,4 +1,4 @@
-//! Digests that stand for what must not be kept or shown: SHA-256, so that equal digests mean equal bytes.
+//! Digests in place of values that must not be kept or shown: SHA-256, so that equal digests mean equal bytes.
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenDigest([u8; 32]);
 
-/// The first half of a SHA-256 over everything that shaped a value, each part with its length before it.
+/// The first half of a SHA-256 over everything that determines a value, each part prefixed with its length.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 16]);
 
@@ -38,7 +38,7 @@ impl TokenDigest {
 
 impl Hash for TokenDigest {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Eight bytes of a SHA-256 spread as well as any hash of it would.
+        // Eight bytes of a SHA-256 are distributed as well as any hash of it.
         state.write_u64(u64::from_le_bytes(first(&self.0)));
     }
 }

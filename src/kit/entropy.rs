@@ -1,15 +1,15 @@
-//! Random bytes from the system, behind a seam so that tests can predict ids.
+//! Random bytes from the system, behind a trait so that tests can predict ids.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
-/// Fills a buffer with bytes that nobody can guess.
+/// A source of unpredictable bytes.
 pub trait Entropy: Send + Sync {
     fn fill(&self, bytes: &mut [u8]);
 }
 
-/// The operating system's, by way of aws-lc.
+/// The operating system's random bytes, through aws-lc.
 #[derive(Default)]
 pub struct SystemEntropy(SystemRandom);
 
@@ -20,8 +20,8 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// Ids of 128 random bits, drawn many at a time: each request needs one, and the system's generator is thorough. Not for
-/// secrets: what is drawn ahead lies in memory.
+/// Ids of 128 random bits, generated in batches: each request needs one, and the system's generator is slow. Not for
+/// secrets: ids generated ahead lie in memory.
 pub struct Ids {
     entropy: Arc<dyn Entropy>,
     ahead: Mutex<Vec<[u8; 16]>>,
@@ -41,7 +41,7 @@ impl Ids {
             self.entropy.fill(&mut bytes);
             ahead.extend_from_slice(bytes.as_chunks().0);
         }
-        ahead.pop().unwrap_or_default() // there is one now
+        ahead.pop().unwrap_or_default() // it is not empty here
     }
 }
 
@@ -50,7 +50,7 @@ pub(crate) mod test {
     use super::Entropy;
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    /// Every buffer is filled with the next number.
+    /// Fills each buffer with the next number.
     #[derive(Default)]
     pub(crate) struct Counted(AtomicU8);
 

@@ -1,9 +1,11 @@
-//! Small honest tools that every room may use: time, entropy, secrets, digests, coalesced work.
+//! Small utilities that every module may use: time, entropy, secrets, digests, sealing, setting types, singleflight.
 //! Nothing here knows of HTTP, OpenID Connect or the configuration.
 
+pub mod cache;
 pub mod clock;
 pub mod digest;
 pub mod entropy;
 pub mod seal;
 pub mod secret;
+pub mod setting;
 pub mod singleflight;

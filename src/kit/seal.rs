@@ -1,5 +1,5 @@
-//! Sealing: bytes that only the holder of a secret can open, and that nobody can change (AES-256-GCM, keys by HKDF-SHA256).
-//! A purpose is part of every key: what was sealed for one opens for no other.
+//! Sealing: authenticated encryption under a secret (AES-256-GCM, keys by HKDF-SHA256). A purpose is part of every key:
+//! bytes sealed for one purpose cannot be opened for another.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 #[derive(Clone)]
 pub struct Secrets(Vec<Zeroizing<Vec<u8>>>);
 
-/// What was to be opened was sealed by somebody else, for something else, or changed.
+/// The bytes were sealed with another secret or for another purpose, or were changed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NotOurs;
 
@@ -27,7 +27,7 @@ impl Secrets {
         Secrets(secrets.into_iter().map(Zeroizing::new).collect())
     }
 
-    /// Seals under a key that is derived from the first secret, `salt` and `purpose`; `beside` is not hidden, but bound.
+    /// Seals under a key derived from the first secret, `salt` and `purpose`; `beside` is authenticated, not encrypted.
     pub fn seal(&self, salt: &[u8], purpose: &[&[u8]], beside: &[u8], plain: &[u8]) -> Result<Vec<u8>, NotOurs> {
         let key = key(self.0.first().ok_or(NotOurs)?, salt, purpose)?;
         let mut sealed = plain.to_vec();
@@ -51,7 +51,7 @@ impl Secrets {
             .ok_or(NotOurs)
     }
 
-    /// A keyed digest: without the secret nobody can tell what it stands for.
+    /// A keyed digest: without the secret, guesses of its input cannot be checked.
     pub fn digest(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
         let empty = Vec::new();
         let secret: &[u8] = self.0.first().map_or(&empty, |secret| secret);
@@ -59,7 +59,7 @@ impl Secrets {
     }
 }
 
-/// 32 bytes that follow from a secret and a purpose, and tell nothing of it.
+/// Derives 32 bytes from a secret, a purpose and `parts` (HMAC-SHA256); they reveal nothing of the secret.
 pub fn derive(secret: &[u8], purpose: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
     for part in [purpose].iter().chain(parts) {

@@ -1,6 +1,6 @@
-//! Coalesced work: however many ask for one key at once, the work is done once, in a task of its own.
-//! A caller that goes away neither cancels the work nor takes its result from the others, and a dead
-//! flight (a panic in the work) is removed, so that the next caller starts anew.
+//! Singleflight: for concurrent calls with one key the work is done once, in a task of its own. A caller that is
+//! cancelled neither cancels the work nor deprives the others of its result. If the work panics, its entry is
+//! removed, so that the next caller starts it again.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -11,11 +11,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub struct Singleflight<K, V> {
-    // A plain mutex: it is held for a look-up, never over an await.
+    // A synchronous mutex: it is held for a look-up, never across an await.
     under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
 }
 
-/// Whether a caller's own work was done, or that of one before it.
+/// Whether a caller's own work was run, or it joined that of an earlier caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Leader,
@@ -37,7 +37,7 @@ where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Joins the work under way for `key`, or starts `work` for it; says which.
+    /// Joins the work in progress for `key`, or starts `work` for it; returns which.
     pub async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Result<(V, Role), LeaderLost>
     where
         F: Future<Output = V> + Send + 'static,
@@ -51,7 +51,7 @@ where
                 let work = work();
                 tokio::spawn(async move {
                     let value = work.await;
-                    drop(landed); // who asks from now on starts anew
+                    drop(landed); // later callers start the work again
                     let _ = land.send(Some(value));
                 });
                 (result, Role::Leader)
@@ -62,7 +62,7 @@ where
     }
 }
 
-/// Removes the flight when its work ends, also by a panic.
+/// Removes the entry when its work ends, also by a panic.
 struct Landed<K: Eq + Hash, V> {
     key: K,
     under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>,
@@ -97,7 +97,7 @@ mod tests {
         let first = ask();
         let others: Vec<_> = (0..20).map(|_| ask()).collect();
         tokio::task::yield_now().await;
-        first.abort(); // the first caller goes away; the work goes on
+        first.abort(); // the first caller is cancelled; the work continues
         go.notify_one();
         for other in others {
             assert_eq!(other.await.unwrap(), Ok((1, Role::Follower)));

@@ -1,5 +1,5 @@
-//! Ends a login: the provider's answer belongs to a login that this browser began, the code is redeemed once, the ID token
-//! is judged whole before anything else is asked, and a new session begins under a new ticket.
+//! Completes a login: the response must belong to a login that this browser started, the code is redeemed once, the ID
+//! token is fully verified before any other request, and a new session is created under a new ticket.
 
 use crate::caller::rate_limit::{self, Reservation};
 use crate::kit::digest::TokenDigest;
@@ -9,11 +9,14 @@ use crate::login::relying_party::RelyingParty;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Unverified, Verified};
 use crate::provider::keys::KeySet;
+use crate::provider::settings::Automatic;
 use crate::provider::{GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
 use crate::session::refresh::life_of;
 use crate::session::sessions::{Login, Sessions};
 use crate::session::ticket::Ticket;
+use crate::store::kv::Key;
+use crate::store::kv::Space;
 use crate::store::kv::{Away, Entry};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::{Url, form_urlencoded};
 
-/// What the provider answered, from the query or the posted form.
+/// The provider's authorization response, from the query or the posted form.
 #[derive(Debug, Default)]
 pub struct Answer {
     pub state: Option<String>,
@@ -30,34 +33,34 @@ pub struct Answer {
     pub issuer: Option<String>,
 }
 
-/// A login that ended well.
+/// A successful login.
 pub struct Done {
     pub target: String,
     pub cookies: Vec<HeaderValue>,
 }
 
-/// Why a login did not.
+/// Why a login failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No, a foreign or a used state.
+    /// The state is missing, unknown or used.
     State,
-    /// The client was refused too often; when to come again.
+    /// The client was refused too often; when to retry.
     Limited(Duration),
-    /// The provider took the code, or the issuer, to be not good.
+    /// The provider rejected the code, or the response lacks one or fails a check.
     Rejected,
-    /// The person, or the provider on their behalf, said no.
+    /// The user, or the provider on their behalf, declined.
     Denied,
-    /// The provider wants to see the person, and was told not to show itself.
+    /// The provider needs user interaction that the request did not allow.
     NeedsPerson,
-    /// The provider's answer makes no sense: another error, or a bad ID token.
+    /// The provider's response is unusable: another error, or an invalid ID token.
     Broken,
-    /// The provider vouches for somebody without the mapped `user` claim.
+    /// The identity has no mapped `user` claim.
     Nobody,
     ProviderAway,
     StoreAway,
 }
 
-/// A failure, and where the login would have led, where that is known.
+/// A failure, and the login's target if known.
 pub struct Failed {
     pub failure: Failure,
     pub target: Option<String>,
@@ -80,29 +83,29 @@ impl Answer {
     }
 }
 
-/// Where an answer came to, and what is known there.
+/// A callback request and its context.
 pub struct Arrival<'a> {
-    /// All providers that people sign in at on this host.
+    /// All relying parties of this host.
     pub sites: &'a [Arc<RelyingParty>],
-    /// The path that was asked for.
+    /// The request's path.
     pub path: &'a str,
     pub headers: &'a HeaderMap,
     pub sessions: &'a Sessions,
-    /// The place that a target is in, where it is one of this host's.
+    /// The relying party of a target's route, if it is one of this host's.
     pub site_of: &'a (dyn Fn(&str) -> Option<Arc<RelyingParty>> + Send + Sync),
-    /// What this client may still be refused, by the limit of a place.
+    /// Reserves a refusal in this client's account under a rate limit.
     pub account: &'a (dyn Fn(&rate_limit::Settings) -> Result<Reservation, Duration> + Send + Sync),
     /// Gives a reservation back.
     pub give_back: &'a (dyn Fn(Reservation) + Send + Sync),
 }
 
 impl Arrival<'_> {
-    /// The login that this answer belongs to is ended, well or not.
+    /// Completes the login that this response belongs to.
     pub async fn end(&self, answer: &Answer) -> Result<(Arc<RelyingParty>, Done), Failed> {
         let unknown = Failed { failure: Failure::State, target: None };
         let Some(state) = answer.state.as_deref() else { return Err(unknown) };
         let Some((site, flow)) = self.find(state) else { return Err(unknown) };
-        // The settings of the place that the login leads to, where it has the same cookie.
+        // The settings of the target's route, if it has the same realm.
         let there = (self.site_of)(&flow.target).filter(|there| Arc::ptr_eq(&there.realm, &site.realm));
         let site = there.unwrap_or_else(|| site.clone());
         let ended = self.paid(&site, &flow, answer).await;
@@ -118,7 +121,7 @@ impl Arrival<'_> {
         }
     }
 
-    /// A place in the client's account is taken before the provider is asked, and given back where nothing was refused.
+    /// Reserves a refusal in the client's account before the provider is asked; gives it back if nothing was refused.
     async fn paid(&self, site: &RelyingParty, flow: &Flow, answer: &Answer) -> Result<Option<HeaderValue>, Failure> {
         let paid = (self.account)(&site.limit).map_err(Failure::Limited)?;
         let ended = end(site, flow, answer, self).await;
@@ -128,7 +131,7 @@ impl Arrival<'_> {
         ended
     }
 
-    /// The login of this state that this browser began.
+    /// The login with this state that this browser started.
     fn find(&self, state: &str) -> Option<(&Arc<RelyingParty>, Flow)> {
         let id = id_of(state);
         self.sites.iter().find_map(|site| {
@@ -144,7 +147,7 @@ impl Arrival<'_> {
 }
 
 impl Failure {
-    /// Whether it is the client's doing: not where nobody could tell, and not where somebody is known and may not pass.
+    /// Whether it counts against the client: not if a dependency was unavailable, nor if the provider denied the user.
     fn is_charged(self) -> bool {
         match self {
             Failure::State | Failure::Rejected | Failure::NeedsPerson | Failure::Broken => true,
@@ -154,7 +157,7 @@ impl Failure {
         }
     }
 
-    /// The reason's word.
+    /// The word of its reason, for the metrics.
     pub fn word(self) -> &'static str {
         match self {
             Failure::State => "state_mismatch",
@@ -167,7 +170,7 @@ impl Failure {
     }
 }
 
-/// The session's cookie.
+/// Creates the session; its cookie.
 async fn end(
     site: &RelyingParty,
     flow: &Flow,
@@ -175,7 +178,7 @@ async fn end(
     at: &Arrival<'_>,
 ) -> Result<Option<HeaderValue>, Failure> {
     let (provider, sessions) = (site.realm.provider.as_ref(), at.sessions);
-    // RFC 9700, 4.4: an answer that comes back on another provider's address is another provider's.
+    // RFC 9700, 4.4: a response on another provider's callback is from that provider.
     let is_own = !site.shares_jar || at.path.ends_with(&format!("/callback/{}", site.provider()));
     let comes_back = is_own && Url::parse(&flow.redirect_uri).is_ok_and(|uri| uri.path() == at.path);
     let promised = provider.metadata().is_some_and(|m| m.authorization_response_iss_parameter_supported);
@@ -185,12 +188,12 @@ async fn end(
     if answer.issuer.as_ref().is_some_and(|issuer| !provider.settings().is_response_issuer(issuer)) {
         return Err(Failure::Rejected); // RFC 9207
     }
-    // It is for good: no mark is set for it, and nobody is asked.
+    // An error is final: the state is not marked as used, and the provider is not asked.
     if let Some(error) = &answer.error {
         return Err(of_error(error));
     }
     let Some(code) = &answer.code else { return Err(Failure::Rejected) };
-    let mark = format!("used:{}", data_encoding::HEXLOWER.encode(TokenDigest::of(flow.state().as_bytes()).bytes()));
+    let mark = Key::of(Space::Used, data_encoding::HEXLOWER.encode(TokenDigest::of(flow.state().as_bytes()).bytes()));
     match sessions.kv.put_new(&mark, Entry { generation: 0, value: Vec::new() }, LIFE).await {
         Ok(true) => {}
         Ok(false) => return Err(Failure::State),
@@ -220,7 +223,7 @@ fn of_error(error: &str) -> Failure {
     }
 }
 
-/// Who it is: the ID token judged whole, then UserInfo for what it lacks.
+/// Establishes the identity: verifies the ID token, then asks UserInfo for missing claims.
 async fn prove(site: &RelyingParty, flow: &Flow, tokens: Tokens, sessions: &Sessions) -> Result<Login, Failure> {
     let provider = site.realm.provider.as_ref();
     let settings = provider.settings();
@@ -232,13 +235,13 @@ async fn prove(site: &RelyingParty, flow: &Flow, tokens: Tokens, sessions: &Sess
         NotVerified::Unavailable => Failure::ProviderAway,
     })?;
     let mut userinfo = None;
-    if settings.userinfo && Identity::lacks_claims(&verified, settings) {
+    if settings.userinfo == Automatic::Auto && Identity::lacks_claims(&verified, settings) {
         let subject = verified.claims().get("sub").and_then(Value::as_str).unwrap_or_default();
         userinfo = match userinfo_about(provider, &tokens.access, subject).await {
             Ok(claims) => Some(claims),
             Err(NoUserInfo::Forged) => return Err(Failure::Broken),
-            Err(NoUserInfo::Refused) => None, // what the ID token says has to do
-            // A session without groups would be there for hours.
+            Err(NoUserInfo::Refused) => None, // the ID token's claims must do
+            // Otherwise the session would lack its groups for hours.
             Err(NoUserInfo::Unavailable) => return Err(Failure::ProviderAway),
         };
     }
@@ -276,9 +279,9 @@ fn login(identity: Identity, verified: &Verified, tokens: Tokens, now: crate::ki
     Login { hot, cold }
 }
 
-/// A session that this one follows is of no more use to anybody.
+/// Ends the sessions that the new one replaces.
 async fn forget_old(site: &RelyingParty, headers: &HeaderMap, sessions: &Sessions) {
     for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
-        let _ = sessions.end(&site.realm, value).await; // if it stays, it ends by itself
+        let _ = sessions.end(&site.realm, value).await; // on failure it expires by itself
     }
 }

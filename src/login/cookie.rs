@@ -2,9 +2,12 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use memchr::memmem;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum SameSite {
     Lax,
     Strict,
@@ -22,7 +25,7 @@ pub struct CookieSpec {
 }
 
 impl CookieSpec {
-    /// `__Host-` is put before the name where it is https and without a domain, `__Secure-` where there is one.
+    /// Over https the name gets the prefix `__Host-` without a domain, `__Secure-` with one.
     pub fn new(base: &str, domain: Option<String>, same_site: SameSite, secure: bool) -> Self {
         let prefix = match (secure, &domain) {
             (true, None) => "__Host-",
@@ -40,8 +43,8 @@ impl CookieSpec {
         self.set("", Duration::ZERO)
     }
 
-    /// A login's own cookies, as many as its value needs: browsers keep none that is longer than 4,096 bytes. They must come
-    /// back from the provider's page, which is another site.
+    /// A login's flow cookies, as many as its value needs: browsers drop any longer than 4,096 bytes. They must be sent
+    /// on the way back from the provider, which is another site.
     pub fn set_flow(&self, id: &str, value: &str, lives: Duration, by_form: bool) -> Vec<HeaderValue> {
         let same_site = if by_form { SameSite::None } else { SameSite::Lax };
         let name = self.flow_name(id);
@@ -49,14 +52,14 @@ impl CookieSpec {
         parts.enumerate().filter_map(|(n, part)| self.render(&part_name(&name, n), part, lives, same_site)).collect()
     }
 
-    /// The value of a login under way, put together again.
+    /// The possible values of a flow, reassembled from its cookies.
     pub fn flow(&self, id: &str, headers: &HeaderMap) -> Vec<String> {
         let name = self.flow_name(id);
         let rest: String = (1..MOST_PARTS).map_while(|n| named(headers, &part_name(&name, n)).next()).collect();
         named(headers, &name).map(|first| format!("{first}{rest}")).collect()
     }
 
-    /// Of a login that was begun, with every part of it that the browser has.
+    /// Clears every flow cookie of a login that the browser sent.
     pub fn clear_flow(&self, id: &str, headers: &HeaderMap) -> Vec<HeaderValue> {
         let first = self.flow_name(id);
         let own = |name: &&str| *name == first || name.strip_prefix(first.as_str()).is_some_and(|n| n.starts_with('_'));
@@ -87,11 +90,11 @@ impl CookieSpec {
     }
 }
 
-/// Cookies of one name that are looked at: browsers send those of parent domains, too, and a site beside ours may set many.
+/// The most cookies of one name to try: browsers send those of parent domains, too, and a sibling site may set many.
 const MOST: usize = 16;
-/// With its name and attributes, a cookie of so long a value stays below 4,096 bytes.
+/// A cookie with a value of this length stays below 4,096 bytes with its name and attributes.
 const LONGEST_PART: usize = 3600;
-/// Parts of a login's value: the longest target, sealed, has three.
+/// The most parts of a flow's value; the longest target, sealed, needs three.
 const MOST_PARTS: usize = 4;
 
 fn part_name(name: &str, n: usize) -> String {
@@ -103,14 +106,14 @@ pub fn named<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h
     named_like(headers, name, |_| true)
 }
 
-/// Those that may be what is looked for: others are passed over, so that they hide none.
+/// As `named`, but only values that are `like`; others must not use up the limit.
 pub fn named_like<'h>(
     headers: &'h HeaderMap,
     name: &str,
     like: impl Fn(&str) -> bool,
 ) -> impl Iterator<Item = &'h str> {
     let mut values: Vec<&str> = Vec::new();
-    // Most fields hold none of ours, and thousands of another's.
+    // Most fields hold no cookie of this name, but up to thousands of others.
     let fields = fields(headers).filter(|field| memmem::find(field, name.as_bytes()).is_some());
     for (_, value) in fields.flat_map(pairs).filter(|(known, value)| *known == name && like(value)) {
         if values.len() < MOST && !values.contains(&value) {
@@ -120,8 +123,8 @@ pub fn named_like<'h>(
     values.into_iter()
 }
 
-/// Every cookie of a request, name and value, in the order in which they came.
-/// What is no text is none of ours, and hides no other.
+/// Every cookie of a request, name and value, in the order sent. Cookies that are not UTF-8 are skipped: they cannot be
+/// the gateway's and must not hide later ones.
 pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     fields(headers).flat_map(pairs)
 }

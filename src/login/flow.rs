@@ -1,5 +1,5 @@
-//! The state of a login under way. Nothing of it is stored here: it travels in a cookie, sealed, with a secret from which
-//! `state`, `nonce` and the PKCE verifier follow (RFC 6749, 10.12; OpenID Connect Core 1.0, 15.5.2; RFC 7636).
+//! The state of a login under way. It is not stored on the server but in a sealed cookie, with a secret from which
+//! `state`, `nonce` and the PKCE verifier are derived (RFC 6749, 10.12; OpenID Connect Core 1.0, 15.5.2; RFC 7636).
 
 use crate::kit::clock::Timestamp;
 use crate::kit::entropy::Entropy;
@@ -10,7 +10,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A login that was begun.
+/// A login that was started.
 #[derive(Serialize, Deserialize)]
 pub struct Flow {
     secret: String,
@@ -20,7 +20,7 @@ pub struct Flow {
     begun: i64,
 }
 
-/// A login that takes longer begins anew.
+/// A login that takes longer must start again.
 pub const LIFE: Duration = Duration::from_secs(900);
 
 impl Flow {
@@ -53,7 +53,7 @@ impl Flow {
         BASE64URL_NOPAD.encode(digest(&SHA256, self.verifier().as_bytes()).as_ref())
     }
 
-    /// `<begun>.<sealed>`: the time, in milliseconds since the Unix epoch, stands outside so that the oldest of several can be told.
+    /// `<begun>.<sealed>`: the start, in ms since the Unix epoch, is also unsealed so that the oldest can be found.
     pub fn sealed(&self, secrets: &Secrets, cookie: &CookieSpec) -> Result<String, NotOurs> {
         let plain = zeroize::Zeroizing::new(serde_json::to_vec(self).map_err(|_| NotOurs)?);
         let sealed = secrets.seal(b"", &[b"flow"], cookie.name.as_bytes(), &plain)?;
@@ -74,7 +74,7 @@ impl Flow {
     }
 }
 
-/// Tells the cookies of several logins apart, and says nothing of the state.
+/// Distinguishes the cookies of several logins without revealing the state.
 pub fn id_of(state: &str) -> String {
     data_encoding::HEXLOWER.encode(derive(state.as_bytes(), b"flow id", &[]).split_at(6).0)
 }

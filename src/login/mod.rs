@@ -1,10 +1,11 @@
-//! Conversations with the browser and the provider: a login begun and ended, a sign-out. Works in terms of cookies, query
-//! parameters and URLs; which requests lead here, and what a reply looks like, is the gate's business.
+//! Logins and sign-outs, between the browser and the provider. Works in terms of cookies, query parameters and URLs;
+//! the gate decides which requests come here and what a reply looks like.
 
 pub mod callback;
 pub mod cookie;
 pub mod flow;
 pub mod relying_party;
 pub mod return_url;
+pub mod settings;
 pub mod sign_out;
 pub mod start;

@@ -1,4 +1,4 @@
-//! What a login needs to know of the place that it is for.
+//! The settings of a provider's logins for some routes.
 
 use crate::caller::rate_limit;
 use crate::login::cookie::CookieSpec;
@@ -6,7 +6,7 @@ use crate::session::realm::Realm;
 use crate::session::session::{Limits, RefreshLimits};
 use std::sync::Arc;
 
-/// A provider's logins for one route or more.
+/// A provider's logins for one or more routes.
 pub struct RelyingParty {
     pub realm: Arc<Realm>,
     pub cookie: CookieSpec,
@@ -15,19 +15,19 @@ pub struct RelyingParty {
     pub origin: Origin,
     /// One callback for many hosts.
     pub redirect_uri: Option<String>,
-    /// Other providers' people have their cookies in the same jar: its callback has the provider's name (RFC 9700, 2.1).
+    /// Other providers use the same cookie name here: its callback has the provider's name (RFC 9700, 2.1).
     pub shares_jar: bool,
     /// How often a client may be refused at the callback.
     pub limit: rate_limit::Settings,
     pub auth_path: String,
-    /// Added to the authorization request, the provider's and the route's.
+    /// The provider's and the route's extra parameters for the authorization request.
     pub params: Vec<(String, String)>,
 }
 
-/// The public origin of a place.
+/// The public origin of a relying party.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// `public_url`, whatever the request's host says.
+    /// `public_url`, whatever the request's host.
     Fixed(String),
     /// The request's host, under the scheme and port of `from`.
     OfHost { https: bool, port: Option<u16> },
@@ -60,7 +60,7 @@ impl RelyingParty {
         self.redirect_uri.clone().unwrap_or_else(|| format!("{origin}{}/callback{own}", self.auth_path))
     }
 
-    /// The provider answers with a form that the browser posts to us.
+    /// Whether the provider responds with a form that the browser posts.
     pub fn answers_by_form(&self) -> bool {
         self.params.iter().any(|(name, value)| name == "response_mode" && value == "form_post")
     }

@@ -1,5 +1,5 @@
-//! Where a browser may be sent on to: the gateway's own origins, and on them everything but the gateway's own pages. A
-//! target is read by a URL parser, the one that browsers follow, and what is sent on is what that parser wrote.
+//! Where a browser may be redirected to: the gateway's own origins, except the gateway's own endpoints on them. A
+//! target is parsed as browsers parse URLs, and the redirect uses the parser's output.
 
 use url::{Host, Url};
 
@@ -24,15 +24,14 @@ pub enum HostPattern {
     Below(String),
 }
 
-/// Longer ones would not fit into the cookies that remember them.
+/// In bytes; a target must fit into the flow cookies.
 const LONGEST: usize = 6 * 1024;
 const HOME: &str = "/";
 
 impl ReturnUrls {
-    /// The target as a browser may have it: a path for the request's own origin, a whole URL for another, `/` for
-    /// anything else.
+    /// The safe target: a path on the request's own origin, an absolute URL on another allowed one, else `/`.
     pub fn checked(&self, target: &str, origin: &str) -> String {
-        // The parser makes three bytes of one that it encodes.
+        // Checked again: percent-encoding makes three bytes of one.
         self.allowed(target, origin).filter(|written| written.len() <= LONGEST).unwrap_or_else(|| HOME.to_string())
     }
 
@@ -50,14 +49,14 @@ impl ReturnUrls {
             return None;
         }
         if url.origin() == base.origin() {
-            // As a path it could be read as a host: `//evil`.
+            // A path with two slashes would be read as a host: `//evil`.
             let path = &url[url::Position::BeforePath..];
             return (!path.starts_with("//")).then(|| path.to_string());
         }
         self.origins.iter().any(|pattern| pattern.covers(&url)).then(|| url.to_string())
     }
 
-    /// The sign-out or the callback must not be what a login leads to, in whatever way their path is written.
+    /// A login must not redirect to the sign-out or the callback, however their path is written.
     fn is_own_page(&self, url: &Url) -> bool {
         let decoded = percent_encoding::percent_decode_str(url.path()).decode_utf8_lossy().replace('\\', "/");
         let twice = percent_encoding::percent_decode_str(&decoded).decode_utf8_lossy().into_owned();

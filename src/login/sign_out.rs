@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 use url::Url;
 
-/// What servers and proxies take in a request line at the least.
+/// The least that servers and proxies accept in a request line, in bytes.
 const LONGEST_URL: usize = 3800;
 
 pub struct SignedOut {
@@ -20,7 +20,7 @@ pub struct SignedOut {
     pub cookies: Vec<HeaderValue>,
 }
 
-/// Ends the sessions of all `sites`; the browser goes on to the provider of the first that had one.
+/// Ends the sessions of all `sites`; the browser is redirected to the provider of the first that had one.
 pub async fn sign_out(
     sites: &[Arc<RelyingParty>],
     origin: &str,
@@ -36,7 +36,7 @@ pub async fn sign_out(
             let Some(cold) = sessions.end(&site.realm, value).await? else { continue };
             if let Some(token) = cold.refresh.map(Secret::from) {
                 let provider = site.realm.provider.clone();
-                // Beside the answer: a provider that is slow to revoke holds nobody up.
+                // In the background: a slow revocation must not delay the reply.
                 tokio::spawn(async move { provider.revoke(&token).await });
             }
             ended.get_or_insert((site, cold.id));
@@ -53,7 +53,7 @@ pub async fn sign_out(
     Ok(SignedOut { location, cookies: set })
 }
 
-/// The provider's end-session page, or ours where it has none.
+/// The URL of the provider's end-session endpoint, or of the gateway's `signed_out` without one.
 fn goes_to(site: &RelyingParty, origin: &str, target: &str, hint: Option<&str>) -> String {
     let back = format!("{origin}{}/signed_out", site.auth_path);
     let state = remember(&site.realm.secrets, target);
@@ -71,34 +71,36 @@ fn goes_to(site: &RelyingParty, origin: &str, target: &str, hint: Option<&str>) 
     let written = |hint: Option<&str>, state: Option<&String>| {
         let mut url = url.clone();
         let mut query = url.query_pairs_mut();
-        query.append_pair("client_id", &settings.client_id).append_pair("post_logout_redirect_uri", &back);
+        query.append_pair("client_id", settings.client_id.as_str()).append_pair("post_logout_redirect_uri", &back);
         query.extend_pairs(state.map(|state| ("state", state)));
         for (name, value) in &settings.end_session_params {
+            let value = value.as_str();
             if value.contains("{id_token_hint}") && hint.is_none() {
                 continue;
             }
-            let value = value.replace("{client_id}", &settings.client_id).replace("{post_logout_redirect_uri}", &back);
+            let value =
+                value.replace("{client_id}", settings.client_id.as_str()).replace("{post_logout_redirect_uri}", &back);
             query.append_pair(name, &value.replace("{id_token_hint}", hint.unwrap_or_default()));
         }
         query.extend_pairs(hint.map(|hint| ("id_token_hint", hint)));
         drop(query);
         url
     };
-    // People in many groups have long ID tokens, and a URL that is too long signs nobody out. The hint matters more than where to
-    // go then.
+    // Users in many groups have long ID tokens, and a sign-out with too long a URL fails. The hint matters more than
+    // the state with the return URL.
     let tried = [(hint, state.as_ref()), (hint, None), (None, state.as_ref())];
     let short =
         tried.into_iter().map(|(hint, state)| written(hint, state)).find(|url| url.as_str().len() < LONGEST_URL);
     short.unwrap_or_else(|| written(None, None)).into()
 }
 
-/// The target as it travels past the provider: sealed, so that nobody else can write it.
+/// The target as the provider's `state`: sealed, so that it cannot be forged.
 fn remember(secrets: &Secrets, target: &str) -> Option<String> {
     let sealed = secrets.seal(b"", &[b"sign out"], b"", target.as_bytes()).ok()?;
     Some(BASE64URL_NOPAD.encode(&sealed))
 }
 
-/// The target of a sign-out, where one of these sites began it.
+/// The target of a sign-out, if one of these relying parties started it.
 pub fn remembered(sites: &[Arc<RelyingParty>], state: &str) -> Option<String> {
     let sealed = BASE64URL_NOPAD.decode(state.as_bytes()).ok()?;
     let plain = sites.iter().find_map(|site| site.realm.secrets.open(b"", &[b"sign out"], b"", &sealed).ok())?;

@@ -4,25 +4,26 @@ use crate::kit::entropy::Entropy;
 use crate::login::cookie::cookies;
 use crate::login::flow::{Flow, LIFE, id_of};
 use crate::login::relying_party::RelyingParty;
+use crate::provider::settings::Scope;
 use crate::session::sessions::Sessions;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 
-/// Where the browser goes, and what it is to remember.
+/// The redirect's location, and the cookies to set.
 pub struct Started {
     pub location: HeaderValue,
     pub cookies: Vec<HeaderValue>,
 }
 
-/// The provider's endpoints are not known: it has not answered since the start.
+/// The provider's endpoints are not known: discovery has not succeeded yet.
 #[derive(Debug)]
 pub struct NotYet;
 
-/// Logins that may be under way in one browser, and the bytes of their cookies; beyond either the oldest is forgotten.
+/// Concurrent logins of one browser, and the bytes of their cookies; beyond either limit the oldest is dropped.
 const FLOWS: usize = 5;
 const FLOW_BYTES: usize = 24 * 1024;
 
-/// `target`: checked by [`crate::login::return_url`]; `hint`: whom the provider may suppose it is.
+/// `target`: checked by [`crate::login::return_url`]; `hint`: the `login_hint` for the provider.
 pub fn start(
     site: &RelyingParty,
     origin: &str,
@@ -36,19 +37,19 @@ pub fn start(
     let metadata = provider.metadata().ok_or(NotYet)?;
     let mut url = metadata.authorization_endpoint.as_ref().ok_or(NotYet)?.url().clone();
     let callback = site.callback(origin);
-    // The login may end on another host: a path would mean a place there.
+    // The login may end on another host, where a path would refer to that host.
     let elsewhere = !callback.starts_with(&format!("{origin}/")) && target.starts_with('/');
     let target = if elsewhere { format!("{origin}{target}") } else { target };
     let flow = Flow::new(entropy.as_ref(), site.provider(), target, callback, sessions.now());
     let settings = provider.settings();
     let known = metadata.scopes_supported.as_deref();
-    let offered = |scope: &&String| {
+    let offered = |scope: &&str| {
         *scope != "offline_access" || known.is_none_or(|known| known.iter().any(|k| k.as_str() == "offline_access"))
     };
-    let scopes: Vec<&str> = settings.scopes.iter().filter(offered).map(String::as_str).collect();
+    let scopes: Vec<&str> = settings.scopes.iter().map(Scope::as_str).filter(offered).collect();
     url.query_pairs_mut()
         .append_pair("response_type", "code")
-        .append_pair("client_id", &settings.client_id)
+        .append_pair("client_id", settings.client_id.as_str())
         .append_pair("redirect_uri", &flow.redirect_uri)
         .append_pair("scope", &scopes.join(" "))
         .append_pair("state", &flow.state())
@@ -63,7 +64,7 @@ pub fn start(
     Ok(Started { location: HeaderValue::from_str(url.as_str()).map_err(|_| NotYet)?, cookies: set })
 }
 
-/// Room for one more: the oldest of too many logins.
+/// Clears the cookies of the oldest logins to make room for one more.
 fn forgotten(site: &RelyingParty, headers: &HeaderMap, bytes: usize) -> Vec<HeaderValue> {
     let prefix = site.cookie.flow_name("");
     let is_id = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());

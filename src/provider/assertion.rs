@@ -1,8 +1,8 @@
-//! How the gateway proves with a key that it is the client (RFC 7523, 2.2): an assertion signed with a key of its own, or a
-//! ready one that somebody else keeps fresh in a file.
+//! Client authentication with a key (RFC 7523, 2.2): assertions signed with the gateway's own key.
 
 use crate::kit::clock::Clock;
 use crate::kit::secret::Secret;
+use crate::kit::setting::text_or_map;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
@@ -11,34 +11,90 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
+use std::fmt;
 use std::sync::Arc;
 
-/// A key that signs; only [`SigningKey::read`] makes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A usable signing key; only [`SigningKey::read`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "Written")]
 pub struct SigningKey {
     pem: Secret,
     algorithm: Algorithm,
     kid: String,
-    /// Of its certificate (RFC 7515, 4.1.8).
+    /// The SHA-256 thumbprint of its certificate (RFC 7515, 4.1.8).
     x5t_s256: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "the forms of a key, for the schema")]
+enum Written {
+    Pem(String),
+    Full(WrittenKey),
+}
+
+/// A key in the configuration; a string is the key alone.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WrittenKey {
+    /// PEM text.
+    key: Secret,
+    /// Its id at the provider; absent: its thumbprint (RFC 7638).
+    #[serde(default)]
+    kid: Option<String>,
+    /// PEM text; adds `x5t#S256`.
+    #[serde(default)]
+    certificate: Option<String>,
 }
 
 /// Why a key cannot sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadKey {
-    /// A form of PEM that is of the time before PKCS #8.
+    /// A PEM format older than PKCS #8.
     OldForm,
     Unreadable,
-    /// No certificate in PEM form, or that of another key.
+    /// Not a certificate in PEM form, or one of another key.
     Certificate,
 }
 
 /// An assertion's life (RFC 7523, 3): long enough for a slow clock, too short to be worth stealing.
 const ASSERTION_SECONDS: i64 = 60;
 
+impl fmt::Display for BadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BadKey::OldForm => "is a key in a form that cannot sign here; `openssl pkcs8 -topk8 -nocrypt -in key.pem` converts it",
+            BadKey::Unreadable => "is not a private key that signs (RSA, P-256, P-384 or Ed25519, in PEM form); `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes one",
+            BadKey::Certificate => "has a `certificate` that cannot be read or is not of this key",
+        })
+    }
+}
+
+/// Redacted, as a secret is.
+impl Serialize for SigningKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.pem.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SigningKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text_or_map(
+            deserializer,
+            |pem| SigningKey::read(pem, None, None).map_err(|bad| bad.to_string()),
+            |own: WrittenKey| {
+                SigningKey::read(own.key.expose(), own.kid.as_deref(), own.certificate.as_deref())
+                    .map_err(|bad| bad.to_string())
+            },
+        )
+    }
+}
+
 impl SigningKey {
-    /// Reads a key and tries it. `kid`: without one it is its thumbprint (RFC 7638).
+    /// Reads a key and signs with it as a test. `kid`: by default the thumbprint (RFC 7638).
     pub fn read(pem: &str, kid: Option<&str>, certificate: Option<&str>) -> Result<Self, BadKey> {
         let candidates = [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
         let signs = |algorithm: &Algorithm| {
@@ -84,12 +140,12 @@ fn encoding_key(pem: &str, algorithm: Algorithm) -> Option<EncodingKey> {
     }
 }
 
-/// The digest of a certificate that is this key's.
+/// The digest of a certificate; it must be that of this key.
 fn fingerprint(certificate: &str, pem: &str) -> Result<String, BadKey> {
     let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| BadKey::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| BadKey::Unreadable)?;
     let fingerprint = BASE64URL_NOPAD.encode(digest(&SHA256, &der).as_ref());
-    // It compares the two.
+    // `from_der` checks that key and certificate match.
     CertifiedKey::from_der(vec![der], key, &default_provider()).map_err(|_| BadKey::Certificate)?;
     Ok(fingerprint)
 }

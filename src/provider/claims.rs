@@ -1,6 +1,6 @@
-//! Finding things in a token's claims: a path reaches into objects, and every reading is one that cannot
-//! mistake one type for another.
+//! Finds claims by path, into nested objects; no reading mistakes one type for another.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -8,8 +8,16 @@ pub type Claims = Map<String, Value>;
 
 /// The name of a claim. Dots reach into objects (`realm_access.roles`); a claim whose own name is the
 /// whole path, dots and slashes included, is found first.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
 pub struct ClaimPath(String);
+
+impl TryFrom<String> for ClaimPath {
+    type Error = &'static str;
+    fn try_from(path: String) -> Result<Self, Self::Error> {
+        if path.is_empty() { Err("is empty; write the name of a claim") } else { Ok(ClaimPath(path)) }
+    }
+}
 
 impl ClaimPath {
     pub fn new(path: impl Into<String>) -> Self {
@@ -24,13 +32,13 @@ impl ClaimPath {
         find(claims, &self.0)
     }
 
-    /// A text that is not empty.
+    /// The claim, if it is a non-empty string.
     pub fn text<'a>(&self, claims: &'a Claims) -> Option<&'a str> {
         self.find(claims)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// A text or a list as texts, of an object the keys (some providers write roles so); numbers and booleans as they are
-    /// written. Anything else is not there.
+    /// The claim as strings: a string, a list, or the keys of an object (some providers send roles so); numbers and
+    /// booleans as they are written. Anything else is ignored.
     pub fn texts(&self, claims: &Claims) -> Vec<Box<str>> {
         match self.find(claims) {
             Some(Value::Array(list)) => list.iter().filter_map(scalar).collect(),

@@ -7,7 +7,7 @@ use openidconnect::{
 use serde::Deserialize;
 use url::Url;
 
-/// What is used of the metadata. Anything else in it, or absent from it, is no concern of ours.
+/// The metadata in use. Other fields, present or absent, are ignored.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Metadata {
     pub issuer: IssuerUrl,
@@ -19,7 +19,7 @@ pub struct Metadata {
     pub revocation_endpoint: Option<RevocationUrl>,
     pub end_session_endpoint: Option<EndSessionUrl>,
     pub scopes_supported: Option<Vec<Scope>>,
-    /// The provider promises to say in its authorization response who it is (RFC 9207, 3).
+    /// The provider sends `iss` in its authorization responses (RFC 9207, 3).
     #[serde(default)]
     pub authorization_response_iss_parameter_supported: bool,
     /// `aud` of the client's assertions.
@@ -34,45 +34,33 @@ pub enum DiscoveryError {
     OtherIssuer(String),
 }
 
-/// The names that `endpoints` may override; `discovery` says where the document is read.
-pub const ENDPOINT_NAMES: [&str; 8] = [
-    "discovery",
-    "authorization_endpoint",
-    "token_endpoint",
-    "userinfo_endpoint",
-    "jwks_uri",
-    "introspection_endpoint",
-    "revocation_endpoint",
-    "end_session_endpoint",
-];
-
 impl Metadata {
-    /// Where the document stands: the issuer with `/.well-known/openid-configuration` behind it, or as configured.
+    /// The document's URL: the issuer followed by `/.well-known/openid-configuration`, or as configured.
     pub fn location(settings: &Settings) -> Result<Url, url::ParseError> {
-        match settings.endpoints.get("discovery") {
+        match settings.endpoint("discovery") {
             Some(url) => Ok(url.clone()),
-            // Where the tenants' common document stands at Microsoft Entra.
+            // The document common to all tenants of Microsoft Entra.
             None => Url::parse(&format!(
                 "{}/.well-known/openid-configuration",
-                settings.issuer.replacen("{tenantid}", "common", 1).trim_end_matches('/')
+                settings.issuer.as_str().replacen("{tenantid}", "common", 1).trim_end_matches('/')
             )),
         }
     }
 
-    /// Reads the document; the issuer in it must be the configured one, to the letter.
+    /// Reads the document; its issuer must equal the configured one exactly.
     pub fn read(json: &[u8], settings: &Settings) -> Result<Metadata, DiscoveryError> {
         let metadata: Metadata = serde_json::from_slice(json).map_err(DiscoveryError::Unreadable)?;
-        if metadata.issuer.as_str() != settings.issuer {
+        if metadata.issuer.as_str() != settings.issuer.as_str() {
             return Err(DiscoveryError::OtherIssuer(metadata.issuer.to_string()));
         }
         Ok(metadata.overridden(settings))
     }
 
-    /// What the operator has written, where the provider publishes nothing; `None` where the keys have no place.
+    /// The configured metadata, for a provider that publishes none; `None` without a `jwks_uri`.
     pub fn configured(settings: &Settings) -> Option<Metadata> {
-        let keys = settings.endpoints.get("jwks_uri")?.clone();
+        let keys = settings.endpoint("jwks_uri")?.clone();
         let metadata = Metadata {
-            issuer: IssuerUrl::new(settings.issuer.clone()).ok()?,
+            issuer: IssuerUrl::new(settings.issuer.as_str().to_string()).ok()?,
             jwks_uri: JsonWebKeySetUrl::from_url(keys),
             authorization_endpoint: None,
             token_endpoint: None,
@@ -88,9 +76,9 @@ impl Metadata {
     }
 
     fn overridden(mut self, settings: &Settings) -> Metadata {
-        let set = |name: &str| settings.endpoints.get(name).cloned();
+        let set = |name: &str| settings.endpoint(name).cloned();
         let m = &mut self;
-        // Before it is overridden: a provider knows itself by the name that it publishes.
+        // Before the override: a provider expects the URL that it publishes itself.
         let own = m.token_endpoint.as_ref().map(|endpoint| endpoint.to_string());
         m.assertion_audience =
             settings.assertion_audience.clone().or(own).or(set("token_endpoint").map(|url| url.to_string()));
@@ -142,7 +130,8 @@ mod tests {
         let at = |settings: &Settings| Metadata::location(settings).unwrap().to_string();
         assert_eq!(at(&settings("https://id.test/a/")), "https://id.test/a/.well-known/openid-configuration");
         let mut inner = settings("https://id.test/a");
-        inner.endpoints.insert("discovery".into(), Url::parse("http://keycloak:8080/x").unwrap());
+        let elsewhere = Url::parse("http://keycloak:8080/x").unwrap();
+        inner.endpoints.insert("discovery".to_string().try_into().unwrap(), elsewhere.into());
         assert_eq!(at(&inner), "http://keycloak:8080/x");
     }
 }

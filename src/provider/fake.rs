@@ -1,19 +1,18 @@
 //! A scripted provider for tests, with keys of its own and a log of what was asked of it.
 
 use crate::kit::secret::Secret;
-use crate::provider::claims::{ClaimPath, Claims};
+use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::keys::KeySet;
-use crate::provider::settings::{Audiences, ClientAuth, Mapping, Settings};
+use crate::provider::settings::Settings;
 use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
 use async_trait::async_trait;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub(crate) const RSA_JWK: &str = include_str!("testdata/rsa.jwk.json");
@@ -23,7 +22,7 @@ const RSA_PEM: &[u8] = include_bytes!("testdata/rsa.pem");
 const ED_PEM: &[u8] = include_bytes!("testdata/ed25519.pem");
 const P256_PEM: &[u8] = include_bytes!("testdata/p256.pem");
 
-/// The moment at which tests that set the clock take place.
+/// The current time in tests that set the clock.
 pub(crate) const NOW: i64 = 1_800_000_000;
 
 pub(crate) struct FakeProvider {
@@ -31,46 +30,22 @@ pub(crate) struct FakeProvider {
     keys: Mutex<Option<Arc<KeySet>>>,
     on_fetch: Mutex<Fetched>,
     pub(crate) key_fetches: AtomicUsize,
-    /// What the next grants bring, first to last; then they are denied.
+    /// The results of the next grants, in order; afterwards grants are denied.
     pub(crate) grants: Mutex<VecDeque<Result<Tokens, GrantError>>>,
-    /// What was asked: `exchange code`, `refresh token`, `userinfo token`, `revoke token`.
+    /// The calls so far: `exchange code`, `refresh token`, `userinfo token`, `introspect token`, `revoke token`.
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) userinfo: Mutex<Result<UserInfo, GrantError>>,
     pub(crate) introspected: Mutex<Result<Claims, GrantError>>,
-    /// Grants wait here while it is closed.
+    /// Grants and introspections wait here while it is closed.
     pub(crate) gate: Semaphore,
 }
 
 pub(crate) fn settings(issuer: &str) -> Settings {
-    Settings {
-        name: "corp".into(),
-        issuer: issuer.into(),
-        tenants: Vec::new(),
-        bearer_issuer: None,
-        client_id: "doorward".into(),
-        client_auth: ClientAuth::None,
-        scopes: vec!["openid".into(), "profile".into()],
-        userinfo: true,
-        audiences: Audiences::OneOf(vec!["doorward".into()]),
-        bearer_id_tokens: false,
-        introspection: false,
-        algorithms: [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA].to_vec(),
-        clock_skew: Duration::from_secs(60),
-        timeout: Duration::from_secs(5),
-        ca_file: None,
-        claims: Mapping {
-            user: ClaimPath::new("sub"),
-            email: ClaimPath::new("email"),
-            name: ClaimPath::new("name"),
-            username: ClaimPath::new("preferred_username"),
-            groups: ClaimPath::new("groups"),
-        },
-        kept: Vec::new(),
-        endpoints: BTreeMap::new(),
-        assertion_audience: None,
-        discovery: true,
-        end_session_params: Vec::new(),
-    }
+    let json = json!({
+        "issuer": issuer, "client_id": "doorward", "client_auth": "none", "scopes": ["openid", "profile"],
+        "audiences": ["doorward"], "algorithms": ["RS256", "PS256", "ES256", "EdDSA"],
+    });
+    Settings { name: "corp".into(), ..serde_json::from_value(json).unwrap() }
 }
 
 impl FakeProvider {
@@ -104,7 +79,7 @@ impl FakeProvider {
         *self.on_fetch.lock() = then;
     }
 
-    /// The set now holds these keys alone.
+    /// Replaces the key set by these keys.
     pub(crate) fn rotate_to(&self, kids: &[&str]) {
         let mut keys = self.keys.lock();
         let new = Arc::new(key_set(kids, keys.as_deref()));
@@ -125,9 +100,9 @@ impl Provider for FakeProvider {
     }
 
     fn metadata(&self) -> Option<Arc<Metadata>> {
-        let at = |path: &str| format!("{}/{path}", self.settings.issuer);
+        let at = |path: &str| format!("{}/{path}", self.settings.issuer.as_str());
         let json = json!({
-            "issuer": self.settings.issuer, "jwks_uri": at("jwks"), "authorization_endpoint": at("authorize"), "token_endpoint": at("token"),
+            "issuer": self.settings.issuer.as_str(), "jwks_uri": at("jwks"), "authorization_endpoint": at("authorize"), "token_endpoint": at("token"),
             "userinfo_endpoint": at("userinfo"), "end_session_endpoint": at("end"), "scopes_supported": ["openid"],
         });
         Some(Arc::new(serde_json::from_value(json).unwrap()))
@@ -183,12 +158,12 @@ pub(crate) fn key_set(kids: &[&str], before: Option<&KeySet>) -> KeySet {
     KeySet::parse(&serde_json::to_vec(&json!({ "keys": keys })).unwrap(), before).unwrap()
 }
 
-/// A good access token of `https://id.test` at [`NOW`] with these changes to its claims; null takes one away.
+/// A valid access token of `https://id.test` at [`NOW`] with these changes to its claims; null removes a claim.
 pub(crate) fn token(changes: Value) -> String {
     token_as(Algorithm::RS256, json!({"kid": "rs"}), changes)
 }
 
-/// The same with another algorithm and changes to its header.
+/// The same with another algorithm, and changes to its header.
 pub(crate) fn token_as(algorithm: Algorithm, header: Value, changes: Value) -> String {
     let mut claims = json!({
         "iss": "https://id.test", "aud": "doorward", "sub": "alice-1", "exp": NOW + 300, "iat": NOW,

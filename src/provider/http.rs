@@ -1,5 +1,5 @@
-//! Calls to a provider: a time-out for each, no redirects, no more bytes than a provider has reason to send. Each call that
-//! people or programs wait for tells whether the provider is there.
+//! HTTP calls to a provider: each with a time-out, without redirects, and with a limit on the answer's size. Each call
+//! that a request waits for reports whether the provider is available.
 
 use bytes::BytesMut;
 use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, redirect};
@@ -7,16 +7,16 @@ use std::path::Path;
 use std::time::Duration;
 use url::Url;
 
-/// The way to one provider.
+/// The HTTP client for one provider.
 pub(crate) struct Http {
     client: Client,
     on_answer: OnAnswer,
 }
 
-/// Told of each call whether the provider answered, or what stood there instead.
+/// Called after each call: whether the provider answered, or the problem.
 pub(crate) type OnAnswer = Box<dyn Fn(Result<(), String>) + Send + Sync>;
 
-/// Why a call brought nothing. For the log; no caller does different things.
+/// Why a call failed. For the log; no caller treats the variants differently.
 #[derive(Debug)]
 pub(crate) enum CallError {
     Transport(reqwest::Error),
@@ -36,7 +36,7 @@ impl Http {
         self.client.request(method, url.clone())
     }
 
-    /// Metadata or keys. What is read there is judged by the caller, who tells whether the provider is there.
+    /// Fetches metadata or keys. The caller checks the content, and reports whether the provider is available.
     pub(crate) async fn get(&self, url: &Url) -> Result<Vec<u8>, CallError> {
         match answer(self.client.get(url.clone()).header("accept", "application/json")).await? {
             (StatusCode::OK, answer) => Ok(answer.body),
@@ -62,7 +62,7 @@ pub(crate) struct Answer {
 }
 
 /// # Errors
-/// The certificate authority cannot be read, or is none.
+/// The certificate authority cannot be read, or is not valid.
 pub(crate) fn client(
     timeout: Duration,
     ca_file: Option<&Path>,
@@ -94,7 +94,7 @@ async fn answer(request: RequestBuilder) -> Result<(StatusCode, Answer), CallErr
 }
 
 impl CallError {
-    /// Without the URL, whose query might be a secret.
+    /// Without the URL, whose query may hold a secret.
     fn transport(error: reqwest::Error) -> Self {
         CallError::Transport(error.without_url())
     }

@@ -1,4 +1,4 @@
-//! Who was proved: an issuer's subject with its mapped claims, and those that a rule or a template names.
+//! The authenticated identity: an issuer's subject with its mapped claims, and those that a rule or a template names.
 
 use crate::kit::digest::Fingerprint;
 use crate::provider::claims::{ClaimPath, Claims};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 
-/// A person or a program that a provider vouches for. Made from verified claims alone.
+/// A user or a program. Made only from verified or introspected claims, or from an API key.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Identity {
     pub provider: Arc<str>,
@@ -21,13 +21,13 @@ pub struct Identity {
     pub name: Option<Box<str>>,
     pub username: Option<Box<str>>,
     pub groups: Box<[Box<str>]>,
-    /// The scopes of an access token (`scope`, or `scp` as text or list).
+    /// The scopes of an access token (`scope`, or `scp` as string or list).
     pub scopes: Box<[Box<str>]>,
     kept: Box<[Kept]>,
-    /// The groups are too many for the token: the provider names a place where they could be asked for instead (Entra).
+    /// The token has no room for the groups: the provider names a place to request them instead (Entra).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub groups_left_out: bool,
-    /// The headers that an app gets for it, made at its first use, and what they were made by.
+    /// The identity headers for the upstream app, rendered at first use, and the fingerprint of their configuration.
     #[serde(skip)]
     pub rendered: OnceLock<(Fingerprint, Rendered)>,
 }
@@ -35,10 +35,10 @@ pub struct Identity {
 /// Headers with their values.
 pub type Rendered = Arc<[(HeaderName, HeaderValue)]>;
 
-/// A claim and its texts.
+/// A claim and its values.
 type Kept = (ClaimPath, Box<[Box<str>]>);
 
-/// The mapped `user` claim is not there: nobody was proved.
+/// The mapped `user` claim is missing: there is no identity.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Nobody;
 
@@ -47,7 +47,7 @@ impl Identity {
         Self::of_claims(verified.claims(), scopes(verified.claims()), settings)
     }
 
-    /// Of an API key: the gateway's own word, in a provider's place.
+    /// For an API key: the gateway vouches for it, in place of a provider.
     pub fn of_api_key(user: &str, email: Option<&str>, groups: &[String], scopes: &[String]) -> Identity {
         let texts = |list: &[String]| list.iter().map(|text| text.as_str().into()).collect();
         Identity {
@@ -65,31 +65,30 @@ impl Identity {
         }
     }
 
-    /// Of what a provider says of an opaque token.
+    /// For the introspection response of an opaque token.
     pub(super) fn of_introspection(claims: &Claims, settings: &Settings) -> Result<Identity, Nobody> {
         Self::of_claims(claims, scopes(claims), settings)
     }
 
-    /// Of somebody who signed in: the ID token's claims, and those that UserInfo adds to them. Scopes are no concern of
-    /// people.
+    /// For a login: the ID token's claims, and those that UserInfo adds to them. Logins have no scopes.
     pub fn of_login(verified: &Verified, userinfo: Option<&Claims>, settings: &Settings) -> Result<Identity, Nobody> {
         let Some(userinfo) = userinfo else {
             return Self::of_claims(verified.claims(), Vec::new(), settings);
         };
-        // What the ID token says stands: it is signed.
+        // The ID token takes precedence: it is signed.
         let mut claims = userinfo.clone();
         claims.extend(verified.claims().clone());
         Self::of_claims(&claims, Vec::new(), settings)
     }
 
-    /// Of a session whose provider sends no ID token with a refresh: UserInfo is newer than the last ID token, and stands over
-    /// what that one said.
+    /// For a session whose provider sends no ID token with a refresh: UserInfo is newer than the last ID token, and
+    /// takes precedence.
     pub fn renewed(mut before: Claims, userinfo: Claims, settings: &Settings) -> Result<Identity, Nobody> {
         before.extend(userinfo);
         Self::of_claims(&before, Vec::new(), settings)
     }
 
-    /// Takes what these claims do not speak of from an older identity of the same person.
+    /// Fills in what `told` lacks from an older identity of the same user.
     pub fn complete(&mut self, before: &Identity, told: &Claims, settings: &Settings) {
         let mapped = &settings.claims;
         if mapped.email.find(told).is_none() {
@@ -109,7 +108,7 @@ impl Identity {
         }
     }
 
-    /// Whether the token lacks a claim that is mapped or named.
+    /// Whether the token lacks a mapped claim, or one that a rule or a template names.
     pub fn lacks_claims(verified: &Verified, settings: &Settings) -> bool {
         let m = &settings.claims;
         let mapped = [&m.user, &m.email, &m.name, &m.username, &m.groups];
@@ -133,7 +132,7 @@ impl Identity {
         })
     }
 
-    /// The texts of a claim that a rule or a template names; empty where it is absent.
+    /// The values of a claim that a rule or a template names; empty if it is absent.
     pub fn claim(&self, path: &ClaimPath) -> &[Box<str>] {
         self.kept.iter().find(|(kept, _)| kept == path).map_or(&[], |(_, texts)| texts)
     }
@@ -143,13 +142,13 @@ fn kept(claims: &Claims, paths: &[ClaimPath]) -> Box<[Kept]> {
     paths.iter().map(|path| (path.clone(), path.texts(claims).into())).collect()
 }
 
-/// OpenID Connect Core 1.0, 5.6.2: claims that stand elsewhere.
+/// OpenID Connect Core 1.0, 5.6.2: aggregated and distributed claims.
 fn are_left_out(groups: &ClaimPath, claims: &Claims) -> bool {
     let elsewhere = claims.get("_claim_names").and_then(Value::as_object);
     groups.find(claims).is_none() && elsewhere.is_some_and(|names| names.contains_key(groups.as_str()))
 }
 
-/// `email_verified: false`, also as text (some providers write it so).
+/// `email_verified: false`, also as a string (some providers send it so).
 fn unverified(claims: &Claims) -> bool {
     match claims.get("email_verified") {
         Some(Value::Bool(yes)) => !yes,

@@ -1,22 +1,22 @@
-//! Judges what a provider says of an opaque token (RFC 7662, 2.2).
+//! Evaluates the introspection response for an opaque token (RFC 7662, 2.2).
 
 use crate::kit::clock::Timestamp;
 use crate::provider::claims::Claims;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Refusal, audience, begun, is_access_token, time};
-use crate::provider::settings::{Audiences, Settings};
+use crate::provider::settings::Settings;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// Whom an active token stands for.
+/// The identity of an active token.
 #[derive(Clone, Debug)]
 pub struct Introspected {
     pub identity: Arc<Identity>,
-    /// The token's own end, where the provider says it.
+    /// The token's own expiry, if the provider states it.
     pub expires: Option<Timestamp>,
 }
 
-/// What is wrong with a token that the provider spoke of.
+/// Why an introspected token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// The provider does not vouch for it (any more).
@@ -25,12 +25,12 @@ pub enum Wrong {
 }
 
 /// # Errors
-/// Why the token does not count here.
+/// Why the token is not accepted.
 pub fn judge(mut claims: Claims, settings: &Settings, now: Timestamp) -> Result<Introspected, Wrong> {
     if claims.get("active") != Some(&Value::Bool(true)) {
         return Err(Wrong::Inactive);
     }
-    // As they are optional, some providers send null for what they do not say.
+    // All other fields are optional, and some providers send null for those they leave out.
     claims.retain(|_, value| !value.is_null());
     let claims = &claims;
     let invalid = Wrong::Refused(Refusal::Invalid);
@@ -42,21 +42,21 @@ pub fn judge(mut claims: Claims, settings: &Settings, now: Timestamp) -> Result<
         None => None,
         exp => Some(time(exp).ok_or(invalid)?),
     };
-    if expires.is_some_and(|exp| now >= exp.plus(settings.clock_skew)) {
+    if expires.is_some_and(|exp| now >= exp.plus(*settings.clock_skew)) {
         return Err(Wrong::Refused(Refusal::Expired));
     }
-    begun(claims, settings.clock_skew, now).map_err(Wrong::Refused)?;
-    if !is_for_us(claims, &settings.audiences) {
+    begun(claims, *settings.clock_skew, now).map_err(Wrong::Refused)?;
+    if !is_for_us(claims, settings.accepted_audiences()) {
         return Err(Wrong::Refused(Refusal::WrongAudience));
     }
     let identity = Identity::of_introspection(claims, settings).map_err(|_| invalid)?;
     Ok(Introspected { identity: Arc::new(identity), expires })
 }
 
-/// `aud`, or where it is absent or empty the client that the token was made for.
-fn is_for_us(claims: &Claims, accepted: &Audiences) -> bool {
+/// Checks `aud`, or if it is absent or empty, the client to which the token was issued.
+fn is_for_us(claims: &Claims, accepted: Option<&[String]>) -> bool {
     let names_nobody = claims.get("aud").is_none_or(|aud| aud.as_array().is_some_and(Vec::is_empty));
-    match accepted.accepted() {
+    match accepted {
         Some(ours) if names_nobody => {
             claims.get("client_id").and_then(Value::as_str).is_some_and(|id| ours.iter().any(|our| our == id))
         }

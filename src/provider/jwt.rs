@@ -1,6 +1,6 @@
-//! Judges a signed token (RFC 7519, RFC 8725): which key, a good signature, and the times, issuer and audience
-//! that every token must have. jsonwebtoken verifies the signature; what it leaves open (`crit`, `typ`, `iat`,
-//! odd types of `exp`) is judged here, so that one reading of the claims decides.
+//! Verifies a signed token (RFC 7519, RFC 8725): key selection, signature, and the times, issuer and audience that
+//! every token must have. jsonwebtoken verifies the signature; what it leaves open (`crit`, `typ`, `iat`, odd types of
+//! `exp`) is checked here, so that one reading of the claims decides.
 
 use crate::kit::clock::Timestamp;
 use crate::provider::claims::Claims;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A token taken apart, nothing verified.
+/// A parsed token; nothing is verified.
 pub struct Unverified<'a> {
     header: Header,
     claims: Claims,
@@ -21,7 +21,7 @@ pub struct Unverified<'a> {
     signature: &'a str,
 }
 
-/// Claims that the provider vouches for. Only a good signature makes one.
+/// Claims that the provider vouches for. Only made after verification of the signature.
 pub struct Verified {
     claims: Claims,
     expires: Timestamp,
@@ -44,9 +44,9 @@ pub enum Refusal {
     NotYet(Timestamp),
     Expired,
     WrongAudience,
-    /// Signed with a key that is not at hand: fetching the keys anew may help.
+    /// Signed with an unknown key: fetching the keys again may help.
     UnknownKey,
-    /// Not signed with the key of that name that is at hand. The provider may have made another of the same name.
+    /// Not signed by the known key with that `kid`. The provider may have a new key with the same `kid`.
     BadSignature,
 }
 
@@ -58,10 +58,10 @@ struct Header {
     crit: Option<Value>,
 }
 
-/// The largest `exp`, `nbf` or `iat` that is a time: beyond 2^53 a JSON number is no exact integer any more.
+/// The largest `exp`, `nbf` or `iat` taken as a float: beyond 2^53 it is not an exact integer any more.
 const LATEST: f64 = 9_007_199_254_740_992.0;
 
-/// Claims that only ID tokens carry (OpenID Connect Core 1.0, 3.1.3.6, 3.3.2.11; Financial-grade API).
+/// Claims defined for ID tokens only (OpenID Connect Core 1.0, 3.1.3.6, 3.3.2.11; Financial-grade API).
 const OF_ID_TOKENS: [&str; 4] = ["nonce", "at_hash", "c_hash", "s_hash"];
 
 pub fn shape(token: &str) -> Shape {
@@ -87,17 +87,17 @@ impl<'a> Unverified<'a> {
         })
     }
 
-    /// What it claims; what picks the provider that is to verify it.
+    /// The unverified claims; they select the provider that is to verify the token.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
 
-    /// The `exp` that it claims; what nobody verified is good for scheduling alone.
+    /// The unverified `exp`; for scheduling only.
     pub fn expires(&self) -> Option<Timestamp> {
         time(self.claims.get("exp"))
     }
 
-    /// Verifies the token as one that a program presents to an API.
+    /// Verifies the token as a bearer token that a program presents to an API.
     pub fn verify_bearer(self, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<Verified, Refusal> {
         if !is_access_token_type(self.header.typ.as_deref()) || !settings.is_bearer_issuer_of(&self.claims) {
             return Err(Refusal::Invalid);
@@ -112,15 +112,15 @@ impl<'a> Unverified<'a> {
         {
             return Err(Refusal::Invalid);
         }
-        verified.in_time(settings.clock_skew, now)?;
-        match audience(claims, &settings.audiences) {
+        verified.in_time(*settings.clock_skew, now)?;
+        match audience(claims, settings.accepted_audiences()) {
             true => Ok(verified),
             false => Err(Refusal::WrongAudience),
         }
     }
 
-    /// Judges the token as an ID token, whole (OpenID Connect Core 1.0, 3.1.3.7). `nonce`: of the login that asked for
-    /// it; `None` for a refreshed one (12.2), which may be without.
+    /// Fully verifies the token as an ID token (OpenID Connect Core 1.0, 3.1.3.7). `nonce`: that of the login; `None`
+    /// for a refreshed token (12.2), which may lack it.
     pub fn verify_id_token(
         self,
         keys: &KeySet,
@@ -136,10 +136,9 @@ impl<'a> Unverified<'a> {
         if !matches!(claims.get("sub"), Some(Value::String(sub)) if !sub.is_empty()) {
             return Err(Refusal::Invalid);
         }
-        verified.in_time(settings.clock_skew, now)?;
-        let ours = Audiences::Client(settings.client_id.clone());
-        let other_party = |azp: &Value| azp.as_str() != Some(&settings.client_id);
-        if !audience(claims, &ours) || claims.get("azp").is_some_and(other_party) {
+        verified.in_time(*settings.clock_skew, now)?;
+        let other_party = |azp: &Value| azp.as_str() != Some(settings.client_id.as_str());
+        if !audience(claims, Some(settings.own_audience())) || claims.get("azp").is_some_and(other_party) {
             return Err(Refusal::WrongAudience);
         }
         let sent = claims.get("nonce").and_then(Value::as_str);
@@ -149,30 +148,29 @@ impl<'a> Unverified<'a> {
         Ok(verified)
     }
 
-    /// Judges an answer of UserInfo that came as a JWT (OpenID Connect Core 1.0, 5.3.2). It is no token: it has no end, and
-    /// issuer and audience where the provider writes them.
+    /// Verifies a UserInfo response in JWT form (OpenID Connect Core 1.0, 5.3.2). It is not a token: it needs no
+    /// expiry, and issuer and audience are checked if present.
     pub fn verify_userinfo(self, keys: &KeySet, settings: &Settings) -> Result<Claims, Refusal> {
         let other_issuer = self.claims.contains_key("iss") && !settings.is_issuer_of(&self.claims);
-        let ours = Audiences::Client(settings.client_id.clone());
-        if other_issuer || (self.claims.contains_key("aud") && !audience(&self.claims, &ours)) {
+        if other_issuer || (self.claims.contains_key("aud") && !audience(&self.claims, Some(settings.own_audience()))) {
             return Err(Refusal::Invalid);
         }
         self.verify_signature(keys, settings)?;
         Ok(self.claims)
     }
 
-    /// The signature, and that there is an end.
+    /// Verifies the signature, and requires `exp`.
     fn verify(self, keys: &KeySet, settings: &Settings) -> Result<Verified, Refusal> {
         let standing = self.verify_signature(keys, settings)?;
         let expires = time(self.claims.get("exp")).ok_or(Refusal::Invalid)?;
         Ok(Verified { expires, standing, claims: self.claims })
     }
 
-    /// The standing of the key that it fits.
+    /// Verifies the signature; returns the liveness of the key.
     fn verify_signature(&self, keys: &KeySet, settings: &Settings) -> Result<Arc<KeyLiveness>, Refusal> {
-        let algorithm = self.header.alg.filter(|a| settings.algorithms.contains(a)).ok_or(Refusal::Invalid)?;
+        let algorithm = self.header.alg.filter(|a| settings.algorithms.contains(*a)).ok_or(Refusal::Invalid)?;
         if self.header.crit.is_some() {
-            return Err(Refusal::Invalid); // no extension is understood here (RFC 7515, 4.1.11)
+            return Err(Refusal::Invalid); // no extension is supported (RFC 7515, 4.1.11)
         }
         let key = match keys.select(self.header.kid.as_deref(), algorithm) {
             Selected::Key(key) => key,
@@ -196,7 +194,7 @@ impl Verified {
         self.expires
     }
 
-    /// Of the key that verified it.
+    /// The liveness of the key that verified it.
     pub fn standing(&self) -> &Arc<KeyLiveness> {
         &self.standing
     }
@@ -223,8 +221,8 @@ pub(super) fn begun(claims: &Claims, skew: Duration, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Not a token of another use that its claims give away. Some providers put a nonce into access tokens, which then say in
-/// another way what they are.
+/// Whether the claims do not reveal a token of another kind. Some providers put a nonce into access tokens, which then
+/// identify themselves in another way.
 pub(super) fn is_access_token(claims: &Claims, is_at_jwt: bool, settings: &Settings) -> bool {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     let kind = text("typ");
@@ -235,12 +233,12 @@ pub(super) fn is_access_token(claims: &Claims, is_at_jwt: bool, settings: &Setti
     !matches!(kind, Some("Refresh" | "Logout")) && (!of_id_token || settings.bearer_id_tokens)
 }
 
-/// Where the accepted audience is the client itself, an ID token would do as well: a refreshed one has often neither nonce nor
-/// hash. An access token has something that no ID token has.
+/// If the accepted audience is the client itself, an ID token would match as well: a refreshed one often has neither
+/// nonce nor hash. So an access token must carry something that no ID token has.
 fn shows_access(claims: &Claims, settings: &Settings) -> bool {
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     settings.bearer_id_tokens
-        || !matches!(settings.audiences, Audiences::Client(_))
+        || !matches!(settings.audiences, Audiences::Client)
         || text("typ") == Some("Bearer")
         || text("token_use") == Some("access")
         || ["scope", "scp", "client_id", "cid"].iter().any(|name| claims.contains_key(*name))
@@ -265,9 +263,9 @@ pub(super) fn time(value: Option<&Value>) -> Option<Timestamp> {
     Some(Timestamp::from_millis((seconds * 1000.0) as i64))
 }
 
-/// A text or a list of texts, one of them ours; any other type is no audience.
-pub(super) fn audience(claims: &Claims, accepted: &Audiences) -> bool {
-    let Some(accepted) = accepted.accepted() else {
+/// Whether `aud` is a string or a list of strings with an accepted one; any other type is not an audience.
+pub(super) fn audience(claims: &Claims, accepted: Option<&[String]>) -> bool {
+    let Some(accepted) = accepted else {
         return true;
     };
     let ours = |aud: &Value| aud.as_str().is_some_and(|aud| accepted.iter().any(|ours| ours == aud));

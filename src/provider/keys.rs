@@ -1,5 +1,5 @@
-//! A provider's signing keys (RFC 7517). A key that nobody here can read (another curve, an encryption key, a
-//! shared secret, nonsense) is passed over and spoils no other.
+//! A provider's signing keys (RFC 7517). A key that cannot be used (another curve, an encryption key, a shared secret,
+//! nonsense) is skipped, and does not affect the others.
 
 use jsonwebtoken::jwk::{
     AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse, ThumbprintHash,
@@ -16,7 +16,7 @@ pub struct KeySet {
     keys: Vec<Key>,
 }
 
-/// A public key and what it may verify.
+/// A public key and the algorithms it may verify.
 pub struct Key {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
@@ -25,18 +25,18 @@ pub struct Key {
     standing: Arc<KeyLiveness>,
 }
 
-/// Whether a key is still in its provider's set. What a key verified holds this, and falls with it.
+/// Whether a key is still in its provider's set. Cached results of the key hold this, and are invalid without it.
 #[derive(Debug, Default)]
 pub struct KeyLiveness {
     vanished: AtomicBool,
 }
 
-/// Which key a token's header points at.
+/// The key that a token's header selects.
 pub enum Selected<'a> {
     Key(&'a Key),
-    /// The id is known, but no key of that name fits; or no id, and not exactly one key fits.
+    /// The `kid` is known or absent, and not exactly one key fits.
     Unfit,
-    /// No key has this id: the provider may have a new one.
+    /// No key has this `kid`: the provider may have a new one.
     Unknown,
 }
 
@@ -48,12 +48,12 @@ struct RawSet {
 const RSA: [Algorithm; 6] =
     [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
-/// Keys that a set may hold; more is no key set of a provider.
+/// Maximum number of keys read from a set; no provider needs more.
 const MAX_KEYS: usize = 256;
 
 impl KeySet {
-    /// Reads a JWK set. `before` are the keys at hand: one that is in both keeps its standing, one that is
-    /// in the new set no more loses it when [`KeySet::retire`] is called.
+    /// Reads a JWK set. `before` are the known keys: a key in both sets keeps its liveness, one that is missing from
+    /// the new set loses it when [`KeySet::retire`] is called.
     pub fn parse(json: &[u8], before: Option<&KeySet>) -> Result<Self, serde_json::Error> {
         let raw: RawSet = serde_json::from_slice(json)?;
         let mut keys: Vec<Key> = raw.keys.into_iter().take(MAX_KEYS).filter_map(Key::read).collect();
@@ -65,7 +65,7 @@ impl KeySet {
         Ok(KeySet { keys })
     }
 
-    /// Ends the standing of those keys that `successor` does not hold.
+    /// Marks the keys that `successor` does not hold as vanished.
     pub fn retire(&self, successor: &KeySet) {
         for key in &self.keys {
             if !successor.keys.iter().any(|new| new.thumbprint == key.thumbprint) {
@@ -74,7 +74,7 @@ impl KeySet {
         }
     }
 
-    /// Whether a token that one of them refuses may be good by the other.
+    /// Whether both sets hold the same keys, so that neither accepts what the other refuses.
     pub fn is_same(&self, other: &KeySet) -> bool {
         let told = |key: &Key| (key.id.clone(), key.thumbprint.clone());
         self.keys.iter().map(told).eq(other.keys.iter().map(told))

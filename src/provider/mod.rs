@@ -1,5 +1,5 @@
-//! Talks to one OpenID provider: holds its metadata and keys, verifies what it signed, says who was proved.
-//! Knows nothing of routes, requests or caches; what it proved is a [`jwt::Verified`], made nowhere else.
+//! The client of one OpenID provider: holds its metadata and keys, verifies what it signed, and builds identities.
+//! Knows nothing of routes, requests or caches; only this module makes a [`jwt::Verified`].
 
 pub mod assertion;
 pub mod claims;
@@ -26,33 +26,33 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a fetch of keys on demand brought.
+/// The result of a key fetch on demand.
 #[derive(Clone)]
 pub enum Fetched {
     Keys(Arc<KeySet>),
-    /// Too soon after the last one: the keys at hand are all there is.
+    /// Too soon after the last fetch: the known keys decide.
     Closed,
     Unavailable,
 }
 
-/// Whose token asks for keys that are not at hand. Each has a window of its own, so that strangers keep nobody else's closed.
+/// Whose token needs unknown keys. Each kind has its own fetch window, so that strangers cannot close the provider's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Demand {
-    /// Anybody's.
+    /// Presented by anyone.
     Stranger,
-    /// One that the provider itself has just handed out.
+    /// Just issued by the provider itself.
     Own,
 }
 
-/// The provider, as the rooms above see it.
+/// The provider, as the other modules use it.
 #[async_trait]
 pub trait Provider: Send + Sync {
     fn settings(&self) -> &Settings;
 
-    /// The keys at hand; `None` until they have been fetched once.
+    /// The known keys; `None` until they have been fetched once.
     fn keys(&self) -> Option<Arc<KeySet>>;
 
-    /// Where the provider's endpoints are; `None` until that has been read once.
+    /// The provider's metadata, with its endpoints; `None` until it has been read once.
     fn metadata(&self) -> Option<Arc<Metadata>>;
 
     /// Exchanges a code for tokens (RFC 6749, 4.1.3, with the verifier of RFC 7636).
@@ -61,21 +61,21 @@ pub trait Provider: Send + Sync {
     /// Spends a refresh token (RFC 6749, 6).
     async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError>;
 
-    /// What the provider says of the person behind an access token (OpenID Connect Core 1.0, 5.3), not verified yet.
+    /// The UserInfo claims for an access token (OpenID Connect Core 1.0, 5.3), not verified yet.
     async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError>;
 
-    /// What the provider says of an opaque token (RFC 7662, 2).
+    /// The introspection response for an opaque token (RFC 7662, 2).
     async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError>;
 
-    /// Tells the provider that a refresh token is not needed any more (RFC 7009); whether it heard is not known.
+    /// Revokes a refresh token (RFC 7009), best effort.
     async fn revoke(&self, token: &Secret);
 
-    /// Fetches the keys because those at hand do not verify a token. At most one fetch in 30 s, for the provider's own tokens
-    /// in 5 s, shared by all who wait; the fetch at start does not count.
+    /// Fetches the keys because the known ones do not verify a token. At most one fetch in 30 s, for the provider's own
+    /// tokens in 5 s, shared by all waiting requests; the fetch at start does not count.
     async fn fetch_keys(&self, demand: Demand) -> Fetched;
 }
 
-/// An answer of UserInfo.
+/// A UserInfo response.
 #[derive(Clone, Debug)]
 pub enum UserInfo {
     Plain(Claims),
@@ -83,40 +83,40 @@ pub enum UserInfo {
     Signed(Secret),
 }
 
-/// Why UserInfo says nothing of a person.
+/// Why UserInfo yields no claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoUserInfo {
-    /// It speaks of somebody else, or its signature is not the provider's.
+    /// It is about another subject, or its signature is not the provider's.
     Forged,
-    /// The provider has nothing to say, and asking again does not help.
+    /// The provider refuses to answer, and asking again does not help.
     Refused,
     Unavailable,
 }
 
-/// What a grant brought.
+/// The tokens of a grant.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     pub access: Secret,
     pub id: Option<Secret>,
     pub refresh: Option<Secret>,
-    /// How long the access token lives, where the provider says so.
+    /// The access token's lifetime, if the provider states it.
     pub lives: Option<Duration>,
 }
 
-/// Why a grant brought nothing: told by the error's code, never by its text.
+/// Why a grant failed: determined by the error code, never by its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantError {
-    /// The code or token is not good (any more).
+    /// The code or token is not valid (any more).
     Denied,
-    /// `invalid_request`: of a refresh token Dex says so where it was spent.
+    /// `invalid_request`: Dex's answer to a spent refresh token.
     InvalidRequest,
-    /// The provider wants to see the person.
+    /// The provider requires user interaction.
     NeedsPerson,
-    /// A 400 without an error's code: of a refresh token glewlwyd says so where it is dead.
+    /// A 400 without an error code: glewlwyd's answer to a dead refresh token.
     Unnamed,
-    /// The provider understood, and says no for another cause; asking again does not help.
+    /// The provider refuses for another reason; asking again does not help.
     Refused,
-    /// The provider could not be asked, or could not tell.
+    /// The provider is unavailable, or cannot answer now.
     Unavailable,
 }
 
@@ -124,12 +124,12 @@ pub enum GrantError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotVerified {
     Refused(Refusal),
-    /// The provider's keys cannot be had.
+    /// The provider's keys are unavailable.
     Unavailable,
 }
 
-/// Verifies what the provider itself has just handed out, with the keys at hand, and once more where it may have newer ones.
-/// Where these may not be fetched so soon, nobody can tell: its own word is not refused for want of a key.
+/// Verifies a token just issued by the provider, with the known keys, and again if newer ones may exist. If those must
+/// not be fetched so soon, the result is Unavailable: its own token is not refused for lack of a key.
 pub async fn verify_own<T>(
     provider: &dyn Provider,
     verify: impl Fn(&KeySet) -> Result<T, Refusal>,
@@ -139,7 +139,7 @@ pub async fn verify_own<T>(
     }
     match provider.fetch_keys(Demand::Own).await {
         Fetched::Keys(keys) => verify(&keys).map_err(|refusal| match refusal {
-            // What it signs with it has not published yet.
+            // The provider has not published its signing key yet.
             Refusal::UnknownKey => NotVerified::Unavailable,
             refusal => NotVerified::Refused(refusal),
         }),
@@ -147,7 +147,7 @@ pub async fn verify_own<T>(
     }
 }
 
-/// Verifies with the keys at hand; `None`: keys that must be fetched may decide.
+/// Verifies with the known keys; `None`: keys that must be fetched may decide.
 pub fn verify_at_hand<T>(
     provider: &dyn Provider,
     verify: impl Fn(&KeySet) -> Result<T, Refusal>,
@@ -159,7 +159,7 @@ pub fn verify_at_hand<T>(
     }
 }
 
-/// Fetches the keys, and verifies with what that brings.
+/// Fetches the keys, and verifies with them.
 pub async fn verify_with_fetched<T>(
     provider: &dyn Provider,
     verify: impl Fn(&KeySet) -> Result<T, Refusal>,
@@ -167,7 +167,7 @@ pub async fn verify_with_fetched<T>(
     match provider.fetch_keys(Demand::Stranger).await {
         Fetched::Keys(keys) => verify(&keys).map_err(NotVerified::Refused),
         Fetched::Closed => Err(NotVerified::Refused(Refusal::UnknownKey)),
-        // A key of that name is at hand, and did not sign it: a stranger's word for another is not worth more than that.
+        // A known key with that `kid` did not sign it: refused, as a stranger's token must not report an outage.
         Fetched::Unavailable => match provider.keys().map(|keys| verify(&keys)) {
             Some(Err(Refusal::BadSignature)) => Err(NotVerified::Refused(Refusal::UnknownKey)),
             _ => Err(NotVerified::Unavailable),
@@ -175,7 +175,7 @@ pub async fn verify_with_fetched<T>(
     }
 }
 
-/// What UserInfo says of this person.
+/// The UserInfo claims of this subject.
 pub async fn userinfo_about(provider: &dyn Provider, access: &Secret, subject: &str) -> Result<Claims, NoUserInfo> {
     let told = match provider.userinfo(access).await {
         Ok(UserInfo::Plain(claims)) => claims,
@@ -190,7 +190,7 @@ pub async fn userinfo_about(provider: &dyn Provider, access: &Secret, subject: &
         Err(GrantError::Unavailable) => return Err(NoUserInfo::Unavailable),
         Err(_) => return Err(NoUserInfo::Refused),
     };
-    // OpenID Connect Core 1.0, 5.3.2: else it must not be used.
+    // OpenID Connect Core 1.0, 5.3.2: with another `sub` it must not be used.
     let same = told.get("sub").and_then(serde_json::Value::as_str) == Some(subject);
     if same { Ok(told) } else { Err(NoUserInfo::Forged) }
 }

@@ -1,5 +1,5 @@
-//! The provider over HTTP. A task of its own reads the metadata and the keys from the start on, backs off while
-//! the provider is away, and reads the keys anew every hour; requests use what is at hand.
+//! The provider over HTTP. A background task reads the metadata and the keys from the start, backs off while the
+//! provider is unavailable, and rereads them every hour; requests use the last known ones.
 
 use crate::kit::clock::Clock;
 use crate::kit::secret::Secret;
@@ -8,7 +8,7 @@ use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::http::{self, Http};
 use crate::provider::keys::KeySet;
-use crate::provider::settings::Settings;
+use crate::provider::settings::{Automatic, Settings};
 use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo, token_endpoint};
 use crate::telemetry::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use url::Url;
 
-/// A provider and what is known of it.
+/// A provider, with its last known metadata and keys.
 pub struct RemoteProvider {
     clock: Arc<dyn Clock>,
     settings: Settings,
@@ -29,14 +29,14 @@ pub struct RemoteProvider {
     metrics: ProviderMetrics,
     metadata: ArcSwapOption<Metadata>,
     keys: ArcSwapOption<KeySet>,
-    /// It has answered since the start.
+    /// Whether it has answered since the start.
     answered: AtomicBool,
-    /// Its last answer was a good one.
+    /// Whether its last answer was good.
     up: AtomicBool,
     introspection: Trouble,
     userinfo: Trouble,
-    /// When a stranger's token last made us fetch the keys, and one of the provider's own. Plain mutexes: held to look and to
-    /// set, never over an await.
+    /// When a stranger's token last caused a key fetch, and one of the provider's own. Plain mutexes: held for a
+    /// look-up or an update, never across an await.
     demanded: [Mutex<Option<Instant>>; 2],
     fetches: Singleflight<Demand, Fetched>,
     /// Wakes the task that reads metadata and keys.
@@ -45,18 +45,18 @@ pub struct RemoteProvider {
     this: std::sync::Weak<RemoteProvider>,
 }
 
-/// Whether one kind of call fails, so that it is told once when that begins and once when it ends.
+/// Whether one kind of call is failing, so that the start and the end of that are each logged once.
 #[derive(Default)]
 struct Trouble(AtomicBool);
 
 /// Called with a provider's name when its keys have changed.
 pub type OnNewKeys = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// A stranger's token makes at most one fetch in this time.
+/// Strangers' tokens cause at most one key fetch in this time.
 const DEMAND_WINDOW: Duration = Duration::from_secs(30);
-/// The same for the provider's own tokens, which come only as often as people sign in and sessions are refreshed.
+/// The same for the provider's own tokens, which are as rare as logins and session refreshes.
 const OWN_WINDOW: Duration = Duration::from_secs(5);
-/// Keys are read anew this often, so that a key that was withdrawn does not verify for ever.
+/// Keys are reread this often, so that a withdrawn key does not verify for ever.
 const KEYS_LIVE: Duration = Duration::from_secs(3600);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
@@ -70,7 +70,7 @@ impl RemoteProvider {
         metrics: ProviderMetrics,
         on_new_keys: OnNewKeys,
     ) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
-        let client = http::client(settings.timeout, settings.ca_file.as_deref())?;
+        let client = http::client(*settings.timeout, settings.ca_file.as_deref())?;
         metrics.up(false);
         let noted = |this: std::sync::Weak<RemoteProvider>| -> http::OnAnswer {
             Box::new(move |outcome| {
@@ -104,7 +104,7 @@ impl RemoteProvider {
         loop {
             let begun = Instant::now();
             if self.refresh().await {
-                // Whichever comes first: the hour is over, somebody found the provider away, or an operator asks for it.
+                // Until the hour is over, a request finds the provider unavailable, or an operator asks for it.
                 let _ = tokio::time::timeout(KEYS_LIVE, self.look.notified()).await;
                 if begun.elapsed() > LONGEST_RETRY {
                     retry = FIRST_RETRY;
@@ -113,13 +113,13 @@ impl RemoteProvider {
                     continue;
                 }
             }
-            // Also where metadata and keys can be read and something else cannot be had: it is not asked for each time.
+            // Back off also if metadata and keys can be read but other calls fail: not each failure may cause a reread.
             tokio::time::sleep(retry).await;
             retry = (retry * 2).min(LONGEST_RETRY);
         }
     }
 
-    /// Has metadata and keys read anew soon.
+    /// Makes the background task reread metadata and keys.
     pub fn look_again(&self) {
         self.look.notify_one();
     }
@@ -129,7 +129,7 @@ impl RemoteProvider {
     }
 
     pub fn issuer(&self) -> &str {
-        &self.settings.issuer
+        self.settings.issuer.as_str()
     }
 
     pub fn has_answered(&self) -> bool {
@@ -153,7 +153,7 @@ impl RemoteProvider {
     }
 
     async fn read_metadata(&self) -> Result<Metadata, String> {
-        if !self.settings.discovery {
+        if self.settings.discovery == Automatic::Never {
             return Metadata::configured(&self.settings).ok_or_else(|| "endpoints.jwks_uri is not written".into());
         }
         let location = Metadata::location(&self.settings).map_err(|e| e.to_string())?;
@@ -175,7 +175,7 @@ impl RemoteProvider {
         let before = self.keys.load_full();
         let keys = Arc::new(KeySet::parse(&json, before.as_deref()).map_err(|e| format!("keys: {e}"))?);
         if keys.is_empty() && before.as_ref().is_some_and(|before| !before.is_empty()) {
-            return Err("keys: none, and there were some".into()); // a provider that starts has none yet
+            return Err("keys: none, and there were some".into()); // a starting provider may have none yet
         }
         self.keys.store(Some(keys.clone()));
         if let Some(before) = before {
@@ -187,7 +187,7 @@ impl RemoteProvider {
         Ok(keys)
     }
 
-    /// Notes whether the provider answers, and says so once for each change.
+    /// Records whether the provider answers, and logs each change once.
     fn told(&self, outcome: Result<(), String>) -> bool {
         let up = outcome.is_ok();
         let was = self.up.swap(up, Ordering::Relaxed);
@@ -207,7 +207,7 @@ impl RemoteProvider {
         token_endpoint::TokenEndpoint { http: &self.http, settings: &self.settings, clock: &self.clock, metadata }
     }
 
-    /// A call that somebody waited for found the provider, or did not.
+    /// Records whether the provider answered a call that a request waited for.
     fn answered(&self, outcome: Result<(), String>) {
         if !self.told(outcome) {
             self.look_again();
@@ -234,7 +234,7 @@ impl RemoteProvider {
         }
     }
 
-    /// Opens the window for one fetch, or says that it is closed.
+    /// Whether a fetch is allowed now; if so, starts a new window.
     fn may_fetch(&self, demand: Demand) -> bool {
         let [by_strangers, own] = &self.demanded;
         let (mut demanded, window) = match demand {
@@ -331,7 +331,7 @@ impl Provider for RemoteProvider {
             if this.may_fetch(demand) {
                 return this.fetch_on_demand().await;
             }
-            // Within the window the keys at hand decide, unless they may be out of date because the provider is away.
+            // Within the window the known keys decide, unless an outage of the provider may have made them out of date.
             if this.is_up() { Fetched::Closed } else { Fetched::Unavailable }
         };
         self.fetches.join(demand, work).await.map_or(Fetched::Unavailable, |(fetched, _)| fetched)
@@ -348,7 +348,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// A provider that counts how often its keys are read, and answers 500 when it is told to.
+    /// A provider that counts how often its keys are read, and can be set to answer 500.
     struct Server {
         issuer: String,
         key_reads: Arc<AtomicUsize>,

@@ -1,4 +1,4 @@
-//! The gateway as a client of the provider: its credentials on each call, and the provider's answers read with the
+//! The gateway as a client of the provider: it authenticates each call, and reads the provider's answers with the
 //! leniency that providers need (RFC 6749, 2.3 and 5).
 
 use crate::kit::clock::Clock;
@@ -6,7 +6,7 @@ use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::http::Http;
-use crate::provider::settings::{ClientAuth, Settings};
+use crate::provider::settings::{ClientProof, Settings};
 use crate::provider::{GrantError, Tokens, UserInfo};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -29,7 +29,7 @@ struct ErrorAnswer {
     error: String,
 }
 
-/// The gateway, as the provider knows it.
+/// What a call to the provider needs.
 pub(super) struct TokenEndpoint<'a> {
     pub(super) http: &'a Http,
     pub(super) settings: &'a Settings,
@@ -71,7 +71,7 @@ pub(super) async fn userinfo(http: &Http, endpoint: &Url, token: &Secret) -> Res
     }
 }
 
-/// What the provider says of a token (RFC 7662). A refusal that speaks of the token says that it is not active.
+/// Introspects a token (RFC 7662). A refusal that concerns the token means that it is not active.
 pub(super) async fn introspect(
     client: &TokenEndpoint<'_>,
     endpoint: &Url,
@@ -87,7 +87,7 @@ pub(super) async fn introspect(
     }
 }
 
-/// Posts a form with the client's credentials; the answer's body where it is good.
+/// Posts a form with the client's credentials; returns the body of a good answer.
 pub(super) async fn post(
     client: &TokenEndpoint<'_>,
     endpoint: &Url,
@@ -119,7 +119,7 @@ async fn call(
     }
 }
 
-/// The form with what proves who sends it.
+/// Adds the form and the client's credentials.
 async fn authenticated(
     request: RequestBuilder,
     client: &TokenEndpoint<'_>,
@@ -127,9 +127,10 @@ async fn authenticated(
 ) -> Result<RequestBuilder, String> {
     let settings = client.settings;
     let id = settings.client_id.as_str();
-    // Read anew each time: whoever writes it keeps it fresh.
-    let ready = match &settings.client_auth {
-        ClientAuth::AssertionFile(file) => {
+    let proof_of_client = settings.client_proof().ok_or("the configuration lacks the client's secret or key")?;
+    // Read each time: another program keeps the file fresh.
+    let ready = match &proof_of_client {
+        ClientProof::AssertionFile(file) => {
             let told = |problem: std::io::Error| format!("{}: {problem}", file.display());
             tokio::fs::read_to_string(file).await.map_err(told)?
         }
@@ -139,25 +140,25 @@ async fn authenticated(
         request.header("accept", "application/json").header("content-type", "application/x-www-form-urlencoded");
     let mut fields = Serializer::new(String::new());
     fields.extend_pairs(form);
-    match &settings.client_auth {
-        ClientAuth::Basic(secret) => {
-            // Both are form-encoded before (RFC 6749, 2.3.1).
+    match &proof_of_client {
+        ClientProof::Basic(secret) => {
+            // Id and secret are form-encoded first (RFC 6749, 2.3.1).
             let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
             request = request.basic_auth(encoded(id), Some(encoded(secret.expose())));
         }
-        ClientAuth::Post(secret) => {
+        ClientProof::Post(secret) => {
             fields.extend_pairs([("client_id", id), ("client_secret", secret.expose())]);
         }
-        ClientAuth::None => {
+        ClientProof::None => {
             fields.append_pair("client_id", id);
         }
-        ClientAuth::PrivateKeyJwt(key) => {
+        ClientProof::PrivateKey(key) => {
             let audience =
                 client.metadata.assertion_audience.as_deref().ok_or("the provider names no token endpoint")?;
             let assertion = key.assertion(id, audience, client.clock).ok_or("the key cannot sign")?;
             proof(&mut fields, id, &assertion);
         }
-        ClientAuth::AssertionFile(_) => {
+        ClientProof::AssertionFile(_) => {
             proof(&mut fields, id, ready.trim());
         }
     }
@@ -168,7 +169,7 @@ fn error_code(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<ErrorAnswer>(body).map(|answer| answer.error).ok()
 }
 
-/// By the error's code.
+/// Determined by status and error code.
 fn refusal(status: StatusCode, body: &[u8]) -> GrantError {
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return GrantError::Unavailable;
@@ -186,7 +187,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> GrantError {
     }
 }
 
-/// 401 and 403 speak of our own client.
+/// Whether a refusal concerns the token; 401 and 403 concern the gateway as a client.
 fn speaks_of_token(status: StatusCode, body: &[u8]) -> bool {
     let ours = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
     status.is_client_error()
@@ -198,7 +199,7 @@ fn proof(fields: &mut Serializer<'_, String>, id: &str, assertion: &str) {
     fields.extend_pairs([("client_id", id), ("client_assertion_type", JWT_BEARER), ("client_assertion", assertion)]);
 }
 
-/// Some providers write `expires_in` as text.
+/// Some providers send `expires_in` as a string.
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     let number = value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64));

@@ -1,5 +1,5 @@
-//! What a credential comes to. "They are wrong" and "we could not tell" are different: the first may be
-//! remembered and is charged to the client, the second is neither.
+//! The verdict on a credential. "Rejected" and "unavailable" differ: a rejection may be cached and is charged to the
+//! caller, an unavailability is neither.
 
 use crate::provider::identity::Identity;
 use crate::telemetry::reason::Reason;
@@ -11,11 +11,11 @@ pub enum Verdict {
     Valid(Arc<Identity>),
     Rejected(Reason),
     Unavailable(Cause),
-    /// It is not good by what is at hand, and its client was refused too often; when to come again.
+    /// Not valid as far as is known, and the caller was refused too often; when to retry.
     Limited(Duration),
 }
 
-/// Who could not be asked.
+/// The dependency that was unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     Provider,

@@ -1,111 +1,60 @@
-//! This replica's copies of stored sessions, by their place and the digest of the whole ticket. What was ended here is never copied again,
-//! not even by a request that had read it a moment before; nor is what was said to have changed since it was read.
+//! This replica's cache of stored sessions, by the session's place in the store. A ticket is compared whole, by its digest: an
+//! attacker who knows the place alone finds nothing.
 
+use crate::kit::cache::{self, Begun, Cache};
 use crate::kit::clock::Timestamp;
-use crate::kit::digest::{DigestState, TokenDigest};
+use crate::kit::digest::TokenDigest;
 use crate::session::session::Session;
 use crate::telemetry::metrics::CacheMetrics;
-use moka::sync::Cache;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Duration;
+
+/// One dashboard's burst of requests reads the store once.
+pub type Settings = cache::Settings<100_000, 5>;
 
 pub struct SessionCache {
-    kept: Cache<TokenDigest, Copy, DigestState>,
-    ended: Cache<TokenDigest, (), DigestState>,
-    /// Which piece of news it was that told of a change.
-    changed: Cache<TokenDigest, u64, DigestState>,
-    /// Which one told that anything may have changed.
-    all_changed: AtomicU64,
-    news: AtomicU64,
-    ttl: Duration,
+    entries: Cache<TokenDigest, (TokenDigest, Arc<Session>)>,
     metrics: CacheMetrics,
 }
 
-#[derive(Clone)]
-struct Copy {
-    /// Of the whole ticket: who knows the place alone finds nothing.
-    proof: TokenDigest,
-    session: Arc<Session>,
-    good_until: Timestamp,
-}
-
-/// When a look into the store began: what is told after it may have happened after it.
-#[derive(Clone, Copy)]
-pub struct Begun(u64);
-
-/// Longer than any look-up in a store takes, and any refresh.
-const REMEMBER_ENDED: Duration = Duration::from_secs(60);
-
 impl SessionCache {
-    pub fn new(max_entries: u64, ttl: Duration, metrics: CacheMetrics) -> Self {
-        SessionCache {
-            kept: cache(max_entries, ttl),
-            ended: cache(max_entries, REMEMBER_ENDED),
-            changed: cache(max_entries, REMEMBER_ENDED),
-            all_changed: AtomicU64::new(0),
-            news: AtomicU64::new(0),
-            ttl,
-            metrics,
-        }
+    pub fn new(settings: &Settings, metrics: CacheMetrics) -> Self {
+        SessionCache { entries: Cache::new(settings), metrics }
     }
 
+    /// `proof`: the digest of the whole ticket, and of what shapes the identity.
     pub fn find(&self, place: TokenDigest, proof: TokenDigest, now: Timestamp) -> Option<Arc<Session>> {
-        let copy = self.kept.get(&place).filter(|copy| copy.proof == proof && now < copy.good_until);
-        match copy {
-            Some(copy) => {
-                self.metrics.hit();
-                Some(copy.session)
-            }
-            None => {
-                self.metrics.miss();
-                None
-            }
+        let found = self.entries.find(&place, now).filter(|(own, _)| *own == proof);
+        match found {
+            Some(_) => self.metrics.hit(),
+            None => self.metrics.miss(),
         }
+        found.map(|(_, session)| session)
     }
 
-    /// Before the store is asked for what is to be kept.
+    /// To be called before the store is read.
     pub fn begin(&self) -> Begun {
-        Begun(self.news.load(SeqCst))
+        self.entries.begin()
     }
 
     pub fn keep(&self, place: TokenDigest, proof: TokenDigest, session: Arc<Session>, begun: Begun, now: Timestamp) {
-        self.kept.insert(place, Copy { proof, session, good_until: now.plus(self.ttl) });
-        // After the insertion: an end or a change that came before it has removed nothing.
-        let changed = self.changed.get(&place).unwrap_or(0).max(self.all_changed.load(SeqCst));
-        if changed > begun.0 || self.ended.contains_key(&place) {
-            self.kept.invalidate(&place);
-        }
+        self.entries.keep(place, (proof, session), Timestamp::FAR, begun, now);
     }
 
-    /// Marks first and removes then; see [`SessionCache::keep`].
-    pub fn end(&self, place: TokenDigest) {
-        self.ended.insert(place, ());
-        self.kept.invalidate(&place);
-    }
-
-    /// It has changed elsewhere: the next request looks again.
+    /// The session changed, or ended: the next request reads the store.
     pub fn forget(&self, place: TokenDigest) {
-        self.changed.insert(place, self.news.fetch_add(1, SeqCst) + 1);
-        self.kept.invalidate(&place);
+        self.entries.forget(&place);
     }
 
-    /// Something may have changed that was not heard of.
+    /// Invalidations may have been missed.
     pub fn forget_all(&self) {
-        self.all_changed.store(self.news.fetch_add(1, SeqCst) + 1, SeqCst);
-        self.kept.invalidate_all();
+        self.entries.forget_all();
     }
 
     pub fn len(&self) -> u64 {
-        self.kept.run_pending_tasks(); // the count lags behind without it
-        self.kept.entry_count()
+        self.entries.entries()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-fn cache<V: Clone + Send + Sync + 'static>(max_entries: u64, ttl: Duration) -> Cache<TokenDigest, V, DigestState> {
-    Cache::builder().max_capacity(max_entries).time_to_live(ttl).build_with_hasher(DigestState::default())
 }

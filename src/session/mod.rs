@@ -1,5 +1,5 @@
-//! A browser's session: a ticket in a cookie, a sealed record in the store, this replica's copies of it, and the refresh
-//! that keeps it alive. Knows nothing of requests or redirects; the store sees digests and sealed bytes.
+//! Browser sessions: a ticket in a cookie, a sealed record in the store, this replica's cache of records, and the
+//! refresh that keeps a session alive. Knows nothing of requests or redirects; the store sees digests and sealed bytes.
 
 pub mod cache;
 pub mod outcome;

@@ -1,34 +1,45 @@
-//! What a refresh comes to, and the settings by which replicas share it.
+//! The outcome of a refresh, and the settings for sharing it between replicas.
 
 use crate::kit::digest::TokenDigest;
+use crate::kit::setting::{Span, Wait};
 use crate::kit::singleflight::Singleflight;
 use crate::session::session::Session;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The refreshes under way in this process, by the digest of the session's place.
 pub type Refreshes = Singleflight<TokenDigest, Outcome>;
 
-/// `refresh_dedup`, and how long a session goes on without its store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How replicas share refreshes of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Dedup {
     /// Across replicas; within one process refreshes are always coalesced.
     pub enabled: bool,
-    /// How long others may take a result.
-    pub result_ttl: Duration,
-    /// Longer than every provider's time-out.
-    pub lease: Duration,
-    pub grace: Duration,
+    /// How long other replicas may use a result.
+    pub result_ttl: Wait,
+    /// How long one replica may take; longer than the timeout of every provider.
+    pub lease: Span,
+    /// How long a session is used without its store: `store.redis.fallback.grace`.
+    #[serde(skip)]
+    pub grace: Span,
 }
 
-/// What a request with a session whose access token is over can do.
+impl Default for Dedup {
+    fn default() -> Self {
+        Dedup { enabled: true, result_ttl: Wait::seconds(5), lease: Span::seconds(10), grace: Span::NONE }
+    }
+}
+
+/// How a request continues after a refresh of its session.
 #[derive(Clone)]
 pub enum Outcome {
-    /// Go on with this.
+    /// Continue with this session.
     Live(Arc<Session>),
-    /// The session is over: the provider says so.
+    /// The session has ended: the provider refused it, or it was signed out.
     Ended,
-    /// Nobody could tell; the session stays.
+    /// A dependency is unavailable; the session is kept.
     Unavailable(Dependency),
 }
 

@@ -1,4 +1,4 @@
-//! Where a session counts: an issuer's client and a cookie.
+//! The scope in which a session is valid: an issuer's client and a cookie.
 
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
@@ -11,17 +11,17 @@ use crate::telemetry::metrics::ProviderMetrics;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where a session counts: an issuer's client and a cookie. What was sealed for one realm opens in no other.
+/// The scope of a session. A record sealed for one realm opens in no other.
 pub struct Realm {
     pub provider: Arc<dyn Provider>,
     pub metrics: ProviderMetrics,
-    /// The cookie's whole name.
+    /// The cookie's full name.
     pub cookie: String,
     pub secrets: Secrets,
-    /// As long as the longest `max_age` of its routes: the record lives no longer.
+    /// The longest `max_age` of its routes: a session record lives no longer.
     pub max_age: Duration,
     pub(super) id: Vec<u8>,
-    /// The provider's settings, as far as they shape an identity: other settings, other copies.
+    /// Fingerprint of the provider settings that shape an identity; part of the cache key, so a change causes misses.
     shape: Vec<u8>,
 }
 
@@ -34,7 +34,7 @@ impl Realm {
         max_age: Duration,
     ) -> Self {
         let settings = provider.settings();
-        let id = [settings.issuer.as_str(), &settings.client_id, &cookie].join("\n").into_bytes();
+        let id = [settings.issuer.as_str(), settings.client_id.as_str(), &cookie].join("\n").into_bytes();
         let shape = format!("{:?}", settings.fingerprint()).into_bytes();
         Realm { provider, metrics, cookie, secrets, max_age, id, shape }
     }
@@ -53,11 +53,11 @@ impl Realm {
         Envelope::new(&self.secrets, &self.provider.settings().name, hot, session_id)
     }
 
-    pub(super) fn copy_key(&self, ticket: &Ticket) -> TokenDigest {
+    pub(super) fn cache_key(&self, ticket: &Ticket) -> TokenDigest {
         TokenDigest::of(&[ticket.cookie().expose().as_bytes(), b"\n", &self.id, &self.shape].concat())
     }
 
-    /// What is left of the record's time.
+    /// The record's remaining time to live.
     pub fn ttl(&self, created: i64, now: Timestamp) -> Duration {
         now.until(Timestamp::from_millis(created).plus(self.max_age))
     }

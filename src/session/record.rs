@@ -1,6 +1,6 @@
-//! What the store keeps of a session, in two parts: the hot one (identity and deadlines), which requests read, and the
-//! cold one (the tokens), which refresh and sign-out read. Each is sealed with a key that follows from the ticket's key
-//! and the store's secret, and bound to its realm and its part: copied elsewhere it opens nowhere.
+//! The session record in the store, in two parts: hot (identity and deadlines), read by requests, and cold (the
+//! tokens), read by refresh and sign-out. Each part is sealed with a key derived from the ticket's key and the store's
+//! secret, and bound to its realm and part: copied to another place it does not open.
 
 use crate::kit::clock::Timestamp;
 use crate::kit::seal::{NotOurs, Secrets};
@@ -14,16 +14,16 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Hot {
     pub identity: Arc<Identity>,
-    /// The `sub` of the ID token: a refreshed one must have the same.
+    /// The `sub` of the ID token: a refreshed ID token must have the same.
     pub subject: String,
     pub created: i64,
     /// When it was last used, to within the touch interval.
     pub seen: i64,
     pub access_expires: i64,
-    /// How long the access token lived when it was new, in milliseconds.
+    /// The access token's full lifetime, in milliseconds.
     pub access_life: i64,
     pub has_refresh: bool,
-    /// Since when what the provider says of the person could not be had, in milliseconds since the Unix epoch.
+    /// When UserInfo was last unavailable at a renewal, in milliseconds since the Unix epoch; None: up to date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<i64>,
 }
@@ -34,7 +34,7 @@ pub struct Cold {
     pub access: String,
     pub id: Option<String>,
     pub refresh: Option<String>,
-    /// When the refresh token was given.
+    /// When the refresh token was issued.
     pub refreshed: i64,
     pub session_id: Option<String>,
 }
@@ -46,7 +46,7 @@ pub enum Part {
     Cold,
 }
 
-/// The form of the record; another is foreign, and treated as absent.
+/// The record format; a record of another version is treated as absent.
 const VERSION: u8 = 1;
 
 impl Part {
@@ -58,7 +58,7 @@ impl Part {
     }
 }
 
-/// What stands beside the seal for everyone who may look into the store: when, and keyed digests of whom.
+/// The unencrypted part of a record, for anyone who may read the store: times, and keyed digests of the user's ids.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Envelope {
     pub version: u8,
@@ -122,7 +122,7 @@ pub fn open<T: DeserializeOwned>(
 }
 
 impl Hot {
-    /// Whether the access token is to be renewed: less than `before` is left, and less than half of its life.
+    /// Whether the access token is due for refresh: at most `before` is left, and at most half of its lifetime.
     pub fn is_due(&self, before: std::time::Duration, now: Timestamp) -> bool {
         let before = i64::try_from(before.as_millis()).unwrap_or(i64::MAX).min(self.access_life / 2);
         self.access_expires.saturating_sub(now.millis()) <= before

@@ -1,7 +1,7 @@
-//! Keeps a session alive past its access token, and logs nobody out: of many requests with one session, one spends the
-//! refresh token, in a task of its own that no client can cancel; what the provider rotated is stored before anybody goes
-//! on; and "no" is told from "could not tell". Across replicas a lease decides who spends the token, and a sealed result
-//! tells the others what it brought.
+//! Keeps a session alive past its access token without logging users out: of many requests with one session, one spends
+//! the refresh token, in a task that no client can cancel; rotated tokens are stored before any request continues; and
+//! a refusal is distinguished from an unavailable provider. Across replicas a lease decides which one spends the token,
+//! and a sealed result gives the others its outcome.
 
 mod identity;
 mod lease;
@@ -20,6 +20,7 @@ use crate::session::record::Cold;
 use crate::session::session::{RefreshLimits, Session};
 use crate::session::sessions::Sessions;
 use crate::store::kv::Away;
+use crate::store::kv::Change;
 use crate::telemetry::metrics::Refresh;
 use identity::{Renewal, Renewed};
 use lease::{Lease, Taken};
@@ -27,21 +28,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// An access token whose life nobody tells is taken to live this long.
+/// Assumed lifetime of an access token if neither the provider nor the token states one.
 const UNTOLD_LIFE: Duration = Duration::from_secs(300);
-/// Writes that lose against a touch are tried again; more touches than this do not come in the time of one refresh.
+/// Attempts at a write that loses against touches; one refresh does not meet more touches than this.
 const TRIES: u64 = 5;
-/// Those who wait for another replica look again after a pause that grows.
+/// Pauses between polls while another replica refreshes; they double from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
-/// A request waits for its provider's time-out and so much longer, however many replicas there are.
+/// A request waits for its provider's time-out plus this, however many replicas there are.
 const SPARE: Duration = Duration::from_secs(1);
-/// Such pauses that a store is given after an outage, however often it comes and goes.
+/// Maximum number of longest pauses to wait for a store that settles after an outage.
 const SETTLES: u32 = 10;
 
 impl Sessions {
-    /// Refreshes once for all who ask. A request that goes away leaves the work to the others; one whose time is over leaves
-    /// it to the next.
+    /// Refreshes once for all concurrent requests. The work continues if a request is cancelled or times out.
     pub async fn refresh(
         self: &Arc<Self>,
         realm: &Arc<Realm>,
@@ -62,7 +62,7 @@ impl Sessions {
         }
     }
 
-    /// The same beside a request that can go on without it.
+    /// Refreshes in the background, for a request that need not wait.
     pub fn refresh_beside(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>, limits: RefreshLimits) {
         let (sessions, realm, session) = (self.clone(), realm.clone(), session.clone());
         tokio::spawn(async move { drop(sessions.refresh(&realm, &session, limits).await) });
@@ -72,20 +72,20 @@ impl Sessions {
         let reading = self.begin_reading();
         let outcome = match self.spend(realm, session, limits).await {
             Ok(outcome) => outcome,
-            Err(Away) if self.kv.is_shared() => self.without_store(session), // it went away meanwhile
+            Err(Away) if self.kv.is_shared() => self.without_store(session), // it became unavailable meanwhile
             Err(Away) => Outcome::Unavailable(Dependency::Store),
         };
         if let Outcome::Live(session) = &outcome {
-            self.keep_copy(realm, session.clone(), &reading);
+            self.keep_cached(realm, session.clone(), &reading);
         }
         outcome
     }
 
     async fn spend(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Result<Outcome, Away> {
         if self.kv.is_away() {
-            return Ok(self.without_store(session)); // two replicas would spend the same token
+            return Ok(self.without_store(session)); // otherwise two replicas could spend the same token
         }
-        // Another replica may hold the token that this one was rotated to, and not yet have written it back.
+        // After an outage another replica may hold the rotated token and not have written it back yet.
         for _ in 0..SETTLES {
             if !self.kv.is_settling() {
                 break;
@@ -99,7 +99,7 @@ impl Sessions {
                 Due::Grant(grant) => *grant,
                 Due::Nothing(outcome) => return Ok(outcome),
             };
-            // That look may have been the first to fail: what it found is then this replica's own memory.
+            // The read in `due` may have been the first to fail, and been answered from this replica's memory.
             if self.kv.is_away() {
                 return Ok(self.without_store(session));
             }
@@ -114,9 +114,9 @@ impl Sessions {
                 return self.renew(realm, grant, tokens, limits).await;
             }
             let place = session.ticket.place();
-            match Lease::take(&self.kv, self.entropy.as_ref(), &place, self.dedup.lease).await? {
+            match Lease::take(&self.kv, self.entropy.as_ref(), &place, *self.dedup.lease).await? {
                 Taken::Ours(lease) => {
-                    // A lease that we waited for and that has not run out was let go: that try brought nothing.
+                    // A lease that we waited for and that has not expired was released: its holder's try failed.
                     let failed = waited.is_some_and(|until| Instant::now() < until);
                     let outcome = self.spend_under(realm, session, &grant, &lease, failed, limits).await;
                     lease.let_go().await;
@@ -129,16 +129,16 @@ impl Sessions {
             }
             if Instant::now() >= ends {
                 realm.metrics.refreshed(Refresh::unavailable);
-                return Ok(self.meanwhile(grant.stored)); // no try of ours: the next request may make one
+                return Ok(self.meanwhile(grant.stored)); // no try was made here: the next request may make one
             }
-            // Not beyond the moment at which a lease that nobody renews runs out.
+            // Do not sleep past the expiry of a lease that is not renewed.
             let over = waited.map_or(pause, |until| until.saturating_duration_since(Instant::now()));
             sleep(pause.min(over.max(FIRST_PAUSE))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// With the lease in hand: whoever held it before may have done the work, or have tried in vain.
+    /// Called with the lease held. The previous holder may have refreshed the session, or have failed.
     async fn spend_under(
         &self,
         realm: &Realm,
@@ -152,7 +152,7 @@ impl Sessions {
             Due::Grant(grant) => *grant,
             Due::Nothing(outcome) => return Ok(Some(outcome)),
         };
-        // Rotated meanwhile: what was published for the token of before must not replace what came after it.
+        // Rotated meanwhile: a result published for the earlier token must not replace the newer tokens.
         if grant.token.expose() != before.token.expose() {
             return Ok(None);
         }
@@ -166,23 +166,23 @@ impl Sessions {
         self.exchange(realm, grant, Some(lease), limits).await.map(Some)
     }
 
-    /// Whether there is a token to be spent now.
+    /// Whether a refresh token is to be spent now.
     async fn due(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Result<Due, Away> {
         let now = self.clock.now();
         let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(Due::Nothing(Outcome::Ended)) };
         if !stored.hot.is_due(limits.before_expiry, now) {
             realm.metrics.refreshed(Refresh::reused);
-            return Ok(Due::Nothing(Outcome::Live(stored))); // somebody was quicker
+            return Ok(Due::Nothing(Outcome::Live(stored))); // already refreshed by another request
         }
         let Some((cold, generation)) = self.load_cold(realm, &session.ticket).await? else {
-            // Written back without its tokens: it ends when its access token does.
+            // The session was written back without its tokens: it ends with its access token.
             let over = stored.hot.has_refresh && stored.hot.has_expired(now);
             return Ok(Due::Nothing(if over { Outcome::Ended } else { Outcome::Live(stored) }));
         };
         let Some(token) = cold.refresh.clone().map(Secret::from) else {
             return Ok(Due::Nothing(Outcome::Live(stored)));
         };
-        // By this route's limits. It stays where it is: another route may be more patient.
+        // Too old for this route. The token is kept: another route may allow a greater age.
         if limits.max_token_age.is_some_and(|age| now >= Timestamp::from_millis(cold.refreshed).plus(age)) {
             let over = stored.hot.has_expired(now);
             return Ok(Due::Nothing(if over { Outcome::Ended } else { Outcome::Live(stored) }));
@@ -190,7 +190,7 @@ impl Sessions {
         Ok(Due::Grant(Box::new(Grant { stored, cold, generation, token })))
     }
 
-    /// What another replica brought for this token; not what the session has already, from a provider that does not rotate.
+    /// The result another replica published for this token; not one that the session has already (no rotation).
     async fn shared_result(&self, grant: &Grant) -> Result<Option<Tokens>, Away> {
         let told = shared::find(self.kv.as_ref(), &grant.token, self.clock.now()).await?;
         Ok(told.filter(|tokens| *tokens.access.expose() != grant.cold.access))
@@ -208,7 +208,7 @@ impl Sessions {
             Ok(tokens) => {
                 realm.metrics.refreshed(Refresh::exchanged);
                 if lease.is_some() {
-                    shared::publish(self.kv.as_ref(), &grant.token, &tokens, self.clock.now(), self.dedup.result_ttl)
+                    shared::publish(self.kv.as_ref(), &grant.token, &tokens, self.clock.now(), *self.dedup.result_ttl)
                         .await;
                 }
                 self.renew(realm, grant, tokens, limits).await
@@ -216,7 +216,7 @@ impl Sessions {
             Err(GrantError::Denied | GrantError::InvalidRequest | GrantError::NeedsPerson) => {
                 self.denied(realm, grant, limits).await
             }
-            // Some providers say no more than that of a token that is dead; once it may be anything.
+            // Some providers refuse a dead token without an error code; a single such refusal may have any cause.
             Err(GrantError::Unnamed) if self.tries.was_unnamed_before(&place) => {
                 self.denied(realm, grant, limits).await
             }
@@ -228,19 +228,19 @@ impl Sessions {
         }
     }
 
-    /// Stores what the provider rotated before anybody goes on with it.
+    /// Stores the new tokens before any request continues with them.
     async fn renew(&self, realm: &Realm, grant: Grant, tokens: Tokens, limits: RefreshLimits) -> Result<Outcome, Away> {
         let Grant { stored, cold, generation, .. } = grant;
         let renewed = renewed_cold(&cold, &tokens, self.clock.now().millis());
         if !self.replace_cold(realm, &stored.ticket, &stored.label, &renewed, generation + 1).await? {
             if self.load_cold(realm, &stored.ticket).await?.is_none() {
-                // Signed out meanwhile: the new refresh token is nobody's.
+                // Signed out meanwhile: no session holds the new refresh token.
                 if let Some(token) = &tokens.refresh {
                     realm.provider.revoke(token).await;
                 }
                 return Ok(Outcome::Ended);
             }
-            // Somebody else has stored the same result, and may not yet have put it in force.
+            // Another task stored the same result, and may not have updated the hot part yet.
             match self.load(realm, &stored.ticket).await? {
                 None => return Ok(Outcome::Ended),
                 Some(current) if !current.hot.is_due(limits.before_expiry, self.clock.now()) => {
@@ -261,11 +261,11 @@ impl Sessions {
         };
         let outcome = self.put_in_force(realm, &stored, renewed, Some(&tokens)).await;
         self.tries.succeeded(&stored.ticket.place());
-        self.kv.announce(&stored.ticket.place()).await;
+        self.kv.announce(&Change::Session(stored.ticket.place())).await;
         outcome
     }
 
-    /// `tokens`: none where the identity alone is new.
+    /// Updates the hot part. `tokens` is None if only the identity is new.
     async fn put_in_force(
         &self,
         realm: &Realm,
@@ -300,12 +300,12 @@ impl Sessions {
                     generation,
                 ))));
             }
-            identity = Arc::into_inner(current.hot.identity); // a touch came between
+            identity = Arc::into_inner(current.hot.identity); // lost against a touch
         }
         Ok(Outcome::Unavailable(Dependency::Store))
     }
 
-    /// The provider denies the token. Unless somebody else has rotated it, the session is over.
+    /// The provider denied the token: the session ends, unless the token was rotated meanwhile.
     async fn denied(&self, realm: &Realm, grant: Grant, limits: RefreshLimits) -> Result<Outcome, Away> {
         if self.kv.is_shared()
             && let Some(tokens) = self.shared_result(&grant).await?
@@ -324,9 +324,9 @@ impl Sessions {
         Ok(Outcome::Ended)
     }
 
-    /// While a shared store is away a session goes on with what is known of it, for a while past its access token.
+    /// While a shared store is unavailable, a session continues as known here until `grace` past its access token.
     fn without_store(&self, session: &Session) -> Outcome {
-        let ends = Timestamp::from_millis(session.hot.access_expires).plus(self.dedup.grace);
+        let ends = Timestamp::from_millis(session.hot.access_expires).plus(*self.dedup.grace);
         if self.clock.now() < ends {
             Outcome::Live(Arc::new(session.again()))
         } else {
@@ -334,7 +334,7 @@ impl Sessions {
         }
     }
 
-    /// A try brought nothing.
+    /// Records a failed try.
     fn unavailable(&self, realm: &Realm, stored: Arc<Session>) -> Outcome {
         realm.metrics.refreshed(Refresh::unavailable);
         self.tries.failed(&stored.ticket.place());
@@ -342,7 +342,7 @@ impl Sessions {
     }
 
     fn meanwhile(&self, stored: Arc<Session>) -> Outcome {
-        // While its access token lives, nobody need notice.
+        // The failure only matters once the access token has expired.
         if stored.hot.has_expired(self.clock.now()) {
             Outcome::Unavailable(Dependency::Provider)
         } else {
@@ -351,7 +351,7 @@ impl Sessions {
     }
 }
 
-/// A token to be spent, and the session that it is of.
+/// A refresh token to be spent, and its session.
 struct Grant {
     stored: Arc<Session>,
     cold: Cold,
@@ -364,9 +364,9 @@ enum Due {
     Nothing(Outcome),
 }
 
-/// How long a request waits, whatever is done for it.
+/// The longest a request waits for a refresh.
 fn patience(realm: &Realm) -> Duration {
-    realm.provider.settings().timeout + SPARE
+    *realm.provider.settings().timeout + SPARE
 }
 
 fn renewed_cold(cold: &Cold, tokens: &Tokens, now: i64) -> Cold {

@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshLimits {
     pub before_expiry: Duration,
-    /// None = a refresh token is tried however old it is.
+    /// None: a refresh token is used whatever its age.
     pub max_token_age: Option<Duration>,
 }
 
@@ -18,11 +18,11 @@ pub struct RefreshLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub max_age: Duration,
-    /// None = none.
+    /// None: no idle time-out.
     pub idle_timeout: Option<Duration>,
 }
 
-/// One live session, as this replica knows it.
+/// A live session, as this replica last read or wrote it.
 pub struct Session {
     pub hot: Hot,
     pub(crate) ticket: Ticket,
@@ -32,19 +32,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether a route's limits let it count now.
+    /// Whether the session is still valid under a route's limits.
     pub fn is_within(&self, limits: Limits, now: Timestamp) -> bool {
         let fresh = now < Timestamp::from_millis(self.hot.created).plus(limits.max_age);
         let used = |idle: Duration| now < Timestamp::from_millis(self.seen.load(Ordering::Relaxed)).plus(idle);
         fresh && limits.idle_timeout.is_none_or(used)
     }
 
-    /// The Unix second at which it ends.
+    /// The Unix second at which the session reaches its maximum age.
     pub fn ends(&self, limits: Limits) -> i64 {
         Timestamp::from_millis(self.hot.created).plus(limits.max_age).seconds()
     }
 
-    /// The same, for somebody else.
+    /// A copy whose `seen` is the recorded one.
     pub(crate) fn again(&self) -> Session {
         Session::new(self.hot.clone(), self.ticket.clone(), self.label.clone(), self.generation)
     }

@@ -1,6 +1,7 @@
-//! The refresh across replicas, in thousands of runs that a seed decides: when who asks, how long each call takes, what is
-//! lost on the way, who freezes or dies. Time is the runtime's own and paused, so that a run of a minute takes a moment.
-//! A run that breaks a law names its seed; `SIMULATION_SEED=<seed> cargo test --lib simulation` tells its story.
+//! Simulates refresh across replicas in thousands of seeded runs. The seed decides when requests reach which replica,
+//! how long calls take, what is lost, and which replicas freeze or crash. Time is the runtime's paused clock, so that a
+//! simulated minute takes a moment. A run that breaks an invariant names its seed;
+//! `SIMULATION_SEED=<seed> cargo test --lib simulation` prints its events.
 
 mod harness;
 mod invariants;
@@ -8,18 +9,22 @@ mod scenario;
 
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::seal::Secrets;
+use crate::kit::setting::Count;
+use crate::kit::setting::Span;
+use crate::kit::setting::Wait;
 use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token};
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
-use crate::session::cache::SessionCache;
+use crate::session::cache::{self, SessionCache};
 use crate::session::outcome::{Dedup, Outcome};
 use crate::session::realm::Realm;
 use crate::session::record::{Cold, Hot};
 use crate::session::session::{Limits, RefreshLimits};
 use crate::session::sessions::{Found, Login, Sessions};
 use crate::session::ticket::Ticket;
-use crate::store::fallback::{Fallback, Settings as Breaker};
+use crate::store::fallback::{self, Fallback};
 use crate::store::kv::Kv;
+use crate::store::redis::{Breaker, Standby};
 use crate::telemetry::metrics::{Cache, Metrics};
 use harness::{Line, PROVIDER_TIMEOUT, Paused, Way, World};
 use invariants::{COMMAND_TIMEOUT, Law, Probe};
@@ -32,9 +37,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
 const RUNS: u64 = 2500;
-/// Trouble is over then; what is left must come right.
+/// Faults end at this time; after that everything must recover.
 const QUIET: Duration = Duration::from_secs(45);
-/// For the journal to be replayed, and for leases of the dead to run out.
+/// Time for journals to be replayed and for leases of crashed replicas to expire.
 const REST: Duration = Duration::from_secs(30);
 const COPIES_LIVE: Duration = Duration::from_secs(5);
 const COOLDOWN: Duration = Duration::from_secs(2);
@@ -47,7 +52,7 @@ static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| {
     Arc::new(Identity::of_token(&verified.unwrap(), &settings).unwrap())
 });
 
-/// One of those who share the store.
+/// One of the replicas that share the store.
 struct Replica {
     at: usize,
     world: Arc<World>,
@@ -55,7 +60,7 @@ struct Replica {
     realm: Arc<Realm>,
 }
 
-/// The longest that anybody waits for a refresh, whatever happens: the provider's time-out and a second.
+/// The longest that a request waits for a refresh: the provider's time-out plus a second.
 const LONGEST_WAIT: Duration = PROVIDER_TIMEOUT.saturating_add(Duration::from_millis(1001));
 const REFRESH: RefreshLimits = RefreshLimits { before_expiry: Duration::from_secs(60), max_token_age: None };
 
@@ -72,23 +77,27 @@ impl Replica {
         let kv: Arc<dyn Kv> = match plan.fallback {
             false => line,
             true => {
-                let breaker = Breaker { failures: 3, cooldown: COOLDOWN, enabled: true, max_entries: 100 };
-                let kv = Fallback::new(line, clock.clone(), world.dice.clone(), breaker, Box::new(|_| {}));
+                let breaker = Breaker { failures: Count::of(3), cooldown: COOLDOWN.into() };
+                let standby = Standby { max_entries: 100, ..Standby::default() };
+                let settings = fallback::Settings { breaker, standby };
+                let kv = Fallback::new(line, clock.clone(), world.dice.clone(), settings, Box::new(|_| {}));
                 tokio::spawn(kv.clone().watch());
                 tokio::spawn(kv.clone().follow());
                 kv
             }
         };
-        let dedup = Dedup {
-            enabled: true,
-            result_ttl: Duration::from_secs(5),
-            lease: plan.lease,
-            grace: Duration::from_secs(300),
-        };
-        let copies = plan.copies.then(|| SessionCache::new(100, COPIES_LIVE, METRICS.cache(Cache::sessions)));
+        let dedup =
+            Dedup { enabled: true, result_ttl: Wait::seconds(5), lease: plan.lease.into(), grace: Span::seconds(300) };
+        let copies = plan.copies.then(|| {
+            SessionCache::new(
+                &cache::Settings { max_entries: 100, ttl: COPIES_LIVE.into(), ..cache::Settings::default() },
+                METRICS.cache(Cache::sessions),
+            )
+        });
         let sessions = Arc::new(Sessions::new(kv, clock, world.dice.clone(), dedup, copies));
         tokio::spawn(sessions.clone().subscribe());
-        let settings = crate::provider::settings::Settings { timeout: PROVIDER_TIMEOUT, ..settings("https://id.test") };
+        let settings =
+            crate::provider::settings::Settings { timeout: PROVIDER_TIMEOUT.into(), ..settings("https://id.test") };
         let realm = Arc::new(realm(Arc::new(Way::new(world, at, settings))));
         Arc::new(Replica { at, world: world.clone(), sessions, realm })
     }
@@ -100,8 +109,8 @@ impl Replica {
         let now = self.world.now();
         match &found {
             Found::Live(_) => {
-                // Signed out is signed out (3): at once where it was done and wherever the store is asked; where copies
-                // are kept, when they are over; and where the store is away, when it is back.
+                // Invariant 3, signed out is signed out: at once in the replica that did it and wherever the store is
+                // read; with a cache, when its entry expires; while the store is unavailable, when it is back.
                 if let Some((who, when, gone)) = law.signed_out
                     && began > when
                 {
@@ -118,7 +127,7 @@ impl Replica {
         found
     }
 
-    /// What a request does; how the session came out of it.
+    /// Performs one request; returns the outcome for the session.
     async fn request(&self, cookie: &str) -> Option<Outcome> {
         let Found::Live(session) = self.find(cookie).await else { return None };
         if self.world.dice.chance(30) {
@@ -152,7 +161,7 @@ impl Replica {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 struct Told {
     broken: Vec<String>,
     story: Vec<String>,
@@ -182,7 +191,7 @@ async fn sign_in(world: &Arc<World>, replicas: &[Arc<Replica>]) -> String {
         refreshed: now.millis(),
         session_id: None,
     };
-    // Past the lines, which may be down from the start.
+    // Written directly to the store: the replicas' links may be down from the start.
     let clock: Arc<dyn Clock> = Arc::new(Paused(world.began));
     let sessions = Sessions::new(world.memory.clone(), clock, world.dice.clone(), replicas[0].sessions.dedup, None);
     let realm = realm(FakeProvider::new(settings("https://id.test")));
@@ -256,8 +265,8 @@ async fn live_through(seed: u64, tell: bool) -> Told {
     }
 }
 
-/// Nothing fails any more: nobody finds what was signed out; and where the store has the token that counts, everybody
-/// who lives goes on.
+/// After all faults: no replica finds a signed-out session; and if the store has the current refresh token, every
+/// replica that has not crashed can continue the session.
 async fn come_right(world: &Arc<World>, replicas: &[Arc<Replica>], cookie: &str) {
     world.law.lock().is_quiet(world.now());
     for replica in replicas.iter().filter(|replica| !world.is_crashed(replica.at)) {
@@ -275,7 +284,7 @@ async fn come_right(world: &Arc<World>, replicas: &[Arc<Replica>], cookie: &str)
     }
 }
 
-/// More of them where one searches: `SIMULATION_SEEDS=<first>..<end>`.
+/// The seeds to run; `SIMULATION_SEEDS=<first>..<end>` selects others, for a longer search.
 fn seeds() -> std::ops::Range<u64> {
     let told = std::env::var("SIMULATION_SEEDS").ok();
     let bounds = told.as_ref().and_then(|told| told.split_once(".."));
@@ -306,15 +315,15 @@ fn one_refresh_many_replicas_whatever_fails() {
     }
     let first: Vec<_> = broken.iter().take(20).collect();
     assert!(broken.is_empty(), "{} of {runs} runs broke a law: {first:#?}", broken.len());
-    // It is worth nothing where nothing happens.
+    // The runs must actually refresh, revoke and sign out.
     let story = format!("{grants} grants, {revoked} revoked, {signed_out} signed out in {runs} runs");
     assert!(grants > runs * 2 && revoked > runs / 50 && revoked < runs / 2 && signed_out > runs / 10, "{story}");
 }
 
-/// What cannot be told twice cannot be searched for.
+/// A seed must reproduce its run, or a failure cannot be investigated.
 #[test]
 fn a_seed_tells_one_story() {
-    let alone = |seed: &u64| !Plan::roll(&Dice::new(*seed)).fallback; // its journal has no order of its own
+    let alone = |seed: &u64| !Plan::roll(&Dice::new(*seed)).fallback; // runs with a fallback may not be deterministic
     for seed in (0..60).filter(alone) {
         assert_eq!(run(seed, true).story, run(seed, true).story, "seed {seed}");
     }

@@ -1,5 +1,5 @@
-//! The value of a session's cookie: a random id, under whose digest the store keeps the record, and a random key, without
-//! which nobody can open it. A dump of the store signs nobody in.
+//! The value of a session cookie: a random id, whose digest is the record's key in the store, and a random key, without
+//! which the record cannot be opened. A dump of the store gives access to no session.
 
 use crate::kit::digest::TokenDigest;
 use crate::kit::entropy::Entropy;
@@ -25,7 +25,7 @@ impl Ticket {
         Ticket { id, key: Secret::new(key) }
     }
 
-    /// Anything that is not exactly a ticket is none.
+    /// None unless the value has exactly the form of a ticket.
     pub fn parse(cookie: &str) -> Option<Self> {
         if cookie.len() != LENGTH {
             return None;
@@ -44,7 +44,7 @@ impl Ticket {
         BASE64URL_NOPAD.encode(&[&self.id[..], &self.key.expose()[..]].concat()).into()
     }
 
-    /// Under which the store keeps the record: of the id alone, so that the store learns nothing of the key.
+    /// The record's key in the store: a digest of the id alone, which tells nothing about the ticket's key.
     pub fn place(&self) -> String {
         data_encoding::HEXLOWER.encode(TokenDigest::of(&self.id).bytes())
     }

@@ -1,5 +1,5 @@
-//! Refreshes that brought nothing, as far as this replica made them: a provider in trouble is not asked again with every
-//! request, and one that refuses a token without a word is believed the second time.
+//! This replica's failed refreshes: a failing provider is not asked again by every request, and a refusal without an
+//! error code counts only the second time.
 
 use crate::kit::digest::{DigestState, TokenDigest};
 use moka::sync::Cache;
@@ -11,15 +11,15 @@ pub(crate) struct Tries(Cache<TokenDigest, Try, DigestState>);
 #[derive(Clone, Copy)]
 struct Try {
     failed: Instant,
-    /// When the provider first refused it without a word.
+    /// When the provider first refused the token without an error code.
     unnamed: Option<Instant>,
 }
 
-/// Between two tries for one session.
+/// Minimum time between two tries for one session.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Sessions whose tries are remembered at one time.
+/// Maximum number of sessions whose tries are remembered.
 const MOST: u64 = 100_000;
-/// Longer than anybody waits between two tries, and still the same trouble.
+/// How long a failure is remembered; failures further apart are unrelated.
 const REMEMBER: Duration = Duration::from_secs(3600);
 
 impl Tries {
@@ -27,7 +27,7 @@ impl Tries {
         Tries(Cache::builder().max_capacity(MOST).time_to_live(REMEMBER).build_with_hasher(DigestState::default()))
     }
 
-    /// Whether a try failed so short a time ago that none is made.
+    /// Whether the last failed try is too recent for another one.
     pub(super) fn are_paused(&self, place: &str) -> bool {
         self.of(place).is_some_and(|tried| tried.failed.elapsed() < PAUSE)
     }

@@ -1,7 +1,10 @@
 //! One suite for every store.
 
 use crate::kit::clock::test::SetClock;
+use crate::kit::secret::Secret;
 use crate::store::file::File;
+use crate::store::kv::Change;
+use crate::store::kv::key;
 use crate::store::kv::{Entry, Kv};
 use crate::store::memory::Memory;
 use crate::store::redis;
@@ -16,44 +19,44 @@ fn entry(generation: u64, value: &str) -> Entry {
 
 async fn conforms(kv: Arc<dyn Kv>, clock: &SetClock) {
     conforms_without_time(kv.clone()).await;
-    kv.put("b", entry(1, "short"), Duration::from_secs(10)).await.unwrap();
+    kv.put(&key("b"), entry(1, "short"), Duration::from_secs(10)).await.unwrap();
     clock.advance(Duration::from_secs(9));
-    assert!(kv.get("b").await.unwrap().is_some());
+    assert!(kv.get(&key("b")).await.unwrap().is_some());
     clock.advance(Duration::from_secs(1));
-    assert_eq!(kv.get("b").await, Ok(None), "its time is over");
-    assert_eq!(kv.replace("b", entry(2, "no"), HOUR).await, Ok(false));
-    assert_eq!(kv.delete("b", HOUR).await, Ok(false));
-    assert_eq!(kv.put_new("b", entry(1, "anew"), HOUR).await, Ok(true));
+    assert_eq!(kv.get(&key("b")).await, Ok(None), "its time is over");
+    assert_eq!(kv.replace(&key("b"), entry(2, "no"), HOUR).await, Ok(false));
+    assert_eq!(kv.delete(&key("b"), HOUR).await, Ok(false));
+    assert_eq!(kv.put_new(&key("b"), entry(1, "anew"), HOUR).await, Ok(true));
 }
 
 async fn conforms_without_time(kv: Arc<dyn Kv>) {
-    assert_eq!(kv.get("a").await, Ok(None));
-    kv.put("a", entry(1, "one"), HOUR).await.unwrap();
-    assert_eq!(kv.get("a").await, Ok(Some(entry(1, "one"))));
-    assert_eq!(kv.put_new("a", entry(9, "no"), HOUR).await, Ok(false));
-    assert_eq!(kv.replace("a", entry(1, "no"), HOUR).await, Ok(false), "not a higher generation");
-    assert_eq!(kv.replace("a", entry(2, "two"), HOUR).await, Ok(true));
-    assert_eq!(kv.get("a").await, Ok(Some(entry(2, "two"))));
-    assert_eq!(kv.delete("a", HOUR).await, Ok(true));
-    assert_eq!(kv.delete("a", HOUR).await, Ok(false));
-    assert_eq!(kv.replace("a", entry(3, "no"), HOUR).await, Ok(false), "what was deleted is not revived");
-    assert_eq!(kv.get("a").await, Ok(None));
+    assert_eq!(kv.get(&key("a")).await, Ok(None));
+    kv.put(&key("a"), entry(1, "one"), HOUR).await.unwrap();
+    assert_eq!(kv.get(&key("a")).await, Ok(Some(entry(1, "one"))));
+    assert_eq!(kv.put_new(&key("a"), entry(9, "no"), HOUR).await, Ok(false));
+    assert_eq!(kv.replace(&key("a"), entry(1, "no"), HOUR).await, Ok(false), "not a higher generation");
+    assert_eq!(kv.replace(&key("a"), entry(2, "two"), HOUR).await, Ok(true));
+    assert_eq!(kv.get(&key("a")).await, Ok(Some(entry(2, "two"))));
+    assert_eq!(kv.delete(&key("a"), HOUR).await, Ok(true));
+    assert_eq!(kv.delete(&key("a"), HOUR).await, Ok(false));
+    assert_eq!(kv.replace(&key("a"), entry(3, "no"), HOUR).await, Ok(false), "what was deleted is not revived");
+    assert_eq!(kv.get(&key("a")).await, Ok(None));
 
-    kv.put_new("lease", entry(0, "mine"), Duration::from_secs(10)).await.unwrap();
-    assert_eq!(kv.extend("lease", b"yours", HOUR).await, Ok(false));
-    assert_eq!(kv.extend("lease", b"mine", HOUR).await, Ok(true));
-    assert!(kv.get_with_ttl("lease").await.unwrap().unwrap().1 > Duration::from_secs(3500));
-    assert_eq!(kv.extend("lease", b"mine", Duration::ZERO).await, Ok(true));
-    assert_eq!(kv.get("lease").await, Ok(None), "let go");
+    kv.put_new(&key("lease"), entry(0, "mine"), Duration::from_secs(10)).await.unwrap();
+    assert_eq!(kv.extend(&key("lease"), b"yours", HOUR).await, Ok(false));
+    assert_eq!(kv.extend(&key("lease"), b"mine", HOUR).await, Ok(true));
+    assert!(kv.get_with_ttl(&key("lease")).await.unwrap().unwrap().1 > Duration::from_secs(3500));
+    assert_eq!(kv.extend(&key("lease"), b"mine", Duration::ZERO).await, Ok(true));
+    assert_eq!(kv.get(&key("lease")).await, Ok(None), "let go");
 
-    assert_eq!(kv.restore("held", entry(3, "held"), HOUR).await, Ok(true));
-    assert_eq!(kv.restore("held", entry(2, "older"), HOUR).await, Ok(false));
-    assert_eq!(kv.get("held").await, Ok(Some(entry(3, "held"))));
+    assert_eq!(kv.restore(&key("held"), entry(3, "held"), HOUR).await, Ok(true));
+    assert_eq!(kv.restore(&key("held"), entry(2, "older"), HOUR).await, Ok(false));
+    assert_eq!(kv.get(&key("held")).await, Ok(Some(entry(3, "held"))));
 
     let racing: Vec<_> = (0..50)
         .map(|i| {
             let kv = kv.clone();
-            tokio::spawn(async move { kv.put_new("race", entry(i, "x"), HOUR).await })
+            tokio::spawn(async move { kv.put_new(&key("race"), entry(i, "x"), HOUR).await })
         })
         .collect();
     let mut won = 0;
@@ -77,7 +80,7 @@ async fn file_conforms_and_outlives_the_process() {
     let clock = Arc::new(SetClock::at(1000));
     let store = Arc::new(File::open(&path, clock.clone()).unwrap());
     conforms(store.clone(), &clock).await;
-    store.put("kept", entry(7, "value"), HOUR).await.unwrap();
+    store.put(&key("kept"), entry(7, "value"), HOUR).await.unwrap();
     assert!(File::open(&path, clock.clone()).is_err(), "nobody else may have it open");
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "this user's alone");
@@ -86,16 +89,16 @@ async fn file_conforms_and_outlives_the_process() {
     assert!(File::open(&link, clock.clone()).is_err(), "a link is not followed");
     assert!(!folder.join("elsewhere").exists());
     drop(store);
-    // The writer lets go of the database when its last sender is gone.
+    // The writer closes the database when its last sender is dropped.
     let again = (0..500).find_map(|_| {
         std::thread::sleep(Duration::from_millis(10)); // a writer that is starved on a busy machine needs more than a yield
         File::open(&path, clock.clone()).ok()
     });
-    assert_eq!(again.unwrap().get("kept").await, Ok(Some(entry(7, "value"))));
+    assert_eq!(again.unwrap().get(&key("kept")).await, Ok(Some(entry(7, "value"))));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// A server of its own on a free port, ended with the test.
+/// A Redis server on a free port, stopped with the test.
 struct Server(std::process::Child, u16);
 
 impl Server {
@@ -123,13 +126,10 @@ async fn redis_conforms_and_remembers_what_was_deleted() {
     let server = Server::start();
     let redis = redis::Redis::new(
         redis::Settings {
-            urls: vec![format!("redis://127.0.0.1:{}/0", server.1)],
-            mode: redis::Mode::Standalone,
-            key_prefix: "test:".into(),
-            ca_file: None,
-            client: None,
-            connect_timeout: Duration::from_secs(1),
-            command_timeout: Duration::from_secs(1),
+            urls: vec![Secret::new(format!("redis://127.0.0.1:{}/0", server.1)).try_into().unwrap()],
+            key_prefix: "test:".to_string().try_into().unwrap(),
+            command_timeout: crate::kit::setting::Wait::seconds(1),
+            ..redis::Settings::default()
         },
         crate::telemetry::metrics::Metrics::default().store(),
     )
@@ -139,10 +139,10 @@ async fn redis_conforms_and_remembers_what_was_deleted() {
     assert_eq!(heard.recv().await, Ok(crate::store::kv::Invalidation::All), "what was said before is missed");
     let kv: Arc<dyn Kv> = redis;
     conforms_without_time(kv.clone()).await;
-    assert_eq!(kv.restore("a", entry(9, "revived"), HOUR).await, Ok(false), "it was deleted");
-    kv.announce("place").await;
-    assert_eq!(heard.recv().await, Ok(crate::store::kv::Invalidation::Key("place".into())));
+    assert_eq!(kv.restore(&key("a"), entry(9, "revived"), HOUR).await, Ok(false), "it was deleted");
+    kv.announce(&Change::Session("place".into())).await;
+    assert_eq!(heard.recv().await, Ok(crate::store::kv::Invalidation::Key(Change::Session("place".into()))));
     listening.abort();
     drop(server);
-    assert_eq!(kv.get("a").await, Err(crate::store::kv::Away));
+    assert_eq!(kv.get(&key("a")).await, Err(crate::store::kv::Away));
 }

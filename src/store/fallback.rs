@@ -1,14 +1,15 @@
-//! A shared store that may be away. While it is there, this replica's memory keeps what it has seen of sessions; while it is
-//! away, reads come from that memory, writes go there and into a journal, deletes leave a mark; when it is back the journal
-//! is replayed, deletes first. "Away" is told from "absent": what neither store nor memory can show is not known to be gone.
+//! Bridges outages of a shared store. While it is available, this replica's memory keeps the session entries that it
+//! has seen; during an outage, reads use that memory, and changes go into a journal, which is replayed afterwards,
+//! deletes first. "Unavailable" is not "absent": an entry that neither store nor memory can show may exist.
 
 mod journal;
 mod verbs;
 
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::entropy::Entropy;
-use crate::store::kv::{Away, Entry, Invalidation, Kv};
-use journal::{Change, Journal};
+use crate::store::kv::{Away, Change, Entry, Invalidation, Key, Kv, Space};
+use crate::store::redis::{Breaker, Standby};
+use journal::{Journal, Replay};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -18,63 +19,53 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout};
 
-/// `store.redis.breaker` and `fallback` of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When the breaker opens, and the fallback behind it.
+#[derive(Clone, Copy)]
 pub struct Settings {
-    /// So many failures in a row open the breaker.
-    pub failures: u32,
-    /// How long the store is then left alone between two looks.
-    pub cooldown: Duration,
-    /// Without a fallback nothing is answered while the store is away.
-    pub enabled: bool,
-    pub max_entries: u64,
+    pub breaker: Breaker,
+    pub standby: Standby,
 }
 
 pub struct Fallback {
     inner: Arc<dyn Kv>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    /// Entries that this replica has seen, with their ends.
-    memory: Cache<String, (Entry, Timestamp)>,
-    /// The same of logins that ended. Strangers can make many, which must push nobody's session out.
-    marks: Cache<String, (Entry, Timestamp)>,
-    /// Deleted here: an answer that was under way does not bring it back into memory.
-    deleted: Cache<String, ()>,
+    /// Entries that this replica has seen, with their expiry.
+    memory: Cache<Key, (Entry, Timestamp)>,
+    /// The same for marks of completed logins. Strangers can create many, which must not evict sessions.
+    marks: Cache<Key, (Entry, Timestamp)>,
+    /// Keys deleted here: a read in progress must not bring them back into memory.
+    deleted: Cache<Key, ()>,
     journal: Mutex<Journal>,
-    /// A call has failed, and nothing has succeeded since: requests do not wait for the store.
+    /// A call has failed and no probe has succeeded since: requests do not wait for the store.
     suspect: AtomicBool,
     away: AtomicBool,
-    /// When an outage was last over, as far as this replica can tell.
+    /// When the last outage ended, as far as this replica knows.
     back: Mutex<Option<Instant>>,
     failures: AtomicU32,
     failed: Notify,
-    /// Something was heard of other replicas, or the connection for it is there again.
+    /// An announcement arrived from another replica, or the subscription was restored.
     news: Notify,
-    /// Tells this store's data from another's: a Redis that lost its data has a new one.
+    /// Identifies the store's data: a Redis that lost its data has a new epoch.
     epoch: Mutex<Option<Vec<u8>>>,
     entropy: Arc<dyn Entropy>,
     on_change: Box<dyn Fn(bool) + Send + Sync>,
 }
 
-const EPOCH: &str = "epoch";
-/// The place of no session: told so that others look, too.
+/// The place of no session: announced to make other replicas probe the store.
 const BACK: &str = "";
 const EPOCH_LIVES: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// What other replicas may need to hear that the store is back, and for the replay of their journals.
+/// Time for other replicas to learn that the store is back, and to replay their journals.
 const REPLAY: Duration = Duration::from_secs(1);
-/// Between two looks while nothing fails: it is to be known within 5 s that the store is away, whoever asks it.
+/// Time between two probes while nothing fails: an outage must be detected within 5 s, even without requests.
 const LOOK_AT_REST: Duration = Duration::from_secs(1);
-/// Between two looks while it is not clear yet whether the store is away.
+/// Time between two probes while it is not clear yet whether the store is unavailable.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// What outlives an outage is what people are signed in by, and the marks of logins that ended; leases and results do not.
-const KEPT: [&str; 3] = ["session:", "tokens:", "used:"];
-const OF_SESSIONS: [&str; 2] = ["session:", "tokens:"];
-pub(super) const MARK: &str = "used:";
-/// Marks of logins that this replica holds, and that its journal takes: beyond it a login waits for the store.
+/// Maximum number of login marks in memory and in the journal; beyond it a login fails until the store is back.
 pub(super) const MOST_MARKS: u64 = 10_000;
 
 impl Fallback {
-    /// `on_change`: told `true` when the store is up, journal and all, and `false` when it is away.
+    /// `on_change`: called with `true` when the store is available and the journal replayed, `false` on an outage.
     pub fn new(
         inner: Arc<dyn Kv>,
         clock: Arc<dyn Clock>,
@@ -86,10 +77,13 @@ impl Fallback {
             inner,
             clock,
             settings,
-            memory: Cache::builder().max_capacity(settings.max_entries).build(),
+            memory: Cache::builder().max_capacity(settings.standby.max_entries).build(),
             marks: Cache::builder().max_capacity(MOST_MARKS).build(),
-            deleted: Cache::builder().max_capacity(settings.max_entries).time_to_live(Duration::from_secs(60)).build(),
-            journal: Mutex::new(Journal::of(settings.max_entries)),
+            deleted: Cache::builder()
+                .max_capacity(settings.standby.max_entries)
+                .time_to_live(Duration::from_secs(60))
+                .build(),
+            journal: Mutex::new(Journal::of(settings.standby.max_entries)),
             suspect: AtomicBool::new(false),
             away: AtomicBool::new(false),
             back: Mutex::default(),
@@ -102,9 +96,9 @@ impl Fallback {
         })
     }
 
-    /// Looks after the store while it is away; runs until it is dropped.
+    /// Probes the store and recovers it after an outage; runs until it is dropped.
     pub async fn watch(self: Arc<Self>) {
-        self.suspect.store(true, SeqCst); // nobody has asked it yet
+        self.suspect.store(true, SeqCst); // the store was not asked yet
         loop {
             while !self.suspect.load(SeqCst) {
                 if timeout(LOOK_AT_REST, self.failed.notified()).await.is_err() {
@@ -115,24 +109,24 @@ impl Fallback {
                 continue;
             }
             self.note_failure();
-            let pause = if self.away.load(SeqCst) { self.settings.cooldown } else { LOOK_AGAIN };
+            let pause = if self.away.load(SeqCst) { *self.settings.breaker.cooldown } else { LOOK_AGAIN };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.news.notified() => {} // somebody has spoken: the store is there again
+                () = self.news.notified() => {} // an announcement arrived: the store is back
             }
         }
     }
 
-    /// Where nobody asks the store, nobody would notice that it is away, or that it has lost its data.
+    /// Without requests, only this detects that the store is unavailable, or has lost its data.
     async fn look_at_rest(&self) {
         let before = self.epoch.lock().clone();
-        let found = self.inner.get(EPOCH).await.map(|entry| entry.map(|entry| entry.value));
+        let found = self.inner.get(&Key::only(Space::Epoch)).await.map(|entry| entry.map(|entry| entry.value));
         if found != Ok(before) {
             self.note_failure();
         }
     }
 
-    /// Looks again at what others have changed: what they ended must not count here when the store is next away. Runs until
+    /// Rereads what other replicas changed: a session they ended must not be valid here in the next outage. Runs until
     /// it is dropped.
     pub async fn follow(self: Arc<Self>) {
         let Some(mut heard) = self.inner.announcements() else { return };
@@ -143,15 +137,16 @@ impl Fallback {
                 self.news.notify_one();
             }
             match told {
-                Ok(Invalidation::Key(place)) => {
-                    for key in OF_SESSIONS.map(|kind| format!("{kind}{place}")) {
+                Ok(Invalidation::Key(Change::Session(place))) => {
+                    for key in [Space::Session, Space::Tokens].map(|space| Key::of(space, &place)) {
                         if self.memory.contains_key(&key) {
-                            // Where the store cannot be asked, what is known stays the best there is.
+                            // If the store is unavailable, the known entry stays.
                             drop(self.get_with_ttl(&key).await);
                         }
                     }
                 }
-                // A connection was lost and is there again: others may have been cut off for longer.
+                Ok(Invalidation::Key(Change::ApiKey(_))) => {}
+                // The subscription was restored: other replicas may have been disconnected for longer.
                 Ok(Invalidation::All) if has_begun => *self.back.lock() = Some(Instant::now()),
                 Ok(Invalidation::All) => has_begun = true,
                 Err(RecvError::Lagged(_)) => {}
@@ -160,13 +155,13 @@ impl Fallback {
         }
     }
 
-    /// One look: if the store answers, what was held back is replayed, and requests ask it again.
+    /// Probes the store: if it answers, replays the journal, and lets requests use the store again.
     async fn recover(&self) -> Result<(), Away> {
-        // A new one each time: one's own old epoch would hide that the data was lost.
+        // A new epoch each time: this replica's old one would hide a loss of data.
         let mut fresh = vec![0; 16];
         self.entropy.fill(&mut fresh);
-        self.inner.put_new(EPOCH, Entry { generation: 0, value: fresh }, EPOCH_LIVES).await?;
-        let found = self.inner.get(EPOCH).await?.map(|entry| entry.value);
+        self.inner.put_new(&Key::only(Space::Epoch), Entry { generation: 0, value: fresh }, EPOCH_LIVES).await?;
+        let found = self.inner.get(&Key::only(Space::Epoch)).await?.map(|entry| entry.value);
         let before = self.epoch.lock().clone();
         if before.is_some() && before != found {
             tracing::warn!("the store has lost its data; what this replica holds is written back");
@@ -179,21 +174,21 @@ impl Fallback {
                 self.replay(&key, &change).await?;
                 self.journal.lock().settle(&key, &change);
             }
-            // Under the journal's lock, so that no change slips in between the last look and the switch.
+            // Under the journal's lock, so that no change is added between the check and the switch.
             if self.ask_again_if_settled() {
                 break;
             }
         }
         if self.away.swap(false, SeqCst) {
             tracing::info!("the store is back");
-            self.inner.announce(BACK).await;
+            self.inner.announce(&Change::Session(BACK.into())).await;
         }
         (self.on_change)(true);
-        // Others may hold copies of what changed meanwhile, or of what the store did without an answer. Where the store fails
-        // once more, what is left waits for the next time.
+        // Other replicas may have cached what changed meanwhile, or what a call without an answer changed. If the store
+        // fails again, the remaining announcements wait for the next recovery.
         let unsaid = self.journal.lock().unsaid();
-        for place in unsaid {
-            self.announce(&place).await;
+        for change in unsaid {
+            self.announce(&change).await;
         }
         Ok(())
     }
@@ -210,17 +205,17 @@ impl Fallback {
         journal.is_empty()
     }
 
-    async fn replay(&self, key: &str, change: &Change) -> Result<(), Away> {
+    async fn replay(&self, key: &Key, change: &Replay) -> Result<(), Away> {
         let now = self.clock.now();
         match change {
-            Change::Deleted(until) => drop(self.inner.delete(key, now.until(*until)).await?),
-            Change::Made(entry, ends) => drop(self.inner.restore(key, entry.clone(), now.until(*ends)).await?),
-            Change::Renewed(entry, ends) => drop(self.inner.replace(key, entry.clone(), now.until(*ends)).await?),
+            Replay::Deleted(until) => drop(self.inner.delete(key, now.until(*until)).await?),
+            Replay::Made(entry, ends) => drop(self.inner.restore(key, entry.clone(), now.until(*ends)).await?),
+            Replay::Renewed(entry, ends) => drop(self.inner.replace(key, entry.clone(), now.until(*ends)).await?),
         }
         Ok(())
     }
 
-    /// Everything that this replica holds and has not seen deleted.
+    /// Writes back everything that this replica holds and has not seen deleted.
     async fn write_back(&self) -> Result<(), Away> {
         for (key, (entry, ends)) in self.memory.iter().chain(self.marks.iter()) {
             let left = self.clock.now().until(ends);
@@ -234,13 +229,13 @@ impl Fallback {
     fn note_failure(&self) {
         self.suspect.store(true, SeqCst);
         let failures = self.failures.fetch_add(1, SeqCst).saturating_add(1);
-        if failures >= self.settings.failures && !self.away.swap(true, SeqCst) {
-            (self.on_change)(false); // who listens knows why, and says it
+        if failures >= self.settings.breaker.failures.get() && !self.away.swap(true, SeqCst) {
+            (self.on_change)(false); // the callback knows and logs the reason
         }
         self.failed.notify_one();
     }
 
-    /// Asks the store, unless a call before has just failed.
+    /// Calls the store, unless it has failed and not recovered yet.
     async fn ask<T>(&self, call: impl Future<Output = Result<T, Away>>) -> Result<T, Away> {
         if self.suspect.load(SeqCst) {
             return Err(Away);
@@ -252,23 +247,23 @@ impl Fallback {
         answer
     }
 
-    /// What may be done without the store, and only to what outlives an outage.
-    fn may_stand_in(&self, key: &str) -> Result<(), Away> {
-        if self.settings.enabled && KEPT.iter().any(|kept| key.starts_with(kept)) { Ok(()) } else { Err(Away) }
+    /// Whether this key may be served without the store: only what is kept during an outage.
+    fn may_stand_in(&self, key: &Key) -> Result<(), Away> {
+        if self.settings.standby.enabled && key.space().survives_outage() { Ok(()) } else { Err(Away) }
     }
 
-    fn remembered(&self, key: &str) -> Option<(Entry, Timestamp)> {
+    fn remembered(&self, key: &Key) -> Option<(Entry, Timestamp)> {
         self.memory_of(key).get(key).filter(|(_, ends)| *ends > self.clock.now())
     }
 
-    fn memory_of(&self, key: &str) -> &Cache<String, (Entry, Timestamp)> {
-        if key.starts_with(MARK) { &self.marks } else { &self.memory }
+    fn memory_of(&self, key: &Key) -> &Cache<Key, (Entry, Timestamp)> {
+        if key.space() == Space::Used { &self.marks } else { &self.memory }
     }
 
-    fn remember(&self, key: &str, entry: Entry, ttl: Duration) {
+    fn remember(&self, key: &Key, entry: Entry, ttl: Duration) {
         if self.may_stand_in(key).is_ok() {
             let ends = self.clock.now().plus(ttl);
-            // A look that was under way while somebody here wrote comes back with what was before.
+            // A read in progress during a local write may return the older entry: keep the newer one.
             self.memory_of(key).entry_by_ref(key).and_upsert_with(|known| {
                 match known.map(|known| known.into_value()) {
                     Some(newer) if newer.0.generation > entry.generation => newer,
@@ -276,19 +271,19 @@ impl Fallback {
                 }
             });
             if self.deleted.contains_key(key) {
-                self.memory_of(key).invalidate(key); // after the insertion: a deletion that came before it has removed nothing
+                self.memory_of(key).invalidate(key); // after inserting: an earlier deletion found nothing to remove
             }
         }
     }
 
-    /// Asked where the store denies what this replica remembers: whether that is so because it has lost its data, unnoticed
-    /// so far. Then it counts as away until what is held here was written back.
-    async fn has_lost(&self, key: &str) -> bool {
+    /// Called when the store lacks an entry that this replica remembers: whether the store has lost its data, unnoticed
+    /// so far. If so, it counts as unavailable until this replica's entries are written back.
+    async fn has_lost(&self, key: &Key) -> bool {
         if !self.memory_of(key).contains_key(key) {
             return false;
         }
         let Some(before) = self.epoch.lock().clone() else { return false };
-        let lost = match self.inner.get(EPOCH).await {
+        let lost = match self.inner.get(&Key::only(Space::Epoch)).await {
             Ok(found) => found.is_none_or(|now| now.value != before),
             Err(Away) => true,
         };
@@ -298,8 +293,8 @@ impl Fallback {
         lost
     }
 
-    /// Also between the replay of a deletion, which takes it out of the journal, and the moment when the store is asked again.
-    fn is_deleted(&self, key: &str) -> bool {
+    /// True also after the replay of a deletion, which removes it from the journal, until the store is used again.
+    fn is_deleted(&self, key: &Key) -> bool {
         self.deleted.contains_key(key) || self.journal.lock().has_deleted(key)
     }
 }

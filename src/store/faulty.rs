@@ -1,6 +1,8 @@
-//! A shared store for tests: it can be away, stand in with what it remembers, and lose its data.
+//! A store for tests that can be unavailable, act as a fallback, and lose its data.
 
 use crate::kit::clock::test::SetClock;
+use crate::store::kv::Change;
+use crate::store::kv::Key;
 use crate::store::kv::{Away, Entry, Kv};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
@@ -12,13 +14,13 @@ use std::time::Duration;
 pub(crate) struct Faulty {
     memory: Mutex<Arc<Memory>>,
     pub(crate) clock: Arc<SetClock>,
-    tombstones: Mutex<Vec<String>>,
-    /// Nothing is answered.
+    tombstones: Mutex<Vec<Key>>,
+    /// Every call fails.
     pub(crate) away: AtomicBool,
-    /// What is answered is not the store's word: it is away, and something stands in for it.
+    /// Answers, but reports that the store is unavailable, as a fallback does.
     pub(crate) stands_in: AtomicBool,
     pub(crate) asked: AtomicUsize,
-    pub(crate) announced: Mutex<Vec<String>>,
+    pub(crate) announced: Mutex<Vec<Change>>,
 }
 
 impl Faulty {
@@ -47,36 +49,36 @@ impl Faulty {
 
 #[async_trait]
 impl Kv for Faulty {
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
         self.there()?.get_with_ttl(key).await
     }
-    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
         self.there()?.put(key, entry, ttl).await
     }
-    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.there()?.put_new(key, entry, ttl).await
     }
-    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.there()?.replace(key, entry, ttl).await
     }
-    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
         let memory = self.there()?;
-        self.tombstones.lock().push(key.to_string());
+        self.tombstones.lock().push(key.clone());
         memory.delete(key, remember).await
     }
-    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         let memory = self.there()?;
         if self.tombstones.lock().iter().any(|deleted| deleted == key) {
             return Ok(false);
         }
         memory.restore(key, entry, ttl).await
     }
-    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
         self.there()?.extend(key, value, ttl).await
     }
-    async fn announce(&self, place: &str) {
+    async fn announce(&self, change: &Change) {
         if self.there().is_ok() {
-            self.announced.lock().push(place.to_string());
+            self.announced.lock().push(change.clone());
         }
     }
 

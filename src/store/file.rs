@@ -1,7 +1,8 @@
-//! The store in an embedded database (redb): one replica whose sessions outlive it. Reads go straight to the database,
-//! which readers share; writes are gathered by one thread and committed in groups, and answered after their commit.
+//! The store in an embedded database (redb): one replica whose sessions survive a restart. Reads go directly to the
+//! database, concurrently; one thread collects writes, commits them in groups, and answers after the commit.
 
 use crate::kit::clock::{Clock, Timestamp};
+use crate::store::kv::Key;
 use crate::store::kv::{Away, Entry, Kv};
 use async_trait::async_trait;
 use nix::fcntl::OFlag;
@@ -37,19 +38,19 @@ enum When {
     AbsentOrOlder,
 }
 
-/// Key to (end in milliseconds, generation, value).
+/// Key to (expiry in milliseconds, generation, value).
 const ENTRIES: TableDefinition<'_, &str, (i64, u64, &[u8])> = TableDefinition::new("entries");
-/// Writes that may wait; more than disks commit in a second.
+/// Maximum number of queued writes; more than disks commit in a second.
 const QUEUE: usize = 4096;
-/// Writes of one commit.
+/// Maximum number of writes in a commit.
 const GROUP: usize = 512;
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
 
 impl File {
-    /// Opens or makes the database; nobody else may have it open.
+    /// Opens or creates the database; no other process may have it open.
     ///
     /// # Errors
-    /// It cannot be opened, for the operator.
+    /// The database cannot be opened; the text is for the operator.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let told = |problem: String| format!("store {}: {problem}", path.display());
         let file = open_own(path).map_err(|e| told(e.to_string()))?;
@@ -66,10 +67,10 @@ impl File {
         Ok(File { clock, database, writes })
     }
 
-    fn read(&self, key: &str) -> Result<Option<(Entry, Duration)>, redb::Error> {
+    fn read(&self, key: &Key) -> Result<Option<(Entry, Duration)>, redb::Error> {
         let table = self.database.begin_read()?.open_table(ENTRIES)?;
         let now = self.clock.now();
-        let found = table.get(key)?;
+        let found = table.get(key.as_str())?;
         Ok(found.and_then(|found| {
             let (ends, generation, value) = found.value();
             (ends > now.millis())
@@ -77,15 +78,15 @@ impl File {
         }))
     }
 
-    async fn write(&self, key: &str, what: What) -> Result<bool, Away> {
+    async fn write(&self, key: &Key, what: What) -> Result<bool, Away> {
         let (answer, answered) = oneshot::channel();
-        // A full queue is a disk that does not keep up: whoever waits here would wait for it, too.
-        self.writes.try_send(Write { key: key.to_string(), what, answer }).map_err(|_| Away)?;
+        // A full queue means that the disk does not keep up: fail rather than let requests wait for it.
+        self.writes.try_send(Write { key: key.as_str().to_string(), what, answer }).map_err(|_| Away)?;
         answered.await.map_err(|_| Away)?
     }
 }
 
-/// Made for this user alone from the first moment on; a link that somebody has laid there is not followed.
+/// Created with access for this user only; a symbolic link at the path is not followed.
 fn open_own(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let mut options = std::fs::File::options();
@@ -183,34 +184,34 @@ fn apply(table: &mut Table<'_, &str, (i64, u64, &[u8])>, write: &Write, now: Tim
 
 #[async_trait]
 impl Kv for File {
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
         self.read(key).map_err(|problem| {
             tracing::error!(%problem, "the store cannot be read");
             Away
         })
     }
 
-    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
         self.write(key, What::Put(entry, ttl, When::Always)).await.map(drop)
     }
 
-    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.write(key, What::Put(entry, ttl, When::Absent)).await
     }
 
-    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.write(key, What::Put(entry, ttl, When::Older)).await
     }
 
-    async fn delete(&self, key: &str, _remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, _remember: Duration) -> Result<bool, Away> {
         self.write(key, What::Delete).await
     }
 
-    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.write(key, What::Put(entry, ttl, When::AbsentOrOlder)).await
     }
 
-    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
         self.write(key, What::Extend(value.to_vec(), ttl)).await
     }
 }

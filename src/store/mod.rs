@@ -1,4 +1,4 @@
-//! Bytes with a time to live, behind one seam. Knows nothing of sessions or tokens: what it holds is sealed or a digest.
+//! Opaque bytes with a time to live, behind one trait. Independent of sessions and tokens: callers seal the values.
 
 #[cfg(test)]
 mod conformance;
@@ -9,3 +9,4 @@ pub mod file;
 pub mod kv;
 pub mod memory;
 pub mod redis;
+pub mod settings;

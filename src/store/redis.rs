@@ -1,11 +1,14 @@
-//! The store that replicas share: Redis or Valkey, alone, as a cluster, or behind sentinels (`connect`). Each thread has a
-//! connection of its own, opened on the runtime that drives it; one that fails is dropped and made anew. No call takes longer
-//! than the command time-out. What to do while Redis is away is the business of `fallback`.
+//! The store that replicas share: Redis or Valkey, standalone, as a cluster, or behind sentinels (`connect`). Each
+//! thread has its own connection, opened on the runtime that drives it; a failed one is dropped and reopened. No call
+//! takes longer than the command time-out. `fallback` handles outages of Redis.
 
 mod connect;
 
 use crate::kit::secret::Secret;
+use crate::kit::setting::{Count, FilePath, Rule, Span, Text, Wait, rule};
 use crate::kit::singleflight::Singleflight;
+use crate::store::kv::Change;
+use crate::store::kv::Key;
 use crate::store::kv::{Away, Entry, Invalidation, Kv};
 use crate::telemetry::metrics::{Operation, StoreMetrics};
 use async_trait::async_trait;
@@ -14,56 +17,167 @@ use futures_util::StreamExt;
 use parking_lot::Mutex;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue, RedisError, Value};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
+use url::Url;
 
-/// `store.redis` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Redis that replicas share.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Redis")]
 pub struct Settings {
-    pub urls: Vec<String>,
+    /// `rediss://` for TLS; several = the nodes of a cluster, or sentinels.
+    pub urls: Vec<RedisUrl>,
+    /// What the `urls` are.
     pub mode: Mode,
-    pub key_prefix: String,
-    pub ca_file: Option<PathBuf>,
-    pub client: Option<ClientFiles>,
-    pub connect_timeout: Duration,
-    pub command_timeout: Duration,
+    /// The name that the sentinels watch.
+    pub master_name: Option<String>,
+    /// The user for the sentinels, if it differs from the master's; "" = none.
+    pub sentinel_user: Option<String>,
+    /// See `sentinel_user`.
+    pub sentinel_password: Option<Secret>,
+    /// A client certificate (PEM file), if Redis requires one.
+    pub certificate: Option<FilePath>,
+    /// The private key of `certificate`.
+    pub private_key: Option<FilePath>,
+    /// Prefix of every key, for a Redis that other services use too.
+    pub key_prefix: KeyPrefix,
+    /// A certificate authority (PEM file) in place of the system's.
+    pub ca_file: Option<FilePath>,
+    /// Time-out for opening a connection.
+    pub connect_timeout: Wait,
+    /// Time-out for each command.
+    pub command_timeout: Wait,
+    pub breaker: Breaker,
+    pub fallback: Standby,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An address of a Redis. It may hold a password: it is never printed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "Secret", into = "String")]
+#[schemars(with = "String")]
+pub struct RedisUrl(Secret);
+
+/// Without braces: the part of a key in braces (the hash tag) selects the cluster node, and is the key's own.
+pub type KeyPrefix = Text<KeyPrefixRule>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     Standalone,
     Cluster,
-    Sentinel {
-        master_name: String,
-        /// What the sentinels are told, where that differs from what the master is told; empty: nothing.
-        user: Option<String>,
-        password: Option<Secret>,
-    },
+    Sentinel,
 }
 
-/// The certificate by which a Redis knows its clients, and its key, as PEM.
+/// When a failing Redis is no longer called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// This many failures in a row open the breaker.
+    pub failures: Count,
+    /// Time between two attempts while the breaker is open.
+    pub cooldown: Wait,
+}
+
+/// This replica's memory while Redis is unavailable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Standby {
+    /// `false`: while Redis is unavailable, requests with a session get 503.
+    pub enabled: bool,
+    /// Maximum number of entries that this replica has seen, and of writes in its journal.
+    pub max_entries: u64,
+    /// How long a session is used past its access token while Redis is unavailable.
+    pub grace: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            urls: vec![RedisUrl(Secret::new("redis://127.0.0.1:6379/0".into()))],
+            mode: Mode::Standalone,
+            master_name: None,
+            sentinel_user: None,
+            sentinel_password: None,
+            certificate: None,
+            private_key: None,
+            key_prefix: KeyPrefix::of("doorward:"),
+            ca_file: None,
+            connect_timeout: Wait::seconds(1),
+            command_timeout: Wait::millis(250), // a request waits for it once
+            breaker: Breaker::default(),
+            fallback: Standby::default(),
+        }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker { failures: Count::of(5), cooldown: Wait::seconds(5) }
+    }
+}
+
+impl Default for Standby {
+    fn default() -> Self {
+        Standby { enabled: true, max_entries: 50_000, grace: Span::seconds(300) }
+    }
+}
+
+impl TryFrom<Secret> for RedisUrl {
+    type Error = &'static str;
+    fn try_from(url: Secret) -> Result<Self, Self::Error> {
+        let known = Url::parse(url.expose()).is_ok_and(|u| matches!(u.scheme(), "redis" | "rediss") && u.has_host());
+        if known && connect::is_address(url.expose()) {
+            return Ok(RedisUrl(url));
+        }
+        Err(
+            "is not an address of a Redis; write redis://user:password@host:6379/0, or rediss:// for TLS, with special characters of a name or a password in percent encoding (`/` is %2F, `@` is %40)",
+        )
+    }
+}
+
+/// With its password redacted.
+impl From<RedisUrl> for String {
+    fn from(url: RedisUrl) -> Self {
+        let Some(mut url) = url.parsed() else { return "***".into() };
+        if url.password().is_some() {
+            let _ = url.set_password(Some("***")); // there is a host: it cannot fail
+        }
+        url.into()
+    }
+}
+
+impl RedisUrl {
+    fn as_str(&self) -> &str {
+        self.0.expose()
+    }
+
+    pub fn parsed(&self) -> Option<Url> {
+        Url::parse(self.0.expose()).ok()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientFiles {
-    pub certificate: PathBuf,
-    pub private_key: PathBuf,
+pub struct KeyPrefixRule;
+
+impl Rule for KeyPrefixRule {
+    fn check(text: &str) -> Result<(), String> {
+        rule(!text.contains(['{', '}']), || "must have no braces".into())
+    }
 }
 
-/// Whether there could be connections with these; contacts nothing.
+/// Checks the settings without connecting.
 ///
 /// # Errors
-/// What is wrong, without an address that may hold a password.
+/// What is wrong, without the address, which may hold a password.
 pub fn check(settings: &Settings) -> Result<(), String> {
     Source::new(settings).map(|_| ())
-}
-
-/// Whether the client can read an address.
-pub fn is_address(url: &str) -> bool {
-    connect::is_address(url)
 }
 
 pub struct Redis {
@@ -78,9 +192,9 @@ pub struct Redis {
     heard: broadcast::Sender<Invalidation>,
 }
 
-/// An entry's value is `<generation>:<bytes>`; these scripts read the number before the colon.
-/// What stands there and is none was written by somebody else, and is absent, also where it is no string.
-/// An error of another kind than that is the caller's to hear.
+/// An entry's value is `<generation>:<bytes>`; these scripts read the number before the colon. A value without it, or
+/// that is not a string, was written by someone else and counts as absent. `LOOK` returns any error other than
+/// WRONGTYPE to the caller.
 const LOOK: &str = "local v=redis.pcall('GET',KEYS[1]) if not v then return false end \
     if type(v)~='string' then if not string.find(v.err,'WRONGTYPE') then return v end v='' end \
     return {v,redis.call('PTTL',KEYS[1])}";
@@ -95,14 +209,14 @@ const DELETE: &str = "redis.call('SET',KEYS[2],'','PX',ARGV[1]) return redis.cal
 const EXTEND: &str = "if redis.pcall('GET',KEYS[1])~=ARGV[1] then return 0 end \
     if ARGV[2]=='0' then return redis.call('DEL',KEYS[1]) end return redis.call('PEXPIRE',KEYS[1],ARGV[2])";
 
-/// Announcements that may wait for a listener; one that lags is told that it missed some.
+/// Announcements buffered for listeners; one that lags is told that it missed some.
 const HEARD: usize = 4096;
 const LISTEN_AGAIN: Duration = Duration::from_millis(500);
-/// After so long without an announcement the connection is tried.
+/// After this long without an announcement the connection is pinged.
 const QUIET: Duration = Duration::from_secs(5);
 
 impl Redis {
-    /// Contacts nothing yet.
+    /// Does not connect yet.
     ///
     /// # Errors
     /// An address or the certificate authority cannot be read.
@@ -119,17 +233,17 @@ impl Redis {
         }))
     }
 
-    /// What went wrong last. It stays when things go well again: answers that were under way before it come in after it.
+    /// The last failure. It is kept after a later success: calls that began before the failure may succeed after it.
     pub fn problem(&self) -> Option<String> {
         self.problem.lock().clone()
     }
 
-    /// Hears what other replicas announce; runs until it is dropped.
+    /// Receives the announcements of other replicas; runs until it is dropped.
     pub async fn listen(self: Arc<Self>) {
         let mut told = false;
         loop {
             if let Err(problem) = self.listen_once().await {
-                // Of what is lost with a connection the store itself is told; this stays until somebody mends it.
+                // A lost connection shows in the store's own calls; a missing permission stays until someone fixes it.
                 if !told && problem.to_ascii_uppercase().contains("NOPERM") {
                     told = true;
                     tracing::warn!(%problem, "announcements are not heard: the user has no right to the channel");
@@ -143,40 +257,40 @@ impl Redis {
     async fn listen_once(&self) -> Result<(), String> {
         let (mut channel, mut said) = self.source.subscriber(&self.settings).await?.split();
         self.in_time(channel.subscribe(self.channel())).await?;
-        // What was said before we listened, we missed.
+        // Announcements before the subscription were missed.
         let _ = self.heard.send(Invalidation::All);
         loop {
             match timeout(QUIET, said.next()).await {
                 Ok(Some(message)) => {
                     if let Ok(place) = message.get_payload::<String>() {
-                        let _ = self.heard.send(Invalidation::Key(place));
+                        let _ = self.heard.send(Invalidation::Key(Change::read(&place)));
                     }
                 }
                 Ok(None) => return Ok(()),
-                // A connection that died without a word is as silent as one on which nothing happens.
+                // A dead connection is as silent as an idle one.
                 Err(_) => drop(self.in_time(channel.ping::<Value>()).await?),
             }
         }
     }
 
     async fn in_time<T>(&self, step: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
-        match timeout(self.settings.connect_timeout, step).await {
+        match timeout(*self.settings.connect_timeout, step).await {
             Ok(done) => done.map_err(|e| e.to_string()),
             Err(_) => Err("no answer".into()),
         }
     }
 
     fn channel(&self) -> String {
-        format!("{}changed", self.settings.key_prefix)
+        format!("{}changed", self.settings.key_prefix.as_str())
     }
 
-    /// The braces keep a key and what is remembered of it on one node of a cluster.
-    fn key(&self, key: &str) -> String {
-        format!("{}{{{key}}}", self.settings.key_prefix)
+    /// The braces (a hash tag) keep a key and its tombstone on one node of a cluster.
+    fn key(&self, key: &Key) -> String {
+        format!("{}{{{}}}", self.settings.key_prefix.as_str(), key.as_str())
     }
 
-    fn tombstone(&self, key: &str) -> String {
-        format!("{}deleted:{{{key}}}", self.settings.key_prefix)
+    fn tombstone(&self, key: &Key) -> String {
+        format!("{}deleted:{{{}}}", self.settings.key_prefix.as_str(), key.as_str())
     }
 
     fn script(&self, script: &str, keys: &[String]) -> Cmd {
@@ -193,7 +307,7 @@ impl Redis {
     }
 
     async fn answer<T: FromRedisValue>(&self, command: Cmd) -> Result<T, Away> {
-        match timeout(self.settings.command_timeout, self.try_ask(&command)).await {
+        match timeout(*self.settings.command_timeout, self.try_ask(&command)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(problem)) => Err(self.failed(problem)),
             Err(_) => Err(self.failed(format!("no answer in {:?}", self.settings.command_timeout))),
@@ -207,8 +321,8 @@ impl Redis {
             None => (self.connected().await?, false),
         };
         let mut answer = connection.ask(command).await;
-        // A connection that was closed while nobody used it, or leads to a node that is master no more, says nothing of the
-        // store: one more try, on a new one.
+        // A connection that was closed while idle, or leads to a former master, does not mean that the store is
+        // unavailable: retry once, on a new one.
         if kept && answer.as_ref().is_err_and(|e| !e.is_timeout()) {
             self.forget_connections();
             answer = self.connected().await?.ask(command).await;
@@ -216,8 +330,8 @@ impl Redis {
         redis::from_redis_value(answer.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
     }
 
-    /// Connects this thread, in a task of its own: to connect may take longer than a request waits, and then the next one
-    /// finds what the first began.
+    /// Connects this thread, in a separate task: connecting may take longer than a request waits, and the next request
+    /// then finds the connection or joins the attempt.
     async fn connected(&self) -> Result<Connection, String> {
         let thread = std::thread::current().id();
         let (source, connections, settings) = (self.source.clone(), self.connections.clone(), self.settings.clone());
@@ -232,8 +346,8 @@ impl Redis {
         }
     }
 
-    /// A connection that failed once is not trusted again: after a failover it may lead to a replica. Neither are those of
-    /// the other threads, which would each have to find that out.
+    /// Drops all connections: after a failover a failed one may lead to a Redis replica, and the other threads would
+    /// each have to discover that.
     fn failed(&self, problem: String) -> Away {
         self.forget_connections();
         *self.problem.lock() = Some(problem);
@@ -259,7 +373,7 @@ fn encoded(entry: &Entry) -> Vec<u8> {
     [format!("{}:", entry.generation).as_bytes(), &entry.value].concat()
 }
 
-/// What is no entry was written by somebody else: it is absent.
+/// None for a value that is not an entry, written by someone else.
 fn decoded(bytes: &[u8]) -> Option<Entry> {
     let colon = bytes.iter().position(|b| *b == b':')?;
     let generation = std::str::from_utf8(bytes.get(..colon)?).ok()?.parse().ok()?;
@@ -272,7 +386,7 @@ fn millis(ttl: Duration) -> u64 {
 
 #[async_trait]
 impl Kv for Redis {
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
         let found: Option<(Vec<u8>, i64)> = self.ask(Operation::get, self.script(LOOK, &[self.key(key)])).await?;
         let Some((bytes, left)) = found else { return Ok(None) };
         let entry = decoded(&bytes);
@@ -282,45 +396,45 @@ impl Kv for Redis {
         Ok(entry.map(|entry| (entry, Duration::from_millis(u64::try_from(left).unwrap_or(0)))))
     }
 
-    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
         let mut command = redis::cmd("SET");
         command.arg(self.key(key)).arg(encoded(&entry)).arg("PX").arg(millis(ttl));
         self.ask::<Value>(Operation::put, command).await.map(drop)
     }
 
-    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         let mut command = redis::cmd("SET");
         command.arg(self.key(key)).arg(encoded(&entry)).arg("NX").arg("PX").arg(millis(ttl));
         Ok(self.ask::<Value>(Operation::put_new, command).await? == Value::Okay)
     }
 
-    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         let mut command = self.script(REPLACE, &[self.key(key)]);
         command.arg(encoded(&entry)).arg(entry.generation).arg(millis(ttl));
         self.ask(Operation::replace, command).await
     }
 
-    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
         let mut command = self.script(DELETE, &[self.key(key), self.tombstone(key)]);
         command.arg(millis(remember));
         self.ask(Operation::delete, command).await
     }
 
-    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         let mut command = self.script(RESTORE, &[self.key(key), self.tombstone(key)]);
         command.arg(encoded(&entry)).arg(entry.generation).arg(millis(ttl));
         self.ask(Operation::restore, command).await
     }
 
-    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
         let mut command = self.script(EXTEND, &[self.key(key)]);
         command.arg([b"0:", value].concat()).arg(if ttl.is_zero() { 0 } else { millis(ttl) });
         self.ask(Operation::extend, command).await
     }
 
-    async fn announce(&self, place: &str) {
+    async fn announce(&self, change: &Change) {
         let mut command = redis::cmd("PUBLISH");
-        command.arg(self.channel()).arg(place);
+        command.arg(self.channel()).arg(change.text());
         let _ = self.ask::<Value>(Operation::announce, command).await;
     }
 

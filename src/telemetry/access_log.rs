@@ -1,16 +1,17 @@
-//! The access log: one line a request, written by a thread of its own. The request's path only puts a record
-//! into a bounded queue; when the writer cannot keep up, lines are dropped and counted, requests are not held.
+//! The access log: one line per request, written by a thread of its own. Serving a request only puts a record
+//! into a bounded queue; if the writer cannot keep up, lines are dropped and counted, and requests are not delayed.
 
 use crate::kit::clock::Timestamp;
 use crate::telemetry::escape::{Form, escape, is_plain};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A request that has ended. It names no query and no credential: both may be secrets.
+/// A request that has ended. It contains no query and no credential value: both may be secrets.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     #[serde(serialize_with = "at")]
@@ -32,13 +33,14 @@ pub struct Record {
     pub duration_ms: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Format {
     Json,
     Text,
 }
 
-/// The sending half.
+/// The sending half of the queue to the writer.
 #[derive(Clone)]
 pub struct AccessLog {
     queue: SyncSender<Line>,
@@ -46,9 +48,9 @@ pub struct AccessLog {
 }
 
 enum Line {
-    /// A record, and the bytes that it counts for.
+    /// A record, and the bytes that it counts towards [`QUEUED_BYTES`].
     Of(Box<Record>, usize),
-    /// What came before it is written when this is told.
+    /// Signalled once everything queued before it is written.
     Mark(SyncSender<()>),
 }
 
@@ -67,28 +69,28 @@ const TEXT: u8 = 2;
 
 /// Lines that may wait for the writer: about a second's worth at full speed.
 const QUEUE: usize = 32_768;
-/// Bytes that may wait for it, whoever reads: strangers choose how long a path is.
+/// Bytes that may wait for the writer: clients choose how long a path is.
 const QUEUED_BYTES: usize = 16 << 20;
-/// Of what a stranger chooses, so much is logged.
+/// The longest logged path, and the longest of other texts that clients choose, in bytes.
 pub const LONGEST_PATH: usize = 2048;
 pub const LONGEST_WORD: usize = 256;
-/// How long lines gather before they are written: to wake the writer for each costs a request more than its line, and each
-/// write to standard output costs the machine more than that.
+/// How long lines are collected before they are written: waking the writer for each line costs a request more than the
+/// line itself, and a write to standard output for each costs even more.
 const GATHER: Duration = Duration::from_millis(10);
 /// Bytes that are written at once.
 const BATCH: usize = 64 * 1024;
-/// What the last lines may take when the process ends.
+/// How long writing the last lines may take when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 impl Record {
-    /// What it takes in memory, about.
+    /// Its approximate size in memory.
     fn size(&self) -> usize {
         let texts = [&self.request_id, &self.method, &self.host, &self.path, &self.client];
         size_of::<Record>() + texts.iter().map(|text| text.capacity()).sum::<usize>()
     }
 }
 
-/// So much of a text, on the border of a character; three dots where there was more.
+/// Truncates a text to at most `most` bytes, at a character boundary; three dots mark that it was longer.
 pub fn cut(text: &str, most: usize) -> String {
     match text.char_indices().map(|(at, _)| at).take_while(|at| *at <= most).last() {
         Some(at) if text.len() > most => format!("{}...", text.get(..at).unwrap_or_default()),
@@ -130,7 +132,7 @@ impl AccessLog {
         }
     }
 
-    /// Returns when all lines so far are written, or nobody reads them.
+    /// Returns when all lines so far are written, or `LAST_LINES` is over.
     pub fn finish(&self) {
         let ends = Instant::now() + LAST_LINES;
         let (told, written) = sync_channel(1);
@@ -145,7 +147,7 @@ impl AccessLog {
 }
 
 fn write_all(records: &Receiver<Line>, shared: &Shared, out: &mut impl Write) {
-    // Whole lines go out, so that the process log, on the same standard output, stands between them and not inside.
+    // Only whole lines are written, so that the process log, on the same standard output, does not break them.
     let mut lines = Vec::with_capacity(BATCH);
     loop {
         let line = match records.try_recv() {
@@ -178,7 +180,7 @@ fn write_all(records: &Receiver<Line>, shared: &Shared, out: &mut impl Write) {
             }
         };
         let (line, form) = match shared.mode.load(Ordering::Relaxed) == JSON {
-            true => (serde_json::to_string(&record).unwrap_or_default(), Form::Json), // of texts and numbers: it cannot fail
+            true => (serde_json::to_string(&record).unwrap_or_default(), Form::Json), // strings and numbers cannot fail
             false => (text(&record), Form::Text),
         };
         if is_plain(line.as_bytes()) {
@@ -196,7 +198,7 @@ fn write_all(records: &Receiver<Line>, shared: &Shared, out: &mut impl Write) {
     flush(&mut lines, out, shared);
 }
 
-/// False where nobody reads any more. Anything else, such as a full disk, may pass.
+/// False if the reader is gone (broken pipe). Any other error, such as a full disk, may be temporary.
 fn flush(lines: &mut Vec<u8>, out: &mut impl Write, shared: &Shared) -> bool {
     let written = out.write_all(lines).and_then(|()| out.flush());
     if written.is_err() {
@@ -302,7 +304,7 @@ mod tests {
         assert_eq!(out.0.lock().iter().filter(|b| **b == b'\n').count(), 100);
     }
 
-    /// Nobody reads, and memory is bounded by bytes.
+    /// Without a reader, the queue's memory is bounded in bytes.
     #[test]
     fn long_lines_fill_the_queue_sooner() {
         let (queue, _records) = sync_channel(QUEUE);

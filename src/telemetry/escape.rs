@@ -1,19 +1,20 @@
-//! Text of strangers in lines that people read in a terminal: what no reader can see, or what a terminal obeys, is written as
-//! its number. What stays are printable ASCII and the letters, marks, numbers and punctuation of Unicode.
+//! Escapes client-supplied text in log lines that people read in a terminal: invisible characters, and those that a
+//! terminal interprets, are written as code points. Printable ASCII and Unicode letters, marks, numbers and punctuation
+//! are kept.
 
 use std::fmt::Write;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
-/// How a character is written as its number.
+/// How an escaped character is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// As in a JSON string: `\u202e`, beyond the first plane as two.
+    /// As in a JSON string: `\u202e`, beyond the first plane as a surrogate pair.
     Json,
     /// `\u{202e}`.
     Text,
 }
 
-/// Escapes a whole line, whose own end stays.
+/// Escapes a whole line, except the newline at its end.
 pub fn escape(line: &str, form: Form, out: &mut String) {
     let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
     for c in body.chars() {
@@ -32,7 +33,7 @@ pub fn escape(line: &str, form: Form, out: &mut String) {
     out.push_str(end);
 }
 
-/// Whether all of it is shown as it is, so that nothing need be copied.
+/// Whether nothing needs escaping, so that no copy is needed.
 pub fn is_plain(line: &[u8]) -> bool {
     line.strip_suffix(b"\n").unwrap_or(line).iter().all(|b| matches!(b, b' '..=b'~'))
 }
@@ -51,7 +52,7 @@ fn is_shown(c: char) -> bool {
         )
 }
 
-/// Letters and marks that are drawn as nothing (Unicode, Default_Ignorable_Code_Point).
+/// Letters and marks that are rendered invisibly (Unicode, Default_Ignorable_Code_Point).
 fn is_ignorable(c: char) -> bool {
     matches!(c, '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
         | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')

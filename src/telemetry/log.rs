@@ -1,9 +1,11 @@
-//! The process's own log: our rooms at the configured level, libraries only when they warn. Libraries may
-//! print what passes through them, headers and queries included; so none of them is ever shown below that.
+//! The process log: our own modules at the configured level, libraries at `warn` only. Libraries may log what
+//! passes through them, including headers and queries, so they are never enabled below that level.
 
 use crate::telemetry::access_log::Format;
 use crate::telemetry::escape::{Form, escape, is_plain};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,17 +18,48 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is logged, and in which form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Logging {
+    /// The format of the access log and the process log.
     pub format: Format,
-    pub level: Level,
+    /// Lines below this level are omitted; access log lines are of level info.
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Logging { format: Format::Json, level: LogLevel::Info }
+    }
+}
+
+impl LogLevel {
+    fn filter(self) -> Level {
+        match self {
+            LogLevel::Error => Level::ERROR,
+            LogLevel::Warn => Level::WARN,
+            LogLevel::Info => Level::INFO,
+            LogLevel::Debug => Level::DEBUG,
+            LogLevel::Trace => Level::TRACE,
+        }
+    }
 }
 
 impl Logging {
-    /// Of the access log, whose lines are of level info.
+    /// The format of the access log, whose lines are of level info; `None` if that level is off.
     pub fn of_access(self) -> Option<Format> {
-        (self.level >= Level::INFO).then_some(self.format)
+        (self.level >= LogLevel::Info).then_some(self.format)
     }
 }
 
@@ -40,7 +73,7 @@ pub struct Log {
 /// Starts the log.
 pub fn start(logging: Logging) -> Log {
     let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(std::io::stdout());
-    let (filter, handle) = reload::Layer::new(filter(logging.level));
+    let (filter, handle) = reload::Layer::new(filter(logging.level.filter()));
     let is_json = Arc::new(AtomicBool::new(logging.format == Format::Json));
     let lines = Lines {
         is_json: is_json.clone(),
@@ -60,24 +93,24 @@ pub fn start(logging: Logging) -> Log {
 impl Log {
     pub fn apply(&self, logging: Logging) {
         self.is_json.store(logging.format == Format::Json, Ordering::Relaxed);
-        let _ = self.filter.reload(filter(logging.level)); // it fails only where the subscriber is gone
+        let _ = self.filter.reload(filter(logging.level.filter())); // it fails only where the subscriber is gone
     }
 
-    /// Writes what waits; nothing is logged after it.
+    /// Flushes the queued lines; nothing is logged after it.
     pub fn close(&self) {
         drop(self.guard.lock().take());
     }
 }
 
 fn filter(level: Level) -> EnvFilter {
-    // Pingora reports a client's broken connection as an error of its own; ours is the line that counts.
+    // Pingora logs a client's broken connection as an error; our own lines cover it.
     EnvFilter::new(format!("warn,pingora_core=off,pingora_proxy=off,doorward={level}"))
 }
 
-/// Lines that may wait for a reader; they are some hundred bytes long.
+/// Lines that may wait for the writer; they are some hundred bytes long.
 const LINES: usize = 16_384;
 
-/// Lines in the format that is in force.
+/// Formats lines in the current format.
 struct Lines {
     is_json: Arc<AtomicBool>,
     json: format::Format<Json, SystemTime>,

@@ -38,7 +38,7 @@ pub struct Metrics {
     store_unreadable: Counter,
 }
 
-/// The handles of the store: how long its verbs take, and what nobody can read.
+/// The handles of the store: how long its operations take, and how many values were unreadable.
 #[derive(Clone)]
 pub struct StoreMetrics {
     operations: Family<OperationLabel, Histogram>,
@@ -75,7 +75,7 @@ pub struct ProviderMetrics {
     up: Gauge,
 }
 
-/// A request's whole time: from half a millisecond to the longest upstream.
+/// A request's total time: from half a millisecond to the slowest upstream.
 const REQUEST_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// The gate's own time: from a cache hit (about a microsecond) to a provider's time-out.
@@ -123,7 +123,7 @@ impl Default for Metrics {
         registry.register("refreshes", "Refreshes of sessions", metrics.refreshes.clone());
         registry.register("config_reloads", "Reloads of the configuration", metrics.config_reloads.clone());
         let build = Family::<BuildLabels, Gauge>::default();
-        metrics.store_up.set(1); // what is in this process is always up
+        metrics.store_up.set(1); // a store in this process is always up
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register(
             "store_up",
@@ -143,7 +143,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The handles of a route; `-` stands for none.
+    /// The handles of a route; `-` stands for no route.
     pub fn route(&self, name: &str) -> RouteMetrics {
         let label = RouteLabel { route: name.to_string() };
         let forwarded = RequestLabels { route: name.to_string(), outcome: Outcome::forwarded };
@@ -189,7 +189,7 @@ impl Metrics {
         self.config_reloads.get_or_create(&ReloadLabel { result }).inc();
     }
 
-    /// Set when somebody looks, not on every change.
+    /// Set when the metrics are read, not on every change.
     pub fn entries(&self, cache: Cache, count: u64) {
         self.cache_entries.get_or_create(&CacheLabel { cache }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }

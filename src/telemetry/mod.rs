@@ -1,5 +1,5 @@
 //! What operators see: metric handles with closed sets of labels, the access log, the process's own log.
-//! It is told what happened in words of its own; it decides nothing, and is never shown a credential.
+//! Callers report events in this module's own types; it decides nothing and never gets a credential.
 
 pub mod access_log;
 pub mod escape;

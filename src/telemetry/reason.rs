@@ -1,5 +1,5 @@
-//! The closed list of words that tell why a request was refused. They are labels in metrics, fields in logs, and
-//! what clients see in `X-Doorward-Reason`.
+//! The closed list of reasons why a request is refused. They are labels in metrics, fields in logs, and what clients
+//! see in `X-Doorward-Reason`.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {

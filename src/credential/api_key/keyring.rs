@@ -1,9 +1,10 @@
-//! All API keys, those of the configuration and those of the store, and the judging of a presented one. A miss asks the
-//! store once, however many ask at once; what was ended here is never copied again, not even by a request that had read it
-//! a moment before. Must not know of requests, limits, or how replicas tell each other.
+//! All API keys, configured and stored, and their verification. A cache miss reads the store once for all concurrent
+//! requests; a key revoked here is not cached again, even by a request that read it just before. Must not know of
+//! requests, rate limits, or how replicas announce changes.
 
 use crate::credential::api_key::store::{KeyStore, is_due};
 use crate::credential::api_key::{ApiKey, KeyDigest, KeyId, Presented, Record};
+use crate::kit::cache::{self, Begun, Cache};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::entropy::Entropy;
 use crate::kit::seal::Secrets;
@@ -13,23 +14,23 @@ use crate::store::kv::{Away, Kv};
 use crate::telemetry::metrics::CacheMetrics;
 use crate::telemetry::reason::Reason;
 use arc_swap::ArcSwap;
-use moka::sync::Cache;
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// What a presented key comes to.
+/// The verdict on a presented key.
 #[derive(Clone)]
 pub enum KeyVerdict {
     Valid(Arc<Known>),
     /// `UnknownToken` or `TokenExpired`.
     Rejected(Reason),
-    /// The store could not be asked.
+    /// The store is unavailable.
     Unavailable,
 }
 
-/// A key as this replica holds it.
+/// A key in this replica's memory.
 pub struct Known {
     pub record: Record,
     is_stored: bool,
@@ -37,7 +38,7 @@ pub struct Known {
     identity: OnceLock<Arc<Identity>>,
 }
 
-/// What a key to be made is for.
+/// The properties of a new key.
 #[derive(Clone, Debug, Default)]
 pub struct NewKey {
     pub name: Option<String>,
@@ -57,22 +58,17 @@ pub struct Created {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCreated {
-    /// The store could not be asked.
+    /// The store is unavailable.
     Away,
-    /// There are as many as may be.
+    /// The maximum number of keys exists.
     Full,
 }
 
-/// How large the cache is, and how long an entry lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    pub enabled: bool,
-    /// Of keys that are there, and as many again of ids that are not.
-    pub max_entries: u64,
-    pub ttl: Duration,
-}
+/// Keys are few and live long; a revoked one is refused on all replicas within this time even without an announcement.
+/// `max_entries` counts keys, and as many ids again for which there is no key.
+pub type Settings = cache::Settings<10_000, 30>;
 
-/// What the keys need of the world.
+/// The keyring's dependencies.
 pub struct Outside {
     pub kv: Arc<dyn Kv>,
     pub secrets: Secrets,
@@ -81,18 +77,17 @@ pub struct Outside {
     pub metrics: CacheMetrics,
 }
 
-/// Lives as long as the process; a reload gives it other configured keys.
+/// Lives as long as the process; a reload replaces the configured keys.
 pub struct Keyring {
-    shelf: KeyStore,
+    store: KeyStore,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     metrics: CacheMetrics,
-    /// Swapped whole by a reload.
+    /// Replaced as a whole by a reload.
     held: ArcSwap<Held>,
-    /// How many keys were made or ended. What was read from the store before the last of these is not copied; which key it
-    /// was about does not matter: they are rare, and not to copy is always right.
+    /// Number of keys created or revoked.
     changes: AtomicU64,
-    /// Readings under way, by id and `changes`: who asks after a key ended must not join a reading from before it.
+    /// Store reads in progress, by id and `changes`: a request after a revocation must not join a read from before it.
     readings: Singleflight<(KeyId, u64), Reading>,
 }
 
@@ -101,30 +96,29 @@ type Reading = Result<Option<Arc<Known>>, NotRead>;
 #[derive(Clone, Copy)]
 enum NotRead {
     Away,
-    /// Whoever began to read may not.
+    /// The caller that started the read is over its rate limit; when to retry.
     Withheld(Duration),
 }
 
 struct Held {
     configured: HashMap<KeyId, Arc<Known>>,
-    copies: Option<SessionCache>,
+    cache: Option<KeyCache>,
 }
 
-/// Two caches, so that a flood of made-up ids evicts no key. Their own expiry only bounds memory.
-struct SessionCache {
-    present: Cache<KeyId, (Arc<Known>, Timestamp)>,
-    absent: Cache<KeyId, Timestamp>,
-    ttl: Duration,
+/// Two caches, so that a flood of made-up ids evicts no key. Clients choose the ids: the hasher is keyed.
+struct KeyCache {
+    present: Cache<KeyId, Arc<Known>, RandomState>,
+    absent: Cache<KeyId, (), RandomState>,
 }
 
-/// Another id is tried where one is taken; twice in a row that does not happen by chance.
+/// Another id is tried if one is taken; that does not happen twice in a row by chance.
 const TRIES: usize = 5;
 
 impl Keyring {
     pub fn new(outside: Outside, configured: Vec<Record>, cache: &Settings) -> Self {
         let Outside { kv, secrets, clock, entropy, metrics } = outside;
         Keyring {
-            shelf: KeyStore { kv, secrets },
+            store: KeyStore { kv, secrets },
             clock,
             entropy,
             metrics,
@@ -134,18 +128,18 @@ impl Keyring {
         }
     }
 
-    /// Other configured keys, and an empty cache.
+    /// Replaces the configured keys, and empties the cache.
     pub fn configure(&self, configured: Vec<Record>, cache: &Settings) {
         self.held.store(Arc::new(Held::new(configured, cache)));
     }
 
-    /// Judges by what is known here; None = the store must be asked. To be called within a runtime.
+    /// Verifies a key without the store; None: the store must be read. To be called within a runtime.
     pub fn recall(self: &Arc<Self>, key: &Presented) -> Option<KeyVerdict> {
         let (held, now) = (self.held.load(), self.clock.now());
         if let Some(known) = held.configured.get(&key.id) {
             return Some(self.judge(Some(known), key, now));
         }
-        let found = held.copies.as_ref()?.find(key.id, now);
+        let found = held.cache.as_ref()?.find(key.id, now);
         match found {
             Some(_) => self.metrics.hit(),
             None => self.metrics.miss(),
@@ -153,8 +147,8 @@ impl Keyring {
         Some(self.judge(found?.as_ref(), key, now))
     }
 
-    /// Asks the store, once for all who ask at once. A request that goes away leaves the work to the others. `reserve` says
-    /// whether the store may be asked on this request's behalf, else when to come again; who only waits is not asked for that.
+    /// Reads the store, once for all concurrent requests, and continues if one is cancelled. `reserve` says whether the
+    /// store may be read on this request's behalf, or when to retry; it is not called for a request that only waits.
     pub async fn look_up(
         self: &Arc<Self>,
         key: &Presented,
@@ -167,34 +161,34 @@ impl Keyring {
                 let may = reserve();
                 async move {
                     may.map_err(NotRead::Withheld)?;
-                    keys.read(place.0, place.1).await.map_err(|Away| NotRead::Away)
+                    keys.read(place.0).await.map_err(|Away| NotRead::Away)
                 }
             };
             match self.readings.join(place, work).await {
                 Ok((Ok(found), _)) => return Ok(self.judge(found.as_ref(), key, self.clock.now())),
                 Ok((Err(NotRead::Withheld(wait)), Role::Leader)) => return Err(wait),
-                // It was another's budget that was spent; ours may not be.
+                // Another caller's rate limit was exhausted; ours may not be.
                 Ok((Err(NotRead::Withheld(_)), Role::Follower)) => {}
                 Ok((Err(NotRead::Away), _)) | Err(LeaderLost) => return Ok(KeyVerdict::Unavailable),
             }
         }
     }
 
-    /// Makes a key. Its id is to be announced to the other replicas, which may hold that there is none.
+    /// Creates a key. Its id must be announced to the other replicas, which may have cached that it does not exist.
     pub async fn create(&self, new: NewKey) -> Result<Created, NotCreated> {
         let now = self.clock.now();
         for _ in 0..TRIES {
             let key = ApiKey::generate(self.entropy.as_ref());
             let Some(Presented { id, digest }) = ApiKey::parse(key.expose()) else { continue };
             let record = new.clone().record(id, digest, now);
-            // The index comes first: there must be no key that works and is not listed.
-            match self.shelf.enlist(&record, now).await {
+            // The index comes first: a key that works must be listed.
+            match self.store.enlist(&record, now).await {
                 Ok(true) => {}
                 Ok(false) => return Err(NotCreated::Full),
                 Err(Away) => return Err(NotCreated::Away),
             }
             let configured = self.held.load().configured.contains_key(&id);
-            if !configured && self.shelf.put_new(&record, now).await.map_err(|Away| NotCreated::Away)? {
+            if !configured && self.store.put_new(&record, now).await.map_err(|Away| NotCreated::Away)? {
                 self.forget(id);
                 return Ok(Created { key, record });
             }
@@ -202,70 +196,66 @@ impl Keyring {
         Err(NotCreated::Away)
     }
 
-    /// The stored keys, in the order in which they were made.
+    /// The stored keys, in order of creation.
     pub async fn list(&self) -> Result<Vec<Record>, Away> {
-        self.shelf.list().await
+        self.store.list().await
     }
 
     pub fn configured(&self) -> Vec<Record> {
         self.held.load().configured.values().map(|known| known.record.clone()).collect()
     }
 
-    /// Ends a stored key, here and in the store; false where there is none. Its id is to be announced to the other replicas.
-    /// It goes on when the caller goes away.
+    /// Revokes a stored key, in the cache and in the store; false if there is none. Its id must be announced to the
+    /// other replicas. Continues if the caller is cancelled.
     pub async fn revoke(self: &Arc<Self>, id: KeyId) -> Result<bool, Away> {
         let keys = self.clone();
         let ending = tokio::spawn(async move {
-            let was_there = keys.shelf.delete(id).await;
-            keys.forget(id); // also where the store did not answer: it may have heard
+            let was_there = keys.store.delete(id).await;
+            keys.forget(id); // even without an answer: the store may have deleted it
             if was_there.is_ok() {
-                // A line without a record is passed over.
-                let _ = keys.shelf.strike(id, keys.clock.now()).await;
+                // A line without a record is skipped.
+                let _ = keys.store.strike(id, keys.clock.now()).await;
             }
             was_there
         });
         ending.await.unwrap_or(Err(Away))
     }
 
-    /// Somebody made or ended this key: look again. Counts first and removes then; see `read`.
+    /// This key was created or revoked: drops its cache entry. Counts first, then removes; see `read`.
     pub fn forget(&self, id: KeyId) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        if let Some(copies) = &self.held.load().copies {
-            copies.forget(id);
+        if let Some(cache) = &self.held.load().cache {
+            cache.forget(id);
         }
     }
 
-    /// Announcements may have been missed.
+    /// Invalidations may have been missed: empties the cache.
     pub fn forget_all(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
-        if let Some(copies) = &self.held.load().copies {
-            copies.present.invalidate_all();
-            copies.absent.invalidate_all();
+        if let Some(cache) = &self.held.load().cache {
+            cache.forget_all();
         }
     }
 
-    /// Entries of the cache.
+    /// The number of cache entries.
     pub fn len(&self) -> u64 {
-        self.held.load().copies.as_ref().map_or(0, SessionCache::len)
+        self.held.load().cache.as_ref().map_or(0, KeyCache::len)
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    async fn read(&self, id: KeyId, before: u64) -> Result<Option<Arc<Known>>, Away> {
-        let now = self.clock.now();
-        // Look again: somebody who asked the store may have landed between this caller's recall and its turn.
-        if let Some(found) = self.held.load().copies.as_ref().and_then(|copies| copies.find(id, now)) {
+    async fn read(&self, id: KeyId) -> Result<Option<Arc<Known>>, Away> {
+        let (held, now) = (self.held.load_full(), self.clock.now());
+        let begun = held.cache.as_ref().map(KeyCache::begin);
+        // Check again: another read may have finished since this caller's `recall`.
+        if let Some(found) = held.cache.as_ref().and_then(|cache| cache.find(id, now)) {
             return Ok(found);
         }
-        let found = self.shelf.read(id).await?.map(|(record, _)| Arc::new(Known::new(record, true)));
-        if let Some(copies) = &self.held.load().copies {
-            copies.keep(id, found.clone(), now);
-            // After the insertion: a change that came before it has removed nothing.
-            if self.changes.load(Ordering::SeqCst) != before {
-                copies.forget(id);
-            }
+        let found = self.store.read(id).await?.map(|(record, _)| Arc::new(Known::new(record, true)));
+        if let Some((cache, begun)) = held.cache.as_ref().zip(begun) {
+            cache.keep(id, found.clone(), begun, now);
         }
         Ok(found)
     }
@@ -281,20 +271,20 @@ impl Keyring {
         KeyVerdict::Valid(known.clone())
     }
 
-    /// Beside the request.
+    /// Records a use in the background.
     fn note_use(self: &Arc<Self>, known: &Arc<Known>, now: Timestamp) {
         let last = known.last_used.load(Ordering::Relaxed);
         let due = known.is_stored && is_due(Some(last), now);
-        // Of many requests at once, one notes it.
+        // Of many concurrent requests, only one records it.
         let claim = |last| known.last_used.compare_exchange(last, now.seconds(), Ordering::Relaxed, Ordering::Relaxed);
         if !due || claim(last).is_err() {
             return;
         }
         let (keys, id) = (self.clone(), known.record.id);
         tokio::spawn(async move {
-            // A store that is away only makes the key look a little less used.
-            if keys.shelf.note_use(id, now).await == Ok(false) {
-                keys.forget(id); // it was ended elsewhere
+            // An unavailable store only makes the key look a little less used.
+            if keys.store.note_use(id, now).await == Ok(false) {
+                keys.forget(id); // it was revoked elsewhere
             }
         });
     }
@@ -306,7 +296,7 @@ impl Known {
         Known { record, is_stored, last_used, identity: OnceLock::new() }
     }
 
-    /// Made once for as long as this replica holds the key.
+    /// Built once for as long as this replica holds the key.
     pub fn identity(&self, make: impl FnOnce(&Record) -> Identity) -> &Arc<Identity> {
         self.identity.get_or_init(|| Arc::new(make(&self.record)))
     }
@@ -325,46 +315,43 @@ impl Held {
     fn new(configured: Vec<Record>, cache: &Settings) -> Self {
         Held {
             configured: configured.into_iter().map(|key| (key.id, Arc::new(Known::new(key, false)))).collect(),
-            copies: cache.enabled.then(|| SessionCache::new(cache)),
+            cache: cache.enabled.then(|| KeyCache::new(cache)),
         }
     }
 }
 
-impl SessionCache {
+impl KeyCache {
     fn new(settings: &Settings) -> Self {
-        SessionCache {
-            present: Cache::builder().max_capacity(settings.max_entries).time_to_live(settings.ttl).build(),
-            absent: Cache::builder().max_capacity(settings.max_entries).time_to_live(settings.ttl).build(),
-            ttl: settings.ttl,
-        }
+        KeyCache { present: Cache::new(settings), absent: Cache::new(settings) }
     }
 
-    /// The key, or that there is none, or (None) that nothing is known.
+    /// Some(Some): the key; Some(None): there is no such key; None: not cached.
     fn find(&self, id: KeyId, now: Timestamp) -> Option<Option<Arc<Known>>> {
-        if let Some((known, good_until)) = self.present.get(&id)
-            && now < good_until
-        {
-            return Some(Some(known));
-        }
-        self.absent.get(&id).filter(|good_until| now < *good_until).map(|_| None)
+        self.present.find(&id, now).map(Some).or_else(|| self.absent.find(&id, now).map(|()| None))
     }
 
-    fn keep(&self, id: KeyId, found: Option<Arc<Known>>, now: Timestamp) {
-        let good_until = now.plus(self.ttl);
+    fn begin(&self) -> (Begun, Begun) {
+        (self.present.begin(), self.absent.begin())
+    }
+
+    fn keep(&self, id: KeyId, found: Option<Arc<Known>>, (present, absent): (Begun, Begun), now: Timestamp) {
         match found {
-            Some(known) => self.present.insert(id, (known, good_until)),
-            None => self.absent.insert(id, good_until),
+            Some(known) => self.present.keep(id, known, Timestamp::FAR, present, now),
+            None => self.absent.keep(id, (), Timestamp::FAR, absent, now),
         }
     }
 
     fn forget(&self, id: KeyId) {
-        self.present.invalidate(&id);
-        self.absent.invalidate(&id);
+        self.present.forget(&id);
+        self.absent.forget(&id);
+    }
+
+    fn forget_all(&self) {
+        self.present.forget_all();
+        self.absent.forget_all();
     }
 
     fn len(&self) -> u64 {
-        self.present.run_pending_tasks(); // the counts lag behind without it
-        self.absent.run_pending_tasks();
-        self.present.entry_count() + self.absent.entry_count()
+        self.present.entries() + self.absent.entries()
     }
 }

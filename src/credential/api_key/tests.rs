@@ -1,12 +1,14 @@
 mod stored;
 
 use crate::credential::api_key::keyring::{KeyVerdict, Keyring, NewKey, NotCreated, Outside, Settings};
-use crate::credential::api_key::store::place;
+use crate::credential::api_key::store::key as key_of;
 use crate::credential::api_key::{ApiKey, KeyDigest, KeyId, Record};
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::test::Counted;
 use crate::kit::entropy::{Entropy, SystemEntropy};
 use crate::kit::seal::Secrets;
+use crate::kit::setting::Wait;
+use crate::store::kv::Key;
 use crate::store::kv::{Away, Entry, Kv};
 use crate::store::memory::Memory;
 use crate::telemetry::metrics::{Cache, Metrics};
@@ -18,15 +20,15 @@ use std::time::Duration;
 use tokio::sync::RwLock;
 
 const NOW: i64 = 1_800_000_000;
-const CACHE: Settings = Settings { enabled: true, max_entries: 100, ttl: Duration::from_secs(30) };
+const CACHE: Settings = Settings { enabled: true, max_entries: 100, ttl: Wait::seconds(30) };
 const OFF: Settings = Settings { enabled: false, ..CACHE };
 
-/// A store that tells what it was asked, can be away, and can hold back what it has read.
+/// A store that records its calls, can be unavailable, and can delay reads.
 struct Watched {
     inner: Memory,
     asked: Mutex<Vec<String>>,
     away: AtomicBool,
-    /// Readings pass while nobody holds it for writing.
+    /// Reads are delayed while a test holds it for writing.
     gate: RwLock<()>,
 }
 
@@ -85,7 +87,7 @@ impl World {
         assert_eq!(word(&self.keys.find(key).await), expected, "{key}");
     }
 
-    /// What the store was asked since this was last looked at.
+    /// The calls to the store since this was last called.
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.kv.asked.lock())
     }
@@ -99,7 +101,7 @@ impl World {
     }
 }
 
-/// Lets tasks that were spawned do what they can.
+/// Lets spawned tasks run as far as they can.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -108,33 +110,33 @@ async fn settle() {
 
 #[async_trait]
 impl Kv for Watched {
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
         let found = self.heard("get", key, self.inner.get_with_ttl(key)).await;
         let _ = self.gate.read().await;
         found
     }
 
-    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.heard("restore", key, self.inner.restore(key, entry, ttl)).await
     }
 
-    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
         self.heard("extend", key, self.inner.extend(key, value, ttl)).await
     }
 
-    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
         self.heard("put", key, self.inner.put(key, entry, ttl)).await
     }
 
-    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.heard("put_new", key, self.inner.put_new(key, entry, ttl)).await
     }
 
-    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.heard("replace", key, self.inner.replace(key, entry, ttl)).await
     }
 
-    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
         self.heard("delete", key, self.inner.delete(key, remember)).await
     }
 }
@@ -143,10 +145,10 @@ impl Watched {
     async fn heard<T>(
         &self,
         verb: &str,
-        key: &str,
+        key: &Key,
         does: impl Future<Output = Result<T, Away>> + Send,
     ) -> Result<T, Away> {
-        self.asked.lock().push(format!("{verb} {key}"));
+        self.asked.lock().push(format!("{verb} {}", key.as_str()));
         if self.away.load(Ordering::SeqCst) { Err(Away) } else { does.await }
     }
 }
@@ -177,7 +179,7 @@ fn a_key_has_its_form() {
         format!("dwk_0Az9zzzzzzzz_{secret}"),
         format!("dwk_0a-9zzzzzzzz_{secret}"),
         format!("dwk_0az9zzzzzzzz-{secret}"),
-        format!("dwk_0az9zzzzzzzz_{}J", &secret[..42]), // bits that belong to no byte
+        format!("dwk_0az9zzzzzzzz_{}J", &secret[..42]), // non-zero padding bits
         format!("dwk_0az9zzzzzzzz_{}+", &secret[..42]),
         format!("dwk_0az9zzzzzzz\u{e9}{}", secret),
         format!("dwk_{}", "\u{e9}".repeat(28)),
@@ -213,7 +215,7 @@ async fn the_store_is_asked_as_long_as_nothing_is_known() {
     let w = world();
     let (key, id) = w.create(alice()).await;
     w.asked();
-    let get = format!("get {}", place(id));
+    let get = format!("get {}", key_of(id).as_str());
     w.check(&key, "alice").await;
     settle().await;
     assert_eq!(w.asked()[0], get);
@@ -259,8 +261,8 @@ async fn many_ask_and_the_store_is_asked_once() {
     let asking: Vec<_> = (0..500).map(|_| ask(key.clone())).collect();
     let wrong: Vec<_> = (0..500).map(|_| ask(format!("{}{}", &key[..17], "A".repeat(43)))).collect();
     settle().await;
-    assert_eq!(w.asked(), [format!("get {}", place(id))]);
-    asking[0].abort(); // the first goes away; the reading goes on
+    assert_eq!(w.asked(), [format!("get {}", key_of(id).as_str())]);
+    asking[0].abort(); // the first caller is cancelled; the read continues
     drop(held);
     for one in asking.into_iter().skip(1) {
         assert_eq!(one.await.unwrap(), "alice");
@@ -329,7 +331,7 @@ async fn a_revoked_key_is_over_here_at_once_and_there_when_it_is_said() {
     assert_eq!(w.keys.revoke(id).await, Ok(false));
     w.check(&key, "unknown_token").await;
     assert_eq!(w.listed().await, []);
-    there.check(&key, "alice").await; // its copy
+    there.check(&key, "alice").await; // its cache entry
     there.keys.forget(id);
     there.check(&key, "unknown_token").await;
 }
@@ -339,7 +341,7 @@ async fn a_reading_from_before_the_end_is_not_copied() {
     let w = world();
     let (key, id) = w.create(alice()).await;
     w.check(&key, "alice").await;
-    settle().await; // its use is noted, and is not noted again below, which would find the end
+    settle().await; // its use is recorded here, and not again below, which would find the revocation
     w.keys.forget_all();
     let held = w.kv.gate.write().await;
     let keys = w.keys.clone();
@@ -347,9 +349,9 @@ async fn a_reading_from_before_the_end_is_not_copied() {
         let key = key.clone();
         async move { word(&keys.find(&key).await) }
     });
-    settle().await; // it has read the record, and is held back
-    assert_eq!(w.kv.inner.delete(&place(id), Duration::ZERO).await, Ok(true)); // another replica ends it
-    w.keys.forget(id); // and says so
+    settle().await; // it has read the record, and is delayed
+    assert_eq!(w.kv.inner.delete(&key_of(id), Duration::ZERO).await, Ok(true)); // another replica revokes it
+    w.keys.forget(id); // and announces it
     let keys = w.keys.clone();
     let late = tokio::spawn({
         let key = key.clone();
@@ -403,11 +405,11 @@ async fn a_flood_of_made_up_ids_evicts_no_key() {
     settle().await;
     w.asked();
     w.check(&key, "alice").await;
-    assert!(!w.asked().contains(&format!("get {}", place(id))));
+    assert!(!w.asked().contains(&format!("get {}", key_of(id).as_str())));
 }
 
 impl Keyring {
-    /// As the gate does it.
+    /// Looks up a key as the gate does.
     async fn find(self: &Arc<Self>, presented: &str) -> KeyVerdict {
         let Some(key) = ApiKey::parse(presented) else {
             return KeyVerdict::Rejected(crate::telemetry::reason::Reason::UnknownToken);

@@ -4,6 +4,8 @@ use crate::credential::policy::Issuer;
 use crate::credential::policy::Policy;
 use crate::credential::{introspection, unknown, verified};
 use crate::kit::clock::test::SetClock;
+use crate::kit::setting::Count;
+use crate::kit::setting::Wait;
 use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token, token_as};
 use crate::telemetry::metrics::{Cache, Metrics};
@@ -32,11 +34,11 @@ fn world_with(introspection: bool, refused_live: Option<Duration>) -> World {
     settings.introspection = introspection;
     let provider = FakeProvider::new(settings);
     let ttl = Duration::from_secs(3600);
-    let cache = VerifiedTokens::new(&verified::Settings { enabled: true, max_entries: 100, ttl });
-    let kept = introspection::Settings { enabled: true, max_entries: 100, ttl: Duration::from_secs(30) };
+    let cache = VerifiedTokens::new(&verified::Settings { enabled: true, max_entries: 100, ttl: ttl.into() });
+    let kept = introspection::Settings { enabled: true, max_entries: 100, ttl: Wait::seconds(30) };
     let kept = Introspections::new(&kept, clock.clone(), metrics.cache(Cache::introspection));
-    let unknown =
-        refused_live.map(|ttl| UnknownTokens::new(&unknown::Settings { enabled: true, max_entries: 100, ttl }));
+    let unknown = refused_live
+        .map(|ttl| UnknownTokens::new(&unknown::Settings { enabled: true, max_entries: 100, ttl: ttl.into() }));
     World {
         verifier: Verifier {
             clock: clock.clone(),
@@ -46,7 +48,7 @@ fn world_with(introspection: bool, refused_live: Option<Duration>) -> World {
         },
         policy: policy(std::slice::from_ref(&provider)),
         limiter: Limiter::new(),
-        limit: rate_limit::Settings { enabled: false, requests: 2, per: Duration::from_secs(60), ipv6_prefix: 64 },
+        limit: rate_limit::Settings { enabled: false, requests: Count::of(2), ..rate_limit::Settings::default() },
         clock,
         provider,
     }
@@ -59,7 +61,7 @@ fn policy(providers: &[Arc<FakeProvider>]) -> Policy {
 }
 
 impl World {
-    /// The user, or the word of the refusal; a `+` before it where the cache knew.
+    /// The user, or the reason of the refusal; prefixed with `+` on a cache hit.
     async fn ask(&self, policy: &Policy, token: &str) -> String {
         let digest = TokenDigest::of(token.as_bytes());
         if let Some(identity) = self.verifier.recall(policy, digest) {
@@ -135,7 +137,7 @@ async fn an_unknown_key_is_fetched_and_a_vanished_one_verifies_nothing() {
     let old = token(json!({}));
     w.check(&old, "alice-1").await;
     let new = token_as(Algorithm::RS256, json!({"kid": "rs-2"}), json!({}));
-    w.check(&new, "invalid_token").await; // the window is closed
+    w.check(&new, "invalid_token").await; // the window for a fetch is closed
     w.provider.on_fetch(Fetched::Unavailable);
     w.check(&new, "provider_unavailable").await;
     w.provider.on_fetch(Fetched::Keys(Arc::new(key_set(&["rs-2"], None))));
@@ -178,7 +180,7 @@ async fn an_opaque_token_is_asked_about_once_while_its_answer_lives() {
     assert_eq!(w.asked(), 2, "the ttl is over");
     w.clock.advance(Duration::from_secs(10));
     w.introspected(json!({"active": false}));
-    w.check("opaque", "unknown_token").await; // and so is the token's own time
+    w.check("opaque", "unknown_token").await; // and the token itself has expired
     *w.provider.introspected.lock() = Err(crate::provider::GrantError::Unavailable);
     w.check("other", "provider_unavailable").await;
 }
@@ -186,7 +188,7 @@ async fn an_opaque_token_is_asked_about_once_while_its_answer_lives() {
 #[tokio::test]
 async fn many_ask_about_one_token_and_the_provider_is_asked_once() {
     let mut w = world_with(true, None);
-    w.limit.enabled = true; // two refusals; who only waits pays nothing
+    w.limit.enabled = true; // two refusals; a request that only waits is not charged
     w.introspected(json!({"active": true, "sub": "alice-1", "aud": "doorward"}));
     let held = w.provider.gate.acquire_many(1000).await.unwrap();
     let asking = futures_util::future::join_all((0..20).map(|_| w.ask(&w.policy, "opaque")));
@@ -207,7 +209,7 @@ async fn above_the_limit_nobody_is_asked_and_a_good_jwt_passes() {
     w.limit.enabled = true;
     w.introspected(json!({"active": false}));
     w.check("a", "unknown_token").await;
-    w.check("a", "unknown_token").await; // remembered, and counted
+    w.check("a", "unknown_token").await; // cached, and still counted
     assert_eq!(w.asked(), 1);
     w.check("a", "wait 30").await;
     w.check("b", "wait 30").await;

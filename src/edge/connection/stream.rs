@@ -1,5 +1,5 @@
-//! The stream of a connection, wrapped: it tells the connection what arrives, and puts our own answer in the place of
-//! Pingora's where a head could not be read.
+//! Wraps a connection's stream: reports to [`Connection`] what arrives, and replaces Pingora's response to a head that
+//! it could not parse with the gateway's own.
 
 use crate::edge::connection::{Connection, Unreadable};
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The gateway's own answer to an unreadable head, as it goes onto the wire.
+/// Builds the gateway's own response to an unreadable head, as wire bytes.
 pub type AnswerUnreadable = Arc<dyn Fn(Unreadable, IpAddr) -> Vec<u8> + Send + Sync>;
 
 /// The stream of a connection.
@@ -24,7 +24,7 @@ pub struct Watched {
     connection: Arc<Connection>,
     is_http2: bool,
     answer: AnswerUnreadable,
-    /// Our answer in place of Pingora's, and how much of it is written.
+    /// The gateway's response in place of Pingora's, and how much of it is written.
     instead: Option<(Vec<u8>, usize)>,
 }
 
@@ -34,12 +34,12 @@ impl Watched {
         Watched { inner, connection, is_http2, answer, instead: None }
     }
 
-    /// HTTP/2 has no heads that Pingora answers before the proxy sees them.
+    /// `None` for HTTP/2: there, Pingora answers no head before the proxy has seen it.
     fn unreadable_head(&self) -> Option<Unreadable> {
         if self.is_http2 { None } else { self.connection.unreadable_head() }
     }
 
-    /// Writes our own answer; then what Pingora would have written counts as written.
+    /// Writes the gateway's response, then reports Pingora's `swallowed` bytes as written without writing them.
     fn poll_instead(
         &mut self,
         cx: &mut Context<'_>,
@@ -148,7 +148,7 @@ impl AsyncWrite for Boxed {
     }
 }
 
-/// What a stream tells of itself is what the one inside tells.
+/// Implements Pingora's stream traits by delegating to the inner stream.
 macro_rules! tells_as_inside {
     ($wrapper:ty, $inside:tt) => {
         #[async_trait]

@@ -1,4 +1,4 @@
-//! Deadlines on a clock that the tests move, and what the wrapper sees of a head.
+//! Deadlines under tokio's paused clock, and what the wrapper sees of a head.
 
 use super::stream::Watched;
 use super::*;
@@ -30,7 +30,7 @@ async fn an_unreadable_head_is_answered_in_our_words() {
 
 const LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
 
-/// Serves a connection that is swept meanwhile.
+/// Serves a connection while sweeping it.
 async fn swept<T>(connection: &Arc<Connection>, work: impl Future<Output = T>) -> Option<T> {
     let mut watch = Watch::over(connection.clone());
     let sweeping = async {
@@ -45,7 +45,7 @@ async fn swept<T>(connection: &Arc<Connection>, work: impl Future<Output = T>) -
     }
 }
 
-/// Serves a connection whose client sends these pieces, each after so many seconds; says when it was cut.
+/// Serves a connection whose client sends these pieces, each after its pause in seconds; returns when it was cut.
 async fn cut_after(pieces: &'static [(u64, &'static [u8])], whole_heads: bool) -> Duration {
     let (mut client, server) = duplex(1024);
     let connection = Connection::accepted(LIMITS);
@@ -98,7 +98,7 @@ async fn a_client_that_reads_nothing_is_cut_when_patience_is_over() {
             }
             stream.write_all(&[b'x'; 64]).await
         };
-        // Eight bytes at a time, five times; and then no more.
+        // A slow client reads eight bytes five times, then nothing more.
         tokio::spawn(async move {
             for _ in 0..if slow > 0 { 5 } else { 0 } {
                 tokio::time::sleep(Duration::from_secs(slow)).await;

@@ -1,4 +1,4 @@
-//! What the phases read of a client and write to it themselves, and what they see of its head and of the app's.
+//! What the phases themselves read from the client and write to it, and what they read from request and response heads.
 
 use crate::edge::connection::{cut_current, line_was_odd};
 use crate::edge::reply;
@@ -13,12 +13,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// For a form that we read, an answer that we send, and what is still to come of a request that is answered.
+/// Time-out for reading a form, for sending our own response, and for the unread rest of a request already answered.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// So much of a body that nobody wants is still read.
+/// How much of an unwanted body is still read and discarded.
 const MAX_UNREAD: usize = 1 << 20;
 
-/// A request's body, no more of it than this and what shows that there is more.
+/// Reads a request's body, but stops once it exceeds `most`; the result then shows that it is too long.
 async fn read_body(session: &mut Session, most: usize) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     while body.len() <= most {
@@ -30,7 +30,7 @@ async fn read_body(session: &mut Session, most: usize) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-/// A form that is for the gateway itself. Who waits to be told to send it is told so (RFC 9110, 10.1.1).
+/// Reads a form addressed to the gateway itself. A client that expects `100 Continue` gets it first (RFC 9110, 10.1.1).
 pub(super) async fn read_form(session: &mut Session) -> Result<Vec<u8>> {
     if session.req_header().headers.contains_key(header::EXPECT) && session.req_header().version == Version::HTTP_11 {
         session.as_downstream_mut().write_continue_response().await?;
@@ -39,7 +39,7 @@ pub(super) async fn read_form(session: &mut Session) -> Result<Vec<u8>> {
     read_body(session, MAX_BODY).await
 }
 
-/// Whether the answer itself has begun: 1xx come before it, but for the 101 that is one.
+/// Whether the final response has begun: 1xx responses precede it, except 101, which is final.
 pub(super) fn has_answered(session: &Session) -> bool {
     let written = session.response_written();
     written.is_some_and(|head| !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS)
@@ -49,21 +49,21 @@ pub(super) fn is_grpc(head: &RequestHeader) -> bool {
     head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Silence is in the nature of what the app answers: a tunnel, an event stream, gRPC.
+/// Whether the app's response may be silent for long: a tunnel, an event stream, gRPC.
 pub(super) fn is_stream(response: &ResponseHeader) -> bool {
     let kind = response.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let is = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     response.status == StatusCode::SWITCHING_PROTOCOLS || is(b"text/event-stream") || is(b"application/grpc")
 }
 
-/// Sends an answer of ours. Who does not take it in time, or has gone, is not waited for.
+/// Sends our own response. The connection is cut if the client has gone or does not read it in time.
 pub(super) async fn send(session: &mut Session, reply: Reply) -> Result<()> {
     if !matches!(timeout(PATIENCE, reply::write(session, reply)).await, Ok(Ok(()))) {
         cut_current();
         return Err(Error::explain(ErrorType::WriteError, "the answer was not taken").into_down());
     }
-    // A connection that is closed with bytes unread is reset, and the answer may be lost on its way. Who waits for 100 sends
-    // nothing more.
+    // Closing a connection with unread bytes resets it, and the response may be lost: read the body first. A client
+    // that waits for 100 sends none.
     if session.req_header().version != Version::HTTP_2
         && !session.as_downstream_mut().is_body_done()
         && !session.req_header().headers.contains_key(header::EXPECT)

@@ -1,5 +1,5 @@
-//! The proxy's phases over an in-memory stream: what the wire says becomes what the gate is asked, and its answer what
-//! the wire gets.
+//! The proxy's phases over an in-memory stream: from wire bytes to the gate's request head, and from its decision to
+//! wire bytes.
 
 use super::*;
 use crate::app::test::built;
@@ -39,7 +39,7 @@ fn proxy() -> Proxy {
     }
 }
 
-/// Runs the filters on a head; what was answered, or the head that the app would get.
+/// Runs the filters on a head; returns the response, or the head that the app would get.
 async fn pass(head: &str) -> String {
     let proxy = proxy();
     let (mut client, server) = duplex(1 << 16);

@@ -1,4 +1,4 @@
-//! The admin listener's socket: it outlives the public ones, and whoever holds connections open, probes are served.
+//! The admin listener's socket: it stays open longer than the public ones, and idle connections cannot block probes.
 
 use crate::edge::connection::stream::Watched;
 use crate::edge::connection::{Connection, Limits, answer_has_ended, head_is_read};
@@ -22,25 +22,25 @@ fn socket_for(address: SocketAddr) -> std::io::Result<TcpSocket> {
     if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
 }
 
-/// While the process drains it says so.
+/// Keeps answering while the process drains, and reports that it drains.
 pub(super) struct AdminService {
     pub(super) address: SocketAddr,
     pub(super) sockets: Arc<Sockets>,
     pub(super) answer: AnswerAdmin,
 }
 
-/// Answers a request of the admin listener. A body of `None` was longer than [`MAX_BODY`].
+/// Answers a request to the admin listener. A body of `None` was longer than [`MAX_BODY`] or could not be read.
 pub type AnswerAdmin =
     Arc<dyn Fn(Request<Option<Vec<u8>>>) -> Pin<Box<dyn Future<Output = Response<Vec<u8>>> + Send>> + Send + Sync>;
 
 /// The longest body that is read.
 const MAX_BODY: usize = 64 << 10;
 
-/// Connections that it holds at one time.
+/// At this many open connections, each new one replaces the oldest that serves no request.
 const MOST_ADMIN: usize = 256;
 const ADMIN_LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
 const UNREADABLE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-/// How long to wait where the system has no descriptor left for a connection.
+/// How long to wait after a failed accept.
 const PAUSE: Duration = Duration::from_millis(20);
 
 #[async_trait]
@@ -49,7 +49,7 @@ impl PingoraService for AdminService {
         if let Some(table) = fds {
             self.sockets.see(table);
         }
-        // Shared, so that at an upgrade the new process can have it beside the old one.
+        // SO_REUSEPORT, so that during an upgrade the new process can listen beside the old one.
         let bound = socket_for(self.address).and_then(|socket| {
             socket.set_reuseaddr(true)?;
             socket.set_reuseport(true)?;
@@ -63,7 +63,7 @@ impl PingoraService for AdminService {
                 std::process::exit(1);
             }
         };
-        // Never told of the shutdown: its connections end with the process.
+        // Never signals shutdown: admin connections end with the process.
         let (_stays, shutdown) = watch::channel(false);
         let app = Arc::new(Answering(self.answer.clone()));
         let connections = Arc::new(OpenConnections::default());
@@ -73,7 +73,7 @@ impl PingoraService for AdminService {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (app, shutdown) = (app.clone(), shutdown.clone());
-                    // Probes are served whoever else holds connections open.
+                    // Probes must be served even if other clients hold connections open.
                     connections.make_room(MOST_ADMIN);
                     let connection = Connection::accepted(ADMIN_LIMITS);
                     let open = connections.enter(&connection);
@@ -97,8 +97,8 @@ impl PingoraService for AdminService {
         Some(1)
     }
 
-    /// None of those that are handed over: where every service says what it has, Pingora closes inherited sockets that nobody
-    /// takes.
+    /// Empty: this socket is not handed over. Once every service lists its addresses, Pingora closes inherited sockets
+    /// that no service uses.
     fn listen_addresses(&self) -> Option<Vec<String>> {
         Some(Vec::new())
     }

@@ -1,5 +1,5 @@
-//! The end: a signal stops the listening and waits for what is in flight, or hands the listening sockets over to a process
-//! that waits for them.
+//! Shutdown: a signal closes the listeners and waits for requests in flight, or hands the listening sockets over to a
+//! process that waits for them.
 
 use crate::edge::connections::Connections;
 use crate::edge::sockets::Sockets;
@@ -13,17 +13,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::time::Instant;
 
-/// How often to look whether something has come about.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(20);
-/// What clients are given to take the end of their answers.
+/// How long clients may take to read the end of their responses.
 const LAST_PIECES: Duration = Duration::from_secs(2);
-/// What connections are given to close after they were cut.
+/// How long cut connections may take to close.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-/// A next process may take so long: it waits for its providers first.
+/// How long to wait for the successor process, which waits for its providers first.
 const SUCCESSOR: Duration = Duration::from_secs(90);
 
-/// Waits for the end of what is in flight once the listeners are told to close, and then ends the process; a second
-/// signal ends it at once.
+/// Once shutdown has started, waits for requests in flight and then ends the process; a second signal ends it at once.
 pub(super) fn drain(
     mut phases: Receiver<ExecutionPhase>,
     connections: &Connections,
@@ -55,7 +54,7 @@ async fn emptied(connections: &Connections) {
     while is_busy() && Instant::now() < end {
         tokio::time::sleep(LOOK).await;
     }
-    // Over HTTP/2 an answer has ended when its last piece is handed over, and that may be still on its way.
+    // An HTTP/2 response counts as ended once its last piece is queued, which may not have been sent yet.
     let last = end.min(Instant::now() + LAST_PIECES);
     while connections.open.are_written() && Instant::now() < last {
         tokio::time::sleep(LOOK).await;
@@ -87,7 +86,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Whether a process waits for the listening sockets, or does so in time; without one this process goes on to serve.
+    /// Waits for a process that takes over the listening sockets; false if none comes in time and this one serves on.
     async fn successor_waits(&self) -> bool {
         if let Err(problem) = self.sockets.can_be_handed_over() {
             tracing::error!(%problem, "nothing is handed over; this process goes on");
@@ -106,7 +105,7 @@ impl Signals {
     }
 }
 
-/// Whether a process has this socket open: a connection would be taken for the hand-over itself.
+/// Whether a process listens on this socket. Not tested by connecting: that would be taken for the hand-over itself.
 fn is_listened_at(socket: &Path) -> bool {
     let name = socket.to_string_lossy();
     match std::fs::read_to_string("/proc/net/unix") {
@@ -121,9 +120,9 @@ impl ShutdownSignalWatch for Signals {
         let (Ok(mut quit), Ok(mut terminate), Ok(mut interrupt)) =
             (signal(SignalKind::quit()), signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
-            return ShutdownSignal::FastShutdown; // without signals nobody could stop us
+            return ShutdownSignal::FastShutdown; // without signal handlers the process could not be stopped
         };
-        // What rotates logs sends it by habit; without a handler it would end the process.
+        // Log rotation tools commonly send SIGUSR1; without a handler it would end the process.
         let user = signal(SignalKind::user_defined1());
         tokio::spawn(async move {
             if let Ok(mut user) = user {
@@ -148,7 +147,7 @@ impl ShutdownSignalWatch for Signals {
             self.connections.leaving.store(true, Ordering::SeqCst);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                // Told twice: at once.
+                // A second signal: no grace period.
                 _ = terminate.recv() => self.connections.set_grace(Duration::ZERO),
                 _ = interrupt.recv() => self.connections.set_grace(Duration::ZERO),
             }

@@ -1,38 +1,24 @@
-//! People: the session that stands in a cookie, and the way to a login for who has none.
+//! Browser users: the session in a cookie.
 
-use crate::gate::decision::{Audit, Forward, Reply};
-use crate::gate::gate::{Entry, Gate, Proved, View};
-use crate::gate::navigation::is_navigation;
-use crate::gate::refusal::{REASON, Refusal, own_headers};
-use crate::gate::route::{OnUnauthenticated, Protected, Route};
+use crate::gate::authenticate::{Authenticator, Proved};
+use crate::gate::decision::{Audit, Forward};
+use crate::gate::refusal::Refusal;
+use crate::gate::route::Protected;
 use crate::login::cookie::named_like;
 use crate::login::relying_party::RelyingParty;
-use crate::login::start::{NotYet, start};
 use crate::session::outcome::{Dependency, Outcome as Refreshed};
 use crate::session::session::Session;
 use crate::session::sessions::Found;
 use crate::session::ticket::Ticket;
 use crate::store::kv::Away;
-use crate::telemetry::metrics::{Credential, Outcome};
+use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use std::sync::Arc;
 
-/// A login that is to begin.
-pub(in crate::gate) struct Beginning<'a> {
-    pub(in crate::gate) site: &'a RelyingParty,
-    pub(in crate::gate) origin: &'a str,
-    /// Where it leads; checked.
-    pub(in crate::gate) target: String,
-    /// Whom the provider may suppose it is.
-    pub(in crate::gate) hint: Option<&'a str>,
-    pub(in crate::gate) reason: Reason,
-}
-
-impl Gate {
-    /// The session of the first cookie that has one. Two cookies never mix.
-    pub(in crate::gate) async fn signed_in(
+impl Authenticator {
+    /// The session of the first cookie with a valid one. Two cookies are never combined.
+    pub(super) async fn signed_in(
         &self,
         site: &Arc<RelyingParty>,
         headers: &HeaderMap,
@@ -49,7 +35,7 @@ impl Gate {
                     }
                 }
                 Found::Absent => {}
-                // What nobody can find now hides no session that this replica knows.
+                // The session of a later cookie may be in this replica's cache.
                 Found::Away => is_away = true,
             }
         }
@@ -60,7 +46,7 @@ impl Gate {
         Ok(Proved::Nobody(reason))
     }
 
-    /// The session if it still counts: within the route's limits, refreshed where its access token is over.
+    /// The session if still valid: within the route's limits, refreshed if its access token has expired.
     async fn kept_alive(
         &self,
         site: &Arc<RelyingParty>,
@@ -69,7 +55,7 @@ impl Gate {
         let now = self.sessions.now();
         let session = match session.is_within(site.limits, now) {
             true => session,
-            // It may have been used elsewhere since this replica has copied it.
+            // Another replica may have used it since this one cached it.
             false => match self.sessions.look_again(&site.realm, &session).await {
                 Found::Live(session) if session.is_within(site.limits, now) => session,
                 Found::Live(_) | Found::Absent => return Ok(None),
@@ -93,53 +79,7 @@ impl Gate {
         }
     }
 
-    /// What becomes of who has no credential that counts.
-    pub(in crate::gate) fn nobody(
-        &self,
-        route: &Arc<Route>,
-        protected: &Protected,
-        view: &View<'_>,
-        reason: Reason,
-        audit: &mut Audit,
-    ) -> Result<Entry, Refusal> {
-        let reads = matches!(*view.method, Method::GET | Method::HEAD);
-        let login = match protected.on_unauthenticated {
-            OnUnauthenticated::Pass => return Ok(Entry::Pass(None)),
-            OnUnauthenticated::Reject => None,
-            OnUnauthenticated::Auto => protected.site.as_ref().filter(|_| reads && is_navigation(view.headers)),
-            OnUnauthenticated::Login => protected.site.as_ref().filter(|_| reads),
-        };
-        let Some(site) = login else { return Err(Refusal::of(reason)) };
-        let origin = site.origin.for_host(view.host.as_ref().map(|h| h.name()).unwrap_or_default());
-        let target = self.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);
-        let beginning = Beginning { site, origin: &origin, target, hint: None, reason };
-        let mut reply = self.begin_login(beginning, view.headers, audit)?;
-        if let Some(cors) = &route.cors {
-            reply.headers.extend(cors.marks(view.headers));
-        }
-        Ok(Entry::Login(Box::new(reply)))
-    }
-
-    /// The redirect to the provider.
-    pub(in crate::gate) fn begin_login(
-        &self,
-        beginning: Beginning<'_>,
-        headers: &HeaderMap,
-        audit: &mut Audit,
-    ) -> Result<Reply, Refusal> {
-        let Beginning { site, origin, target, hint, reason } = beginning;
-        let begun = start(site, origin, target, hint, headers, &self.sessions, &self.entropy);
-        let started = begun.map_err(|NotYet| Refusal::of(Reason::ProviderUnavailable))?;
-        audit.outcome = Outcome::login;
-        audit.reason = Some(reason);
-        let mut fields = own_headers(&audit.request_id);
-        fields.push((REASON, HeaderValue::from_static(reason.word())));
-        fields.push((header::LOCATION, started.location));
-        fields.extend(started.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
-        Ok(Reply { status: StatusCode::FOUND, headers: fields, body: Bytes::new() })
-    }
-
-    /// The session's access token goes to the app, unless it is over.
+    /// Forwards the session's access token to the app, unless it has expired.
     pub(in crate::gate) async fn pass_access_token(
         &self,
         protected: &Protected,

@@ -3,7 +3,7 @@ use crate::credential::policy::Policy;
 use crate::gate::identity_headers::Preset;
 use crate::telemetry::metrics::Metrics;
 
-/// A public route at `host port path`, a star for any host; `=` before the path for an exact one.
+/// A public route at `host[:port] path`, `*` for any host; `=` before the path for an exact one.
 fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -> Arc<Route> {
     let (host, path) = place.split_once(' ').unwrap();
     let (host, port) = match host.split_once(':').filter(|_| !host.starts_with('[')) {

@@ -33,7 +33,7 @@ fn targets_on_our_origins_are_kept() {
     check("/a..b/..c", "/a..b/..c");
     let quotes = |count: usize| format!("/x?q={}", "\"".repeat(count));
     check(&quotes(2_000), &quotes(2_000).replace('"', "%22"));
-    // Longer than it may be once it is written.
+    // Too long once percent-encoded.
     check(&quotes(2_100), "/");
     check("x", "/x");
     check("?a=b", "/?a=b");
@@ -122,7 +122,7 @@ const OWN: &[&str] = &[
     "https://a.wild.test/oauth2/start",
 ];
 
-/// Hostile targets: every authority in every dress.
+/// Hostile targets: every prefix with every authority.
 fn hostile() -> Vec<String> {
     let dressed = LEADS.iter().flat_map(|lead| HOSTS.iter().map(move |host| format!("{lead}{host}/x")));
     let plain = SCRIPTS.iter().chain(OWN).map(|target| (*target).to_owned());
@@ -135,7 +135,7 @@ fn hostile_targets_lead_home() {
     assert!(all.len() >= 300, "{}", all.len());
     for target in all {
         let checked = urls().checked(&target, "https://app.test");
-        // What a browser makes of the answer must stay on an origin of ours, and off our own pages.
+        // As a browser resolves it, the target must be on an allowed origin and not a gateway endpoint.
         let url = Url::parse("https://app.test").unwrap().join(&checked).unwrap();
         let ours = url.origin() == Url::parse("https://app.test").unwrap().origin()
             || urls().origins.iter().any(|pattern| pattern.covers(&url));

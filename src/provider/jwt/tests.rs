@@ -1,5 +1,6 @@
 use super::*;
 use crate::provider::fake::{NOW, key_set, settings, token, token_as};
+use crate::provider::settings::SignatureAlgorithm;
 use serde_json::json;
 
 fn judge(token: &str, settings: &Settings) -> Result<Verified, Refusal> {
@@ -108,7 +109,7 @@ fn settings_open_what_they_say_and_no_more() {
         assert!(judge(&token(bad), &open).is_err());
     }
     let mut narrow = settings("https://id.test");
-    narrow.algorithms = vec![Algorithm::ES256];
+    narrow.algorithms = vec![SignatureAlgorithm::ES256].try_into().unwrap();
     assert!(judge(&token(json!({})), &narrow).is_err());
 }
 
@@ -162,7 +163,7 @@ fn like_an_id_token(changes: Value) -> Value {
 #[test]
 fn an_id_token_is_no_bearer_token_of_the_client() {
     let mut client = settings("https://id.test");
-    client.audiences = Audiences::Client("doorward".into());
+    client.audiences = Audiences::Client;
     let passes = |settings: &Settings, header: Value, changes| {
         judge(&token_as(Algorithm::RS256, header, like_an_id_token(changes)), settings).is_ok()
     };
@@ -205,7 +206,7 @@ fn an_access_token_may_have_a_nonce_where_it_says_what_it_is() {
 fn access_tokens_may_be_of_another_issuer() {
     let mut adfs = settings("https://id.test/adfs");
     assert!(judge(&token(json!({})), &adfs).is_err());
-    adfs.bearer_issuer = Some("https://id.test".into());
+    adfs.bearer_issuer = Some("https://id.test".to_string().try_into().unwrap());
     assert!(judge(&token(json!({})), &adfs).is_ok());
     let of_metadata = token(json!({"iss": "https://id.test/adfs"}));
     assert!(judge(&of_metadata, &adfs).is_err());
@@ -229,7 +230,7 @@ fn an_issuer_may_stand_for_many_tenants() {
     ] {
         assert!(!passes(&entra, iss, tid.clone()), "{iss} {tid}");
     }
-    entra.tenants = vec!["t-1".into()];
+    entra.tenants = vec!["t-1".to_string().try_into().unwrap()];
     assert!(passes(&entra, "https://id.test/t-1/v2.0", json!("t-1")));
     assert!(!passes(&entra, "https://id.test/t-2/v2.0", json!("t-2")));
     assert!(

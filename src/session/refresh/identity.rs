@@ -1,11 +1,12 @@
-//! Who a session is of after a refresh: the refreshed ID token says it, UserInfo where the provider sends none or leaves claims
-//! out of it. What cannot be had now is told, and tried again a little later.
+//! The identity of a session after a refresh: from the refreshed ID token, and from UserInfo if there is none or it
+//! lacks claims. If UserInfo is unavailable, the identity is marked stale and requested again a little later.
 
 use crate::kit::digest::TokenDigest;
 use crate::kit::secret::Secret;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
 use crate::provider::keys::KeySet;
+use crate::provider::settings::Automatic;
 use crate::provider::{NoUserInfo, NotVerified, Provider, Tokens, userinfo_about, verify_own};
 use crate::session::outcome::Outcome;
 use crate::session::realm::Realm;
@@ -13,27 +14,28 @@ use crate::session::record::{Cold, Hot};
 use crate::session::session::Session;
 use crate::session::sessions::Sessions;
 use crate::store::kv::Away;
+use crate::store::kv::Change;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a refresh says of who it is.
+/// The identity after a refresh.
 pub(super) enum Renewed {
     Told(Box<Identity>),
-    /// Nothing: what is known stays.
+    /// No new claims: the known identity stays.
     Same,
-    /// It could not be had now.
+    /// UserInfo is unavailable: the known identity stays and is marked stale.
     Untold,
 }
 
-/// Why a refreshed identity is not taken.
+/// Why a refreshed identity is rejected.
 pub(super) enum Renewal {
     Forged,
-    /// Nobody can tell whether the ID token is good.
+    /// The keys to verify it are unavailable.
     Untold,
 }
 
-/// Until UserInfo is asked again.
+/// Minimum time before UserInfo is requested again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Sessions {
@@ -69,13 +71,13 @@ impl Sessions {
         }
         let mut identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Renewal::Forged)?;
         if is_refused {
-            // What the ID token says is new; what it does not say stays.
+            // Claims in the ID token are new; the others keep their known values.
             identity.complete(&hot.identity, verified.claims(), settings);
         }
         Ok(Renewed::Told(Box::new(identity)))
     }
 
-    /// `id`: the last ID token; what it said and UserInfo does not say stays.
+    /// `id`: the last ID token; its claims stay where UserInfo has none.
     async fn identity_by_userinfo(
         &self,
         provider: &dyn Provider,
@@ -97,7 +99,7 @@ impl Sessions {
         Ok(Renewed::Told(Box::new(identity)))
     }
 
-    /// UserInfo could not be had when the session was refreshed: asks again, beside the request, once for all.
+    /// Requests UserInfo again if it was unavailable; in the background, once for all concurrent requests.
     pub fn renew_identity_beside(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>) {
         let due = session.hot.stale.is_some_and(|since| self.clock.now().millis() >= since + AGAIN.as_millis() as i64);
         if !due || session.hot.has_expired(self.clock.now()) {
@@ -113,7 +115,7 @@ impl Sessions {
                     Err(Away) => Outcome::Live(session),
                 }
             };
-            let _ = sessions.refreshes.join(place, work).await; // beside the request: nobody waits for it
+            let _ = sessions.refreshes.join(place, work).await; // in the background: no request waits for it
         });
     }
 
@@ -122,7 +124,7 @@ impl Sessions {
         let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(Outcome::Ended) };
         let Some((cold, _)) = self.load_cold(realm, &session.ticket).await? else { return Ok(Outcome::Live(stored)) };
         if stored.hot.stale.is_none() {
-            return Ok(Outcome::Live(stored)); // somebody was quicker
+            return Ok(Outcome::Live(stored)); // already renewed by another request
         }
         let access = Secret::from(cold.access.clone());
         let provider = realm.provider.as_ref();
@@ -135,13 +137,14 @@ impl Sessions {
             Err(Renewal::Untold) => Outcome::Live(stored),
         };
         if let Outcome::Live(session) = &outcome {
-            self.keep_copy(realm, session.clone(), &reading);
+            self.keep_cached(realm, session.clone(), &reading);
         }
-        self.kv.announce(&session.ticket.place()).await;
+        self.kv.announce(&Change::Session(session.ticket.place())).await;
         Ok(outcome)
     }
 }
 
 pub(super) fn asks_userinfo(provider: &dyn Provider) -> bool {
-    provider.settings().userinfo && provider.metadata().is_some_and(|metadata| metadata.userinfo_endpoint.is_some())
+    provider.settings().userinfo == Automatic::Auto
+        && provider.metadata().is_some_and(|metadata| metadata.userinfo_endpoint.is_some())
 }

@@ -1,31 +1,33 @@
 //! Which replica may spend a session's refresh token now.
 
 use crate::kit::entropy::Entropy;
+use crate::store::kv::Key;
+use crate::store::kv::Space;
 use crate::store::kv::{Away, Entry, Kv};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// The right to spend a token, renewed while it is held; it runs out by itself where its holder dies.
+/// The exclusive right to spend a session's refresh token; renewed while held, expires if its holder dies.
 pub(super) struct Lease {
     kv: Arc<dyn Kv>,
-    key: String,
+    key: Key,
     value: Vec<u8>,
     renewal: JoinHandle<()>,
 }
 
-/// What came of asking for a lease.
+/// The result of requesting a lease.
 pub(super) enum Taken {
     Ours(Lease),
-    /// Somebody has it, and it runs out then if it is not renewed.
+    /// Held by another replica; expires at this time unless renewed.
     Until(Instant),
-    /// Somebody had it.
+    /// Was held by another replica; its expiry is unknown.
     Unknown,
 }
 
 impl Lease {
-    /// Of the session, not of its token: the new token is stored before it is in force, and nobody else may spend it then.
+    /// Per session, not per token: the new token is stored before the hot part, and must not be spent in between.
     pub(super) async fn take(
         kv: &Arc<dyn Kv>,
         entropy: &dyn Entropy,
@@ -34,16 +36,16 @@ impl Lease {
     ) -> Result<Taken, Away> {
         let mut value = vec![0; 16];
         entropy.fill(&mut value);
-        let key = format!("lease:{place}");
+        let key = Key::of(Space::Lease, place);
         if kv.put_new(&key, Entry { generation: 0, value: value.clone() }, lives).await? {
             return Ok(Taken::Ours(Lease::keep(kv.clone(), key, value, lives)));
         }
-        // From before the look on, so that it has not run out before.
+        // Taken before the read, so that the computed expiry is not later than the real one.
         let now = Instant::now();
         Ok(kv.get_with_ttl(&key).await?.map_or(Taken::Unknown, |(_, left)| Taken::Until(now + left)))
     }
 
-    fn keep(kv: Arc<dyn Kv>, key: String, value: Vec<u8>, lives: Duration) -> Self {
+    fn keep(kv: Arc<dyn Kv>, key: Key, value: Vec<u8>, lives: Duration) -> Self {
         let (own, name, mine) = (kv.clone(), key.clone(), value.clone());
         let renewal = tokio::spawn(async move {
             loop {
@@ -58,7 +60,7 @@ impl Lease {
 
     pub(super) async fn let_go(&self) {
         self.renewal.abort();
-        let _ = self.kv.extend(&self.key, &self.value, Duration::ZERO).await; // else it runs out
+        let _ = self.kv.extend(&self.key, &self.value, Duration::ZERO).await; // if this fails, the lease expires
     }
 }
 

@@ -1,10 +1,12 @@
-//! What one replica tells the others of a refresh: sealed with a key that follows from the token that was spent, so that
-//! only who holds that token can read what it brought.
+//! The result of a refresh, shared with other replicas: sealed with a key derived from the spent token, so that only a
+//! holder of that token can read it.
 
 use crate::kit::clock::Timestamp;
 use crate::kit::seal::{Secrets, derive};
 use crate::kit::secret::Secret;
 use crate::provider::Tokens;
+use crate::store::kv::Key;
+use crate::store::kv::Space;
 use crate::store::kv::{Away, Entry, Kv};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -15,11 +17,11 @@ struct Shared {
     id: Option<String>,
     refresh: Option<String>,
     lives: Option<u64>,
-    /// Milliseconds since the Unix epoch: from then on the access token lives.
+    /// When the access token was issued, in milliseconds since the Unix epoch.
     granted: i64,
 }
 
-/// Where the result of a spent token stands, and what seals it.
+/// The store key of a spent token's result, and what seals it.
 struct Place {
     digest: String,
     seal: Secrets,
@@ -27,7 +29,7 @@ struct Place {
 
 const PURPOSE: &[&[u8]] = &[b"refresh result"];
 
-/// What another replica brought for the same token, within the last seconds.
+/// The result that another replica published for the same token within the last seconds.
 pub(super) async fn find(kv: &dyn Kv, spent: &Secret, now: Timestamp) -> Result<Option<Tokens>, Away> {
     let place = Place::of(spent);
     let Some(entry) = kv.get(&place.key()).await? else { return Ok(None) };
@@ -43,7 +45,7 @@ pub(super) async fn publish(kv: &dyn Kv, spent: &Secret, tokens: &Tokens, now: T
     let place = Place::of(spent);
     let plain = zeroize::Zeroizing::new(serde_json::to_vec(&Shared::of(tokens, now)).unwrap_or_default());
     if let Ok(value) = place.seal.seal(b"", PURPOSE, place.digest.as_bytes(), &plain) {
-        // If it does not arrive, the session's record still will.
+        // Best effort: the session record carries the new tokens as well.
         let _ = kv.put(&place.key(), Entry { generation: 0, value }, ttl).await;
     }
 }
@@ -57,8 +59,8 @@ impl Place {
         }
     }
 
-    fn key(&self) -> String {
-        format!("refresh:{}", self.digest)
+    fn key(&self) -> Key {
+        Key::of(Space::Refresh, &self.digest)
     }
 }
 

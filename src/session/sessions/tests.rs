@@ -4,6 +4,8 @@ use super::*;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::SystemEntropy;
 use crate::kit::seal::Secrets;
+use crate::kit::setting::Span;
+use crate::kit::setting::Wait;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
 use crate::provider::{GrantError, Tokens, UserInfo};
 use crate::session::outcome::{Dependency, Outcome};
@@ -23,12 +25,8 @@ struct World {
     realm: Arc<Realm>,
 }
 
-const DEDUP: Dedup = Dedup {
-    enabled: true,
-    result_ttl: Duration::from_secs(5),
-    lease: Duration::from_secs(10),
-    grace: Duration::from_secs(300),
-};
+const DEDUP: Dedup =
+    Dedup { enabled: true, result_ttl: Wait::seconds(5), lease: Span::seconds(10), grace: Span::seconds(300) };
 const REFRESH: RefreshLimits = RefreshLimits { before_expiry: Duration::from_secs(60), max_token_age: None };
 const LIMITS: Limits = Limits { max_age: Duration::from_secs(3600), idle_timeout: Some(Duration::from_secs(600)) };
 
@@ -42,7 +40,7 @@ fn world() -> World {
     let clock = Arc::new(SetClock::at(NOW));
     let provider = FakeProvider::new(settings("https://id.test"));
     let store = Faulty::new(&clock);
-    let copies = SessionCache::new(100, Duration::from_secs(5), Metrics::default().cache(CacheName::sessions));
+    let copies = SessionCache::new(&Default::default(), Metrics::default().cache(CacheName::sessions));
     let sessions = Sessions::new(store.clone(), clock.clone(), Arc::new(SystemEntropy::default()), DEDUP, Some(copies));
     World { realm: realm(provider.clone(), "doorward", &[7; 32]), sessions: Arc::new(sessions), clock, provider, store }
 }
@@ -55,7 +53,7 @@ fn identity() -> crate::provider::identity::Identity {
     crate::provider::identity::Identity::of_token(&verified, &settings).unwrap()
 }
 
-/// What a grant brings: an access token of 300 s, and an ID token with these changes.
+/// A grant's tokens: an access token of 300 s, and an ID token with these changes.
 fn tokens(refresh: Option<&str>, id: Option<Value>) -> Result<Tokens, GrantError> {
     let secret = |text: &str| Secret::from(text.to_string());
     Ok(Tokens {
@@ -67,7 +65,7 @@ fn tokens(refresh: Option<&str>, id: Option<Value>) -> Result<Tokens, GrantError
 }
 
 impl World {
-    /// Alice signs in; her cookie.
+    /// Signs Alice in; returns her cookie.
     async fn sign_in(&self) -> String {
         let identity = identity();
         let now = self.clock.now();
@@ -123,7 +121,7 @@ async fn a_session_is_found_by_its_ticket_alone() {
     let w = world();
     let cookie = w.sign_in().await;
     assert_eq!(&*w.live(&cookie).await.hot.identity.user, "alice-1");
-    w.clock.advance(Duration::from_secs(6)); // the copy is over: from the store
+    w.clock.advance(Duration::from_secs(6)); // the cache entry has expired: from the store
     assert_eq!(&*w.live(&cookie).await.hot.identity.user, "alice-1");
     let other = w.sign_in().await;
     let mixed = format!("{}{}", &cookie[..22], &other[22..]);
@@ -131,7 +129,7 @@ async fn a_session_is_found_by_its_ticket_alone() {
         assert!(w.is_absent(&w.realm, wrong).await, "{wrong}");
     }
     assert!(w.is_absent(&realm(w.provider.clone(), "other", &[7; 32]), &cookie).await, "another realm");
-    w.clock.advance(Duration::from_secs(6)); // from the store, where it is sealed
+    w.clock.advance(Duration::from_secs(6)); // from the store, where the record is sealed
     assert!(w.is_absent(&realm(w.provider.clone(), "doorward", &[8; 32]), &cookie).await, "without the secret");
 }
 
@@ -140,13 +138,13 @@ async fn a_record_copied_elsewhere_opens_nowhere() {
     let w = world();
     let (one, two) = (w.sign_in().await, w.sign_in().await);
     let (one, two) = (Ticket::parse(&one).unwrap(), Ticket::parse(&two).unwrap());
-    let stolen = w.store.get(&hot_place(&one)).await.unwrap().unwrap();
-    w.store.put(&hot_place(&two), stolen.clone(), LIMITS.max_age).await.unwrap();
+    let stolen = w.store.get(&hot_key(&one)).await.unwrap().unwrap();
+    w.store.put(&hot_key(&two), stolen.clone(), LIMITS.max_age).await.unwrap();
     assert!(w.sessions.load(&w.realm, &two).await.unwrap().is_none());
-    w.store.put(&cold_place(&one), stolen.clone(), LIMITS.max_age).await.unwrap();
+    w.store.put(&cold_key(&one), stolen.clone(), LIMITS.max_age).await.unwrap();
     assert!(w.sessions.load_cold(&w.realm, &one).await.unwrap().is_none(), "the hot part is no cold part");
     for broken in [vec![], vec![0], stolen.value[..40].to_vec(), [&stolen.value[..], &[0]].concat()] {
-        w.store.put(&hot_place(&one), Entry { generation: 9, value: broken }, LIMITS.max_age).await.unwrap();
+        w.store.put(&hot_key(&one), Entry { generation: 9, value: broken }, LIMITS.max_age).await.unwrap();
         assert!(w.sessions.load(&w.realm, &one).await.unwrap().is_none());
     }
 }
@@ -170,11 +168,11 @@ async fn copies_spare_the_store_and_an_end_is_at_once() {
     let cold = w.sessions.end(&w.realm, &cookie).await.unwrap().unwrap();
     assert_eq!(cold.refresh.as_deref(), Some("first"));
     assert!(w.is_absent(&w.realm, &cookie).await);
-    w.sessions.keep_copy(&w.realm, read_before, &reading); // by a request that had read it a moment before
+    w.sessions.keep_cached(&w.realm, read_before, &reading); // by a request that read it before the end
     assert!(w.is_absent(&w.realm, &cookie).await);
 }
 
-/// Else a session that ended elsewhere during an outage would be copied after it, and count for as long as a copy lives.
+/// Otherwise a session that ended elsewhere during an outage would be cached after it, and stay valid for the TTL.
 #[tokio::test]
 async fn what_stands_in_for_the_store_is_not_copied() {
     let w = world();
@@ -188,14 +186,14 @@ async fn what_stands_in_for_the_store_is_not_copied() {
     assert_eq!(w.store.asked.load(Ordering::SeqCst), found + 1, "the store is asked again");
 }
 
-/// It ended elsewhere while a request here was reading it.
+/// Another replica ended the session while a request here was reading it.
 #[tokio::test]
 async fn what_was_announced_since_it_was_read_is_not_copied() {
     let w = world();
     let cookie = w.sign_in().await;
     let session = w.live(&cookie).await;
     let place = TokenDigest::of(session.ticket.place().as_bytes());
-    let copies = SessionCache::new(100, Duration::from_secs(5), Metrics::default().cache(CacheName::sessions));
+    let copies = SessionCache::new(&Default::default(), Metrics::default().cache(CacheName::sessions));
     let keep = |begun| {
         let proof = TokenDigest::of(b"proof");
         copies.keep(place, proof, session.clone(), begun, w.clock.now());
@@ -237,7 +235,7 @@ async fn a_touch_is_written_now_and_then() {
     w.clock.advance(Duration::from_secs(61));
     w.sessions.touch(&w.realm, &session, LIMITS);
     w.sessions.touch(&w.realm, &session, LIMITS);
-    let place = hot_place(&session.ticket);
+    let place = hot_key(&session.ticket);
     while w.store.get(&place).await.unwrap().unwrap().generation < 2 {
         tokio::task::yield_now().await;
     }
@@ -369,15 +367,15 @@ async fn a_store_that_is_away_spends_nothing() {
     assert!(w.asked().is_empty());
 }
 
-/// A request reads the hot part alone, and that stays small whatever tokens a provider makes.
+/// A request reads only the hot part, which stays small whatever tokens a provider makes.
 #[tokio::test]
 async fn large_tokens_make_the_cold_part_large_and_no_other() {
     let w = world();
     let cookie = w.sign_in().await;
     let session = w.live(&cookie).await;
     let sizes = async || {
-        let size = async |key: String| w.store.get(&key).await.unwrap().unwrap().value.len();
-        (size(hot_place(&session.ticket)).await, size(cold_place(&session.ticket)).await)
+        let size = async |key: Key| w.store.get(&key).await.unwrap().unwrap().value.len();
+        (size(hot_key(&session.ticket)).await, size(cold_key(&session.ticket)).await)
     };
     let (hot, _) = sizes().await;
     let large = || "t".repeat(6 * 1024);
@@ -388,7 +386,7 @@ async fn large_tokens_make_the_cold_part_large_and_no_other() {
     assert!(hot < 2048 && cold_after < 3 * 6 * 1024 + 2048, "hot {hot}, cold {cold_after}");
 }
 
-/// A provider in trouble is asked once in five seconds, however many requests come.
+/// A failing provider is asked once in five seconds, however many requests come.
 #[tokio::test(start_paused = true)]
 async fn after_a_try_that_failed_there_is_a_pause() {
     for answer in [GrantError::Unavailable, GrantError::Refused, GrantError::Unnamed] {
@@ -406,7 +404,7 @@ async fn after_a_try_that_failed_there_is_a_pause() {
     }
 }
 
-/// A provider that refuses without a word is believed the second time, and not before.
+/// A refusal without an error code ends the session the second time, and not before.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_without_a_word_ends_the_session_the_second_time() {
     let w = world();
@@ -420,7 +418,7 @@ async fn a_refusal_without_a_word_ends_the_session_the_second_time() {
     assert!(w.is_absent(&w.realm, &cookie).await);
 }
 
-/// A request has its answer in time, and what was done for it is not lost.
+/// A request is answered in time, and the refresh that it started still completes.
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_no_longer_than_its_time() {
     let w = world();
@@ -445,7 +443,7 @@ fn userinfo(changes: Value) -> Result<UserInfo, GrantError> {
     Ok(UserInfo::Plain(claims.as_object().unwrap().clone()))
 }
 
-/// Without an ID token UserInfo says who it is: somebody who was taken out of a group is out of it.
+/// Without an ID token the identity comes from UserInfo: a user removed from a group loses it.
 #[tokio::test]
 async fn a_refresh_without_an_id_token_is_told_by_userinfo() {
     let jwt = |changes: Value| Ok(UserInfo::Signed(Secret::from(token(changes))));
@@ -476,7 +474,7 @@ async fn a_refresh_without_an_id_token_is_told_by_userinfo() {
     }
 }
 
-/// UserInfo that is away when the session is refreshed is asked again, not before five seconds have passed.
+/// UserInfo that is unavailable during a refresh is requested again after five seconds, not earlier.
 #[tokio::test]
 async fn what_userinfo_could_not_say_is_asked_again() {
     let w = world();

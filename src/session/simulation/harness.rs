@@ -1,4 +1,4 @@
-//! What the replicas of one run stand in: its dice and its clock, the store behind a line that fails, and the provider.
+//! The environment of the replicas in one run: dice, clock, the store behind an unreliable link, and the provider.
 
 use super::invariants::{COMMAND_TIMEOUT, Law};
 use super::scenario::{Dice, Plan};
@@ -10,6 +10,8 @@ use crate::provider::fake::{NOW, key_set, token_as};
 use crate::provider::keys::KeySet;
 use crate::provider::settings::Settings;
 use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
+use crate::store::kv::Change;
+use crate::store::kv::Key;
 use crate::store::kv::{Away, Entry, Invalidation, Kv};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
@@ -26,7 +28,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub(super) const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Wall time that goes with the runtime's paused time.
+/// Wall clock that follows the runtime's paused time.
 pub(super) struct Paused(pub(super) Instant);
 
 impl Clock for Paused {
@@ -41,7 +43,7 @@ pub(super) struct World {
     pub(super) dice: Arc<Dice>,
     pub(super) memory: Arc<Memory>,
     pub(super) law: Mutex<Law>,
-    /// From now on nothing fails any more.
+    /// Once set, nothing fails any more.
     pub(super) healed: AtomicBool,
     news: broadcast::Sender<Invalidation>,
     crashed: Vec<watch::Sender<bool>>,
@@ -51,7 +53,7 @@ pub(super) struct World {
     family: Mutex<Family>,
 }
 
-/// The refresh tokens of the one session: each grant rotates, and a spent one that comes again may revoke them all.
+/// The session's refresh tokens: each grant rotates, and reuse of a spent token may revoke all of them.
 #[derive(Default)]
 struct Family {
     current: u64,
@@ -80,7 +82,7 @@ impl World {
         self.began.elapsed()
     }
 
-    /// Its tasks go no further: each of them stands still at its next step out of the process.
+    /// Stops the replica's tasks: each hangs at its next call to the store or the provider.
     pub(super) fn crash(&self, replica: usize) {
         if !self.healed.load(SeqCst) && !self.crashed[replica].send_replace(true) {
             self.law.lock().crashed(replica, self.now());
@@ -102,7 +104,7 @@ impl World {
         }
     }
 
-    /// Where a process that stands still stands.
+    /// Waits while the replica is frozen, and for ever once it has crashed.
     async fn going(&self, replica: usize) {
         loop {
             if self.is_crashed(replica) {
@@ -124,7 +126,7 @@ impl World {
         !self.healed.load(SeqCst) && self.plan.outages.iter().any(hits)
     }
 
-    /// The number of the refresh token that counts, and whether the provider has revoked them all.
+    /// The number of the current refresh token, and whether the provider has revoked all of them.
     pub(super) fn family(&self) -> (u64, bool) {
         let family = self.family.lock();
         (family.current, family.revoked)
@@ -146,15 +148,14 @@ impl World {
         format!("ed{}", self.key.load(SeqCst))
     }
 
-    /// What the provider publishes: the key that it signs with, and those of before, for what they have signed and nobody has
-    /// judged yet.
+    /// The provider's published keys: the one it signs with, and earlier ones for tokens that are not verified yet.
     fn published(&self) -> KeySet {
         let newest = self.key.load(SeqCst);
         let kids: Vec<String> = (newest.saturating_sub(12)..=newest).map(|key| format!("ed{key}")).collect();
         key_set(&kids.iter().map(String::as_str).collect::<Vec<_>>(), None)
     }
 
-    /// What a grant says of who it is.
+    /// The ID token of a grant, if it has one.
     fn id_token(&self) -> Option<Secret> {
         if !self.plan.rotates && !self.healed.load(SeqCst) && self.dice.chance(self.plan.untold) {
             return Some("a.b.c".to_string().into());
@@ -183,7 +184,7 @@ impl World {
     }
 }
 
-/// One replica's line to the store.
+/// One replica's link to the store.
 pub(super) struct Line {
     pub(super) world: Arc<World>,
     pub(super) replica: usize,
@@ -192,11 +193,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    async fn call<T, F>(
-        &self,
-        key: &str,
-        act: impl FnOnce(Arc<Memory>, String) -> F + Send + 'static,
-    ) -> Result<T, Away>
+    async fn call<T, F>(&self, key: &Key, act: impl FnOnce(Arc<Memory>, Key) -> F + Send + 'static) -> Result<T, Away>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Away>> + Send + 'static,
@@ -209,18 +206,18 @@ impl Line {
         let healed = world.healed.load(SeqCst);
         let slowest = if plan.slow_store && !healed { dice.pick(&[2, 20, 120]) } else { 3 };
         let (there, back) = (dice.millis(0..slowest), dice.millis(0..slowest));
-        let act = act(world.memory.clone(), key.to_string());
+        let act = act(world.memory.clone(), key.clone());
         let fails = if world.is_away(self.replica) {
             sleep(dice.pick(&[Duration::ZERO, COMMAND_TIMEOUT])).await;
             true
         } else if !healed && dice.chance(plan.losses) {
-            // LeaderLost on its way, or on the way back; or it arrives when nobody waits for it any more.
+            // The request or its answer is lost; or the request arrives after the caller has given up.
             if dice.chance(60) {
-                let (world, key, late) = (world.clone(), key.to_string(), dice.pick(&[there, dice.millis(0..4000)]));
+                let (world, key, late) = (world.clone(), key.clone(), dice.pick(&[there, dice.millis(0..4000)]));
                 tokio::spawn(async move {
                     sleep(late).await;
                     let _ = act.await;
-                    world.law.lock().saw_write(&key, world.now());
+                    world.law.lock().saw_write(key.as_str(), world.now());
                 });
             }
             sleep(COMMAND_TIMEOUT).await;
@@ -228,7 +225,7 @@ impl Line {
         } else {
             sleep(there).await;
             let answer = act.await;
-            world.law.lock().saw_write(key, world.now());
+            world.law.lock().saw_write(key.as_str(), world.now());
             sleep(back).await;
             world.going(self.replica).await;
             self.failed.store(false, SeqCst);
@@ -236,39 +233,39 @@ impl Line {
         };
         world.going(self.replica).await;
         self.failed.store(fails, SeqCst);
-        world.law.lock().store_failed(self.replica, key, world.now());
+        world.law.lock().store_failed(self.replica, key.as_str(), world.now());
         Err(Away)
     }
 }
 
 #[async_trait]
 impl Kv for Line {
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
         self.call(key, |memory, key| async move { memory.get_with_ttl(&key).await }).await
     }
-    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
         self.call(key, move |memory, key| async move { memory.put(&key, entry, ttl).await }).await
     }
-    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.call(key, move |memory, key| async move { memory.put_new(&key, entry, ttl).await }).await
     }
-    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.call(key, move |memory, key| async move { memory.replace(&key, entry, ttl).await }).await
     }
-    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
         self.call(key, move |memory, key| async move { memory.delete(&key, remember).await }).await
     }
-    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.call(key, move |memory, key| async move { memory.restore(&key, entry, ttl).await }).await
     }
-    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
         let value = value.to_vec();
         self.call(key, move |memory, key| async move { memory.extend(&key, &value, ttl).await }).await
     }
-    async fn announce(&self, place: &str) {
+    async fn announce(&self, change: &Change) {
         self.world.going(self.replica).await;
         if !self.world.is_away(self.replica) && !self.world.dice.chance(self.world.plan.losses) {
-            let _ = self.world.news.send(Invalidation::Key(place.to_string()));
+            let _ = self.world.news.send(Invalidation::Key(change.clone()));
         }
     }
     fn announcements(&self) -> Option<broadcast::Receiver<Invalidation>> {
@@ -282,7 +279,7 @@ impl Kv for Line {
     }
 }
 
-/// One replica's way to the provider. Nothing but `refresh` and `revoke` is asked there.
+/// One replica's link to the provider. Only `refresh`, `revoke` and `fetch_keys` do anything.
 pub(super) struct Way {
     pub(super) world: Arc<World>,
     pub(super) replica: usize,
@@ -291,7 +288,7 @@ pub(super) struct Way {
     fetched: Mutex<Option<Instant>>,
 }
 
-/// The provider's own tokens make a replica fetch the keys once in so long a time.
+/// The provider's own tokens cause at most one key fetch per replica in this time.
 const OWN_WINDOW: Duration = Duration::from_secs(5);
 
 impl Way {
@@ -346,7 +343,7 @@ impl Provider for Way {
         let there = dice.millis(if fails && dice.chance(15) { 0..9000 } else { 1..dice.pick(&[100, 400, 2400]) });
         let back = dice.millis(if fails && dice.chance(15) { 0..9000 } else { 1..dice.pick(&[100, 400, 2400]) });
         let (refused, lost) = (fails && dice.chance(15), fails && dice.chance(10));
-        // A task: what was sent is done also where nobody waits for it any more.
+        // A task of its own: the provider processes the request even if the caller has given up.
         let work = tokio::spawn({
             let world = world.clone();
             async move {

@@ -1,4 +1,4 @@
-//! What must hold in every run, judged as it happens; and what excuses a replica from it.
+//! The invariants of every run, checked as events happen, and the faults that excuse a replica.
 
 use crate::provider::{GrantError, Tokens};
 use crate::session::realm::Realm;
@@ -8,15 +8,15 @@ use futures_util::FutureExt;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Between the moment at which the lease was taken and the grant: its answer, the second look, and the way.
+/// Time between taking the lease and the grant: the lease's answer, the second read, and the way to the provider.
 const BEFORE_GRANT: Duration = COMMAND_TIMEOUT.saturating_mul(6);
-/// Between the provider's answer and the stored tokens: what is published, what is stored, and the ways.
+/// Time between the provider's answer and the stored tokens: publishing, storing, and latencies.
 const AFTER_GRANT: Duration = COMMAND_TIMEOUT.saturating_mul(4);
 
-/// The store's own client gives a command up after this long.
+/// The command time-out of the store's client.
 pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What the store holds, asked past every line.
+/// Reads the store directly, bypassing the replicas' links.
 pub(super) struct Probe {
     pub(super) sessions: Sessions,
     pub(super) realm: Realm,
@@ -30,7 +30,7 @@ impl Probe {
         cold.refresh?.parse().ok()
     }
 
-    /// Without its hot part nobody is let in, whatever is left of the tokens.
+    /// Whether the hot part exists: without it no request is admitted, whatever is left of the tokens.
     fn is_there(&self) -> bool {
         let found = self.sessions.load(&self.realm, &self.ticket).now_or_never();
         found.is_some_and(|found| !matches!(found, Ok(None)))
@@ -42,7 +42,7 @@ struct Ask {
     number: u64,
     asked: Duration,
     answered: Option<Duration>,
-    /// Brought a rotated token.
+    /// The grant returned a rotated token.
     good: bool,
 }
 
@@ -51,20 +51,20 @@ pub(super) struct Law {
     lease: Duration,
     probe: Option<Probe>,
     asks: Vec<Ask>,
-    /// Calls that had no answer: whose, of what, when.
+    /// Store calls without an answer: replica, kind of key, time.
     failures: Vec<(usize, String, Duration)>,
     frozen: Vec<(usize, Range<Duration>)>,
     crashes: Vec<(usize, Duration)>,
     revoked: Option<Duration>,
     leaving: bool,
-    /// The number of the newest token that the provider gave.
+    /// The number of the newest token that the provider issued.
     granted: u64,
     denied: bool,
-    /// It was ended by who may.
+    /// The session was ended by the provider or a sign-out.
     over: bool,
-    /// Who was told that the session is over, when; and whether the store had nothing left of it then.
+    /// The replica that signed out, when, and whether the record was gone from the store then.
     pub(super) signed_out: Option<(usize, Duration, bool)>,
-    /// Its tokens were not there either: where another ends it at the same time, they go a moment later.
+    /// Whether its tokens were gone as well; with a concurrent sign-out they are deleted a moment later.
     tokens_gone: bool,
     stored: u64,
     pub(super) broken: Vec<String>,
@@ -143,8 +143,8 @@ impl Law {
         self.granted = number;
     }
 
-    /// Nobody but the provider and a sign-out may end the session (5): it revoked them all, or it has denied the token that
-    /// the store has, and the one after it came to nobody who could store it.
+    /// Invariant 5: only the provider and a sign-out may end the session. The provider revoked all tokens, or denied
+    /// the stored one after its successor was issued and lost.
     fn may_end(&mut self) -> bool {
         self.over |= self.revoked.is_some() || self.leaving || (self.denied && self.stored < self.granted);
         self.over
@@ -173,7 +173,7 @@ impl Law {
         }
     }
 
-    /// After every call that changed the store, or may have: it never goes back (2), and brings nobody back (3).
+    /// After every call that may have changed the store: tokens never go back (2), signed-out sessions stay gone (3).
     pub(super) fn saw_write(&mut self, key: &str, at: Duration) {
         if !key.starts_with("tokens:") && !key.starts_with("session:") {
             return;
@@ -197,13 +197,13 @@ impl Law {
         self.stored = stored;
     }
 
-    /// One grant for one token (1). It may be asked for again where
-    /// - the one before brought none: the provider refused or did not answer in time, and its holder went on without;
-    /// - its holder crashed before its tokens were in the store, or was frozen, so that the lease ran out or it cannot
+    /// Invariant 1: one grant for one token. The token may be spent again if
+    /// - the earlier grant failed: the provider refused or did not answer in time;
+    /// - the earlier replica crashed before it stored the tokens, or was frozen, so that its lease expired or it cannot
     ///   have stored them yet;
-    /// - its holder had no answer when it renewed the lease or stored the tokens: then they may not be there.
+    /// - the earlier replica had no answer when it renewed the lease or stored the tokens, which may then be missing.
     ///
-    /// Who asks now may have been frozen between its own look and now: for as long as its lease lived, or longer.
+    /// The replica that spends now may have been frozen since its own read, for at least as long as its lease lived.
     pub(super) fn asked(&mut self, replica: usize, number: u64, at: Duration) -> usize {
         self.tell(at, || format!("{replica} spends token {number}"));
         let excused = |ask: &Ask| {
@@ -230,7 +230,7 @@ impl Law {
         self.denied |= matches!(answer, Err(GrantError::Denied));
     }
 
-    /// Until when what this grant brought must be in the store.
+    /// The time by which the tokens of this grant must be in the store.
     fn stored_by(&self, ask: &Ask, now: Duration) -> Duration {
         let frozen: Duration = self.frozen_for(ask.replica);
         ask.answered.map_or(now, |answered| now.min(answered + AFTER_GRANT + frozen))
@@ -248,8 +248,8 @@ impl Law {
         self.crashes.iter().any(|(who, at)| *who == replica && time.start <= *at && *at <= time.end)
     }
 
-    /// Whether it crashed, froze, or had no answer about these keys. With a fallback in front one failure, of whatever key,
-    /// keeps the others from being asked.
+    /// Whether the replica crashed, froze, or had no answer for these kinds of keys. With a fallback, a failure for any
+    /// key stops all calls to the store.
     fn is_troubled(&self, replica: usize, time: Range<Duration>, kinds: &[&str]) -> bool {
         let failed = self.failures.iter().any(|(who, kind, at)| {
             *who == replica && time.start <= *at && *at <= time.end && (self.fallback || kinds.contains(&kind.as_str()))
@@ -261,8 +261,8 @@ impl Law {
         self.crashes.iter().any(|(who, _)| *who == replica)
     }
 
-    /// When all is quiet: what came to a live replica with a working store is there (2). With a fallback a failing store is
-    /// no excuse: what could not be stored is written down, and stored later, unless the replica died before.
+    /// Invariant 2, after all faults: tokens that reached a live replica with a working store are stored. With a
+    /// fallback, store failures are no excuse: the journal is replayed, unless the replica crashed before.
     pub(super) fn is_quiet(&mut self, at: Duration) {
         if self.may_end() {
             return;

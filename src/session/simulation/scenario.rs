@@ -1,11 +1,11 @@
-//! What a seed decides before a run begins, and the dice that decide the rest.
+//! The scenario that a seed decides before a run begins, and the dice that decide the rest.
 
 use crate::kit::entropy::Entropy;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::time::Duration;
 
-/// One seed, and everything that follows from it (splitmix64).
+/// Random numbers that follow from one seed (splitmix64).
 pub(super) struct Dice(Mutex<u64>);
 
 impl Dice {
@@ -44,17 +44,17 @@ impl Entropy for Dice {
     }
 }
 
-/// Which kinds of trouble a run has, and what it is set to. Most runs have but some: what goes wrong alone is told apart.
+/// The kinds of faults in a run, and its settings. Most runs have few, so that their effects can be told apart.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) replicas: usize,
     pub(super) lease: Duration,
     /// How long an access token lives.
     pub(super) life: Duration,
-    /// The replicas' memory stands in for the store, with its journal; else they see its failures themselves.
+    /// Replicas use a fallback, with its memory and journal; otherwise they see store failures directly.
     pub(super) fallback: bool,
     pub(super) copies: bool,
-    /// From when to when nobody, or one replica, has the store.
+    /// When the store is unavailable, for one replica or (None) for all.
     pub(super) outages: Vec<(Option<usize>, Range<Duration>)>,
     /// Percent of the calls whose answer is lost.
     pub(super) losses: u64,
@@ -62,13 +62,13 @@ pub(super) struct Plan {
     pub(super) freezes: bool,
     pub(super) crashes: bool,
     pub(super) provider_fails: bool,
-    /// It answers no refresh at all until the end.
+    /// The provider answers no refresh until faults end.
     pub(super) provider_hangs: bool,
-    /// It changes its keys at any moment, and a refreshed ID token is signed with the newest.
+    /// The provider rotates its keys at any time, and signs refreshed ID tokens with the newest.
     pub(super) rotates: bool,
-    /// It denies a spent token that comes again, and leaves the others alone.
+    /// The provider denies a reused token without revoking the others.
     pub(super) lenient: bool,
-    /// The refreshed ID token cannot be judged: the provider's keys are not to be had.
+    /// Percent of the refreshed ID tokens that cannot be verified, because the provider's keys are unavailable.
     pub(super) untold: u64,
 }
 

@@ -1,27 +1,27 @@
-//! What happened while the store was away, for the time when it is back.
+//! Changes made during an outage of the store, to be replayed when it is back.
 
 use crate::kit::clock::Timestamp;
-use crate::store::fallback::{MARK, MOST_MARKS};
-use crate::store::kv::{Away, Entry};
+use crate::store::fallback::MOST_MARKS;
+use crate::store::kv::{Away, Change as Announced, Entry, Key, Space};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// In the order of the keys, so that a replay is the same each time.
+/// Ordered by key, so that a replay is deterministic.
 pub(super) struct Journal {
-    changes: BTreeMap<String, Change>,
-    /// Places of which nobody could be told.
-    unsaid: BTreeSet<String>,
+    changes: BTreeMap<Key, Replay>,
+    /// Places whose invalidation could not be announced.
+    unsaid: BTreeSet<Announced>,
     max_entries: usize,
-    /// How many of the changes are marks of logins, which have room of their own.
+    /// How many of the changes are login marks, which have a limit of their own.
     marks: usize,
 }
 
-/// What happened to a key while the store was away: the newest alone.
+/// The newest change to a key during an outage.
 #[derive(Clone)]
-pub(super) enum Change {
+pub(super) enum Replay {
     Deleted(Timestamp),
-    /// It was made here; the store has never seen it.
+    /// Created here; the store has never had it.
     Made(Entry, Timestamp),
-    /// The store has, or had, an older one.
+    /// The store has, or had, an older entry.
     Renewed(Entry, Timestamp),
 }
 
@@ -35,26 +35,26 @@ impl Journal {
         self.changes.is_empty()
     }
 
-    pub(super) fn has_deleted(&self, key: &str) -> bool {
-        matches!(self.changes.get(key), Some(Change::Deleted(_)))
+    pub(super) fn has_deleted(&self, key: &Key) -> bool {
+        matches!(self.changes.get(key), Some(Replay::Deleted(_)))
     }
 
-    pub(super) fn has_made(&self, key: &str) -> bool {
-        matches!(self.changes.get(key), Some(Change::Made(..)))
+    pub(super) fn has_made(&self, key: &Key) -> bool {
+        matches!(self.changes.get(key), Some(Replay::Made(..)))
     }
 
-    /// All of them, deletions first.
-    pub(super) fn changes(&self) -> Vec<(String, Change)> {
+    /// All changes, deletions first.
+    pub(super) fn changes(&self) -> Vec<(Key, Replay)> {
         let mut changes: Vec<_> = self.changes.iter().map(|(key, change)| (key.clone(), change.clone())).collect();
-        changes.sort_by_key(|(_, change)| !matches!(change, Change::Deleted(_)));
+        changes.sort_by_key(|(_, change)| !matches!(change, Replay::Deleted(_)));
         changes
     }
 
     /// # Errors
-    /// It is full: better told than lost.
-    pub(super) fn note(&mut self, key: &str, change: Change) -> Result<(), Away> {
+    /// The journal is full: failing is better than losing a change.
+    pub(super) fn note(&mut self, key: &Key, change: Replay) -> Result<(), Away> {
         let before = self.changes.get(key);
-        let is_mark = key.starts_with(MARK);
+        let is_mark = key.space() == Space::Used;
         if before.is_none() {
             let is_full = match is_mark {
                 true => self.marks as u64 >= MOST_MARKS,
@@ -66,37 +66,37 @@ impl Journal {
             self.marks += usize::from(is_mark);
         }
         let change = match (change, before) {
-            (Change::Renewed(entry, ends), Some(Change::Made(..))) => Change::Made(entry, ends),
+            (Replay::Renewed(entry, ends), Some(Replay::Made(..))) => Replay::Made(entry, ends),
             (other, _) => other,
         };
-        self.changes.insert(key.to_string(), change);
+        self.changes.insert(key.clone(), change);
         Ok(())
     }
 
-    /// Where there are too many, some are never told: others come to it when their copies are over.
-    pub(super) fn say_later(&mut self, place: &str) {
+    /// Announcements beyond the limit are dropped: other replicas see the change when their cache entries expire.
+    pub(super) fn say_later(&mut self, change: &Announced) {
         if self.unsaid.len() < self.max_entries {
-            self.unsaid.insert(place.to_string());
+            self.unsaid.insert(change.clone());
         }
     }
 
-    pub(super) fn unsaid(&mut self) -> BTreeSet<String> {
+    pub(super) fn unsaid(&mut self) -> BTreeSet<Announced> {
         std::mem::take(&mut self.unsaid)
     }
 
-    /// Takes a replayed change out, unless a newer one has come.
-    pub(super) fn settle(&mut self, key: &str, replayed: &Change) {
+    /// Removes a replayed change, unless there is a newer one.
+    pub(super) fn settle(&mut self, key: &Key, replayed: &Replay) {
         let same = match (self.changes.get(key), replayed) {
-            (Some(Change::Deleted(_)), Change::Deleted(_)) => true,
+            (Some(Replay::Deleted(_)), Replay::Deleted(_)) => true,
             (
-                Some(Change::Made(now, _) | Change::Renewed(now, _)),
-                Change::Made(then, _) | Change::Renewed(then, _),
+                Some(Replay::Made(now, _) | Replay::Renewed(now, _)),
+                Replay::Made(then, _) | Replay::Renewed(then, _),
             ) => now.generation == then.generation,
             _ => false,
         };
         if same {
             self.changes.remove(key);
-            self.marks -= usize::from(key.starts_with(MARK));
+            self.marks -= usize::from(key.space() == Space::Used);
         }
     }
 }

@@ -1,7 +1,10 @@
 use super::*;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::test::Counted;
+use crate::kit::setting::{Count, Wait};
 use crate::store::faulty::Faulty;
+use crate::store::kv::key;
+use crate::store::redis::{Breaker, Standby};
 
 struct World {
     shared: Arc<Faulty>,
@@ -15,7 +18,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn world() -> World {
     let clock = Arc::new(SetClock::at(1000));
     let shared = Faulty::new(&clock);
-    let settings = Settings { failures: 3, cooldown: Duration::from_secs(5), enabled: true, max_entries: 100 };
+    let settings = Settings {
+        breaker: Breaker { failures: Count::of(3), cooldown: Wait::seconds(5) },
+        standby: Standby { max_entries: 100, ..Standby::default() },
+    };
     let ups: Arc<Mutex<Vec<bool>>> = Arc::default();
     let entropy = Arc::new(Counted::default());
     let replica = |told: Option<Arc<Mutex<Vec<bool>>>>| {
@@ -30,6 +36,10 @@ async fn world() -> World {
     one.recover().await.unwrap();
     two.recover().await.unwrap();
     World { shared, ups, one, two }
+}
+
+fn announced(w: &World) -> Vec<String> {
+    w.shared.announced.lock().iter().map(Change::text).collect()
 }
 
 fn entry(generation: u64, value: &str) -> Entry {
@@ -56,23 +66,23 @@ impl World {
 #[tokio::test]
 async fn what_this_replica_knows_outlives_an_outage() {
     let w = world().await;
-    w.one.put("session:a", entry(1, "a"), HOUR).await.unwrap();
-    w.two.put("session:b", entry(1, "b"), HOUR).await.unwrap();
+    w.one.put(&key("session:a"), entry(1, "a"), HOUR).await.unwrap();
+    w.two.put(&key("session:b"), entry(1, "b"), HOUR).await.unwrap();
     w.goes_away().await;
     let before = w.shared.asked.load(SeqCst);
-    assert_eq!(w.one.get("session:a").await, Ok(Some(entry(1, "a"))));
-    assert_eq!(w.one.get("session:b").await, Err(Away), "away is not absent");
+    assert_eq!(w.one.get(&key("session:a")).await, Ok(Some(entry(1, "a"))));
+    assert_eq!(w.one.get(&key("session:b")).await, Err(Away), "away is not absent");
     assert_eq!(
-        w.one.put_new("lease:x", entry(0, ""), HOUR).await,
+        w.one.put_new(&key("lease:x"), entry(0, ""), HOUR).await,
         Err(Away),
         "one that others cannot see leases nothing"
     );
-    assert_eq!(w.one.put_new("used:x", entry(0, ""), HOUR).await, Ok(true));
-    assert_eq!(w.one.put_new("used:x", entry(0, ""), HOUR).await, Ok(false));
+    assert_eq!(w.one.put_new(&key("used:x"), entry(0, ""), HOUR).await, Ok(true));
+    assert_eq!(w.one.put_new(&key("used:x"), entry(0, ""), HOUR).await, Ok(false));
     assert!(w.one.is_away());
     assert_eq!(w.shared.asked.load(SeqCst), before, "while it is away nobody waits for it");
     w.comes_back().await;
-    assert!(!w.one.is_away() && w.one.get("session:b").await.unwrap().is_some());
+    assert!(!w.one.is_away() && w.one.get(&key("session:b")).await.unwrap().is_some());
     assert_eq!(*w.ups.lock(), [true, false, true], "one word for each change");
 }
 
@@ -80,43 +90,43 @@ async fn what_this_replica_knows_outlives_an_outage() {
 async fn what_was_made_and_ended_meanwhile_is_replayed() {
     let w = world().await;
     for name in ["session:kept", "session:ended", "session:renewed"] {
-        w.one.put(name, entry(1, "old"), HOUR).await.unwrap();
-        w.two.get(name).await.unwrap();
+        w.one.put(&key(name), entry(1, "old"), HOUR).await.unwrap();
+        w.two.get(&key(name)).await.unwrap();
     }
     w.goes_away().await;
-    w.one.put("session:new", entry(1, "new"), HOUR).await.unwrap();
-    assert_eq!(w.one.replace("session:new", entry(2, "newer"), HOUR).await, Ok(true));
-    assert_eq!(w.one.delete("session:ended", HOUR).await, Ok(true));
-    assert_eq!(w.one.get("session:ended").await, Ok(None));
-    assert_eq!(w.one.replace("session:ended", entry(9, "no"), HOUR).await, Ok(false));
-    assert_eq!(w.one.replace("session:renewed", entry(2, "renewed"), HOUR).await, Ok(true));
+    w.one.put(&key("session:new"), entry(1, "new"), HOUR).await.unwrap();
+    assert_eq!(w.one.replace(&key("session:new"), entry(2, "newer"), HOUR).await, Ok(true));
+    assert_eq!(w.one.delete(&key("session:ended"), HOUR).await, Ok(true));
+    assert_eq!(w.one.get(&key("session:ended")).await, Ok(None));
+    assert_eq!(w.one.replace(&key("session:ended"), entry(9, "no"), HOUR).await, Ok(false));
+    assert_eq!(w.one.replace(&key("session:renewed"), entry(2, "renewed"), HOUR).await, Ok(true));
     assert_eq!(
-        w.two.replace("session:ended", entry(2, "touched"), HOUR).await,
+        w.two.replace(&key("session:ended"), entry(2, "touched"), HOUR).await,
         Ok(true),
         "the other replica does not know"
     );
     w.comes_back().await;
-    assert_eq!(w.two.get("session:new").await, Ok(Some(entry(2, "newer"))));
-    assert_eq!(w.two.get("session:ended").await, Ok(None), "ended everywhere, whoever replays last");
-    assert_eq!(w.two.get("session:renewed").await, Ok(Some(entry(2, "renewed"))));
-    assert_eq!(w.two.get("session:kept").await, Ok(Some(entry(1, "old"))));
+    assert_eq!(w.two.get(&key("session:new")).await, Ok(Some(entry(2, "newer"))));
+    assert_eq!(w.two.get(&key("session:ended")).await, Ok(None), "ended everywhere, whoever replays last");
+    assert_eq!(w.two.get(&key("session:renewed")).await, Ok(Some(entry(2, "renewed"))));
+    assert_eq!(w.two.get(&key("session:kept")).await, Ok(Some(entry(1, "old"))));
 }
 
 #[tokio::test]
 async fn what_nobody_could_be_told_is_told_when_the_store_is_back() {
     let w = world().await;
-    w.one.announce("told").await;
+    w.one.announce(&Change::Session("told".into())).await;
     w.one.note_failure(); // one call without an answer: the store may have done it
-    w.one.announce("later").await;
-    w.one.announce("later").await;
-    assert_eq!(*w.shared.announced.lock(), ["told"]);
+    w.one.announce(&Change::Session("later".into())).await;
+    w.one.announce(&Change::Session("later".into())).await;
+    assert_eq!(announced(&w), ["told"]);
     w.one.recover().await.unwrap();
-    assert_eq!(*w.shared.announced.lock(), ["told", "later"]);
+    assert_eq!(announced(&w), ["told", "later"]);
     w.one.recover().await.unwrap();
     assert_eq!(w.shared.announced.lock().len(), 2, "once");
     w.one.note_failure();
     for n in 0..200 {
-        w.one.announce(&n.to_string()).await;
+        w.one.announce(&Change::Session(n.to_string())).await;
     }
     w.one.recover().await.unwrap();
     assert_eq!(w.shared.announced.lock().len(), 102, "no more than `max_entries`");
@@ -125,19 +135,19 @@ async fn what_nobody_could_be_told_is_told_when_the_store_is_back() {
 #[tokio::test]
 async fn a_store_that_lost_its_data_gets_back_what_is_held() {
     let w = world().await;
-    w.one.put("session:a", entry(3, "a"), HOUR).await.unwrap();
-    w.one.put("session:ended", entry(1, "x"), HOUR).await.unwrap();
+    w.one.put(&key("session:a"), entry(3, "a"), HOUR).await.unwrap();
+    w.one.put(&key("session:ended"), entry(1, "x"), HOUR).await.unwrap();
     w.goes_away().await;
     w.shared.lose_everything();
-    w.one.delete("session:ended", HOUR).await.unwrap();
+    w.one.delete(&key("session:ended"), HOUR).await.unwrap();
     w.comes_back().await;
-    assert_eq!(w.two.get("session:a").await, Ok(Some(entry(3, "a"))));
-    assert_eq!(w.two.get("session:ended").await, Ok(None));
-    // A store that kept its data and in which a session was ended gets nothing back.
-    w.two.delete("session:a", HOUR).await.unwrap();
+    assert_eq!(w.two.get(&key("session:a")).await, Ok(Some(entry(3, "a"))));
+    assert_eq!(w.two.get(&key("session:ended")).await, Ok(None));
+    // Nothing is written back to a store that kept its data: a session that ended there stays ended.
+    w.two.delete(&key("session:a"), HOUR).await.unwrap();
     w.goes_away().await;
     w.comes_back().await;
-    assert_eq!(w.one.get("session:a").await, Ok(None));
+    assert_eq!(w.one.get(&key("session:a")).await, Ok(None));
 }
 
 #[tokio::test]
@@ -146,14 +156,17 @@ async fn the_journal_is_bounded_and_can_be_off() {
     w.goes_away().await;
     let mut full = false;
     for i in 0..200 {
-        full = w.one.put(&format!("session:{i}"), entry(1, "x"), HOUR).await.is_err();
+        full = w.one.put(&key(&format!("session:{i}")), entry(1, "x"), HOUR).await.is_err();
     }
     assert!(full);
-    let off = Settings { failures: 1, cooldown: HOUR, enabled: false, max_entries: 10 };
+    let off = Settings {
+        breaker: Breaker { failures: Count::of(1), cooldown: HOUR.into() },
+        standby: Standby { enabled: false, max_entries: 10, ..Standby::default() },
+    };
     let clock = w.shared.clock.clone();
     let none = Fallback::new(w.shared.clone(), clock, Arc::new(Counted::default()), off, Box::new(|_| {}));
-    assert_eq!(none.put("session:a", entry(1, "x"), HOUR).await, Err(Away));
-    assert_eq!(none.get("session:a").await, Err(Away));
+    assert_eq!(none.put(&key("session:a"), entry(1, "x"), HOUR).await, Err(Away));
+    assert_eq!(none.get(&key("session:a")).await, Err(Away));
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +174,7 @@ async fn it_heals_by_itself() {
     let w = world().await;
     tokio::spawn(w.one.clone().watch());
     w.shared.away.store(true, SeqCst);
-    w.one.put("session:a", entry(1, "a"), HOUR).await.unwrap();
+    w.one.put(&key("session:a"), entry(1, "a"), HOUR).await.unwrap();
     while w.ups.lock().last() != Some(&false) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -172,10 +185,10 @@ async fn it_heals_by_itself() {
         }
     });
     back.await.expect("within the cooldown and a second");
-    assert_eq!(w.two.get("session:a").await, Ok(Some(entry(1, "a"))));
+    assert_eq!(w.two.get(&key("session:a")).await, Ok(Some(entry(1, "a"))));
 }
 
-/// After an outage another replica may hold what it has not written back yet.
+/// After an outage another replica may hold changes that it has not written back yet.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_back_settles() {
     let w = world().await;
@@ -187,44 +200,44 @@ async fn a_store_that_is_back_settles() {
     assert!(!w.one.is_settling());
 }
 
-/// A store that has come back with what it held before does not undo a sign-out of a moment ago.
+/// A store that comes back with older data does not undo a recent sign-out.
 #[tokio::test]
 async fn what_was_deleted_here_is_deleted_again() {
     let w = world().await;
-    w.one.put("session:a", entry(1, "a"), HOUR).await.unwrap();
-    w.one.delete("session:a", HOUR).await.unwrap();
-    w.shared.put("session:a", entry(1, "a"), HOUR).await.unwrap();
-    assert!(w.one.get("session:a").await.unwrap().is_none());
-    assert!(w.shared.get("session:a").await.unwrap().is_none());
+    w.one.put(&key("session:a"), entry(1, "a"), HOUR).await.unwrap();
+    w.one.delete(&key("session:a"), HOUR).await.unwrap();
+    w.shared.put(&key("session:a"), entry(1, "a"), HOUR).await.unwrap();
+    assert!(w.one.get(&key("session:a")).await.unwrap().is_none());
+    assert!(w.shared.get(&key("session:a")).await.unwrap().is_none());
 }
 
-/// Strangers' logins push nobody's session out, and fill no journal for others.
+/// Strangers' logins neither evict sessions nor fill the journal for them.
 #[tokio::test]
 async fn marks_have_room_of_their_own() {
     let w = world().await;
-    w.one.put("session:a", entry(1, "a"), HOUR).await.unwrap();
+    w.one.put(&key("session:a"), entry(1, "a"), HOUR).await.unwrap();
     for n in 0..1000 {
-        w.one.put_new(&format!("used:{n}"), entry(0, ""), HOUR).await.unwrap();
+        w.one.put_new(&key(&format!("used:{n}")), entry(0, ""), HOUR).await.unwrap();
     }
     w.one.memory.run_pending_tasks();
     w.goes_away().await;
-    assert_eq!(w.one.get("session:a").await, Ok(Some(entry(1, "a"))));
+    assert_eq!(w.one.get(&key("session:a")).await, Ok(Some(entry(1, "a"))));
     let mut made = 0;
-    while w.one.put_new(&format!("used:away-{made}"), entry(0, ""), HOUR).await == Ok(true) {
+    while w.one.put_new(&key(&format!("used:away-{made}")), entry(0, ""), HOUR).await == Ok(true) {
         made += 1;
     }
     assert_eq!(made, MOST_MARKS, "then a login waits for the store");
-    assert_eq!(w.one.put_new("used:away-0", entry(0, ""), HOUR).await, Ok(false), "still one-shot");
-    assert_eq!(w.one.put("session:new", entry(1, "new"), HOUR).await, Ok(()));
-    assert_eq!(w.one.delete("session:a", HOUR).await, Ok(true), "a sign-out counts");
+    assert_eq!(w.one.put_new(&key("used:away-0"), entry(0, ""), HOUR).await, Ok(false), "still one-shot");
+    assert_eq!(w.one.put(&key("session:new"), entry(1, "new"), HOUR).await, Ok(()));
+    assert_eq!(w.one.delete(&key("session:a"), HOUR).await, Ok(true), "a sign-out counts");
     w.comes_back().await;
-    assert_eq!(w.two.get("session:a").await, Ok(None));
-    assert_eq!(w.two.get("session:new").await, Ok(Some(entry(1, "new"))));
-    assert_eq!(w.two.put_new("used:away-7", entry(0, ""), HOUR).await, Ok(false), "on all replicas");
+    assert_eq!(w.two.get(&key("session:a")).await, Ok(None));
+    assert_eq!(w.two.get(&key("session:new")).await, Ok(Some(entry(1, "new"))));
+    assert_eq!(w.two.put_new(&key("used:away-7"), entry(0, ""), HOUR).await, Ok(false), "on all replicas");
     assert!(w.one.journal.lock().is_empty());
 }
 
-/// B10: nobody asks, and it is known all the same.
+/// B10: an outage is detected even without requests.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_nobody_asks_is_looked_at() {
     let w = world().await;

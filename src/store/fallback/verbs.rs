@@ -1,8 +1,8 @@
-//! The verbs of the store: asked of it where it answers, and done here where it does not and this replica may.
+//! The store's operations: forwarded to it while it is available, otherwise served by this replica where it may.
 
-use crate::store::fallback::journal::Change;
+use crate::store::fallback::journal::Replay;
 use crate::store::fallback::{Fallback, REPLAY};
-use crate::store::kv::{Away, Entry, Invalidation, Kv};
+use crate::store::kv::{Away, Change, Entry, Invalidation, Key, Kv};
 use async_trait::async_trait;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio::sync::broadcast;
 
 #[async_trait]
 impl Kv for Fallback {
-    async fn get_with_ttl(&self, key: &str) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
         let answer = match self.ask(self.inner.get_with_ttl(key)).await {
             Ok(None) if self.has_lost(key).await => Err(Away),
             answer => answer,
         };
         match answer {
-            // Deleted here a moment ago, and there: the store has come back with what it held before.
+            // Deleted here recently, but present: the store has come back with older data.
             Ok(Some((_, ttl))) if self.deleted.contains_key(key) => {
                 self.ask(self.inner.delete(key, ttl)).await?;
                 Ok(None)
@@ -40,16 +40,16 @@ impl Kv for Fallback {
         }
     }
 
-    async fn put(&self, key: &str, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
         if self.ask(self.inner.put(key, entry.clone(), ttl)).await.is_err() {
             self.may_stand_in(key)?;
-            self.journal.lock().note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
+            self.journal.lock().note(key, Replay::Made(entry.clone(), self.clock.now().plus(ttl)))?;
         }
         self.remember(key, entry, ttl);
         Ok(())
     }
 
-    async fn put_new(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         match self.ask(self.inner.put_new(key, entry.clone(), ttl)).await {
             Ok(wrote) => {
                 if wrote {
@@ -58,19 +58,19 @@ impl Kv for Fallback {
                 Ok(wrote)
             }
             Err(Away) => {
-                // A lease that others cannot see leases nothing; a login's mark holds at least here.
+                // A lease that other replicas cannot see is worthless; a login mark protects at least this replica.
                 self.may_stand_in(key)?;
                 if self.remembered(key).is_some() || self.journal.lock().has_made(key) {
                     return Ok(false);
                 }
-                self.journal.lock().note(key, Change::Made(entry.clone(), self.clock.now().plus(ttl)))?;
+                self.journal.lock().note(key, Replay::Made(entry.clone(), self.clock.now().plus(ttl)))?;
                 self.remember(key, entry, ttl);
                 Ok(true)
             }
         }
     }
 
-    async fn replace(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         let answer = match self.ask(self.inner.replace(key, entry.clone(), ttl)).await {
             Ok(false) if self.has_lost(key).await => Err(Away),
             answer => answer,
@@ -93,46 +93,46 @@ impl Kv for Fallback {
                 if there.generation >= entry.generation {
                     return Ok(false);
                 }
-                self.journal.lock().note(key, Change::Renewed(entry.clone(), self.clock.now().plus(ttl)))?;
+                self.journal.lock().note(key, Replay::Renewed(entry.clone(), self.clock.now().plus(ttl)))?;
                 self.remember(key, entry, ttl);
                 Ok(true)
             }
         }
     }
 
-    async fn delete(&self, key: &str, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
         let known = self.remembered(key).is_some();
-        self.deleted.insert(key.to_string(), ());
+        self.deleted.insert(key.clone(), ());
         self.memory_of(key).invalidate(key);
         match self.ask(self.inner.delete(key, remember)).await {
             Ok(was) => Ok(was),
             Err(Away) => {
                 let ends = self.clock.now().plus(remember);
-                let noted = self.may_stand_in(key).and_then(|()| self.journal.lock().note(key, Change::Deleted(ends)));
+                let noted = self.may_stand_in(key).and_then(|()| self.journal.lock().note(key, Replay::Deleted(ends)));
                 if noted.is_err() {
-                    self.deleted.invalidate(key); // nothing was
+                    self.deleted.invalidate(key); // nothing was deleted
                 }
                 noted.map(|()| known)
             }
         }
     }
 
-    async fn restore(&self, key: &str, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
         self.ask(self.inner.restore(key, entry, ttl)).await
     }
 
-    async fn extend(&self, key: &str, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
         self.ask(self.inner.extend(key, value, ttl)).await
     }
 
-    async fn announce(&self, place: &str) {
+    async fn announce(&self, change: &Change) {
         {
             let mut journal = self.journal.lock();
             if self.suspect.load(SeqCst) {
-                return journal.say_later(place);
+                return journal.say_later(change);
             }
         }
-        self.inner.announce(place).await;
+        self.inner.announce(change).await;
     }
 
     fn count_unreadable(&self) {
@@ -151,7 +151,7 @@ impl Kv for Fallback {
         self.suspect.load(SeqCst)
     }
 
-    /// Other replicas may not yet have replayed what they hold. They look as soon as this one is heard again.
+    /// Other replicas may not have replayed their journals yet. They probe the store at this replica's announcement.
     fn is_settling(&self) -> bool {
         self.back.lock().is_some_and(|back| back.elapsed() < REPLAY)
     }

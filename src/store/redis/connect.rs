@@ -1,6 +1,7 @@
-//! The ways to a Redis: alone, as a cluster, behind sentinels. Each step has its own time-out, and the whole has one.
+//! Connects to Redis: standalone, as a cluster, or behind sentinels. Each step has a time-out, and so has the whole.
 
-use crate::store::redis::{ClientFiles, Mode, Settings};
+use crate::kit::setting::FilePath;
+use crate::store::redis::{Mode, RedisUrl, Settings};
 use futures_util::future::select_ok;
 use redis::aio::{MultiplexedConnection, PubSub};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
@@ -11,15 +12,14 @@ use redis::{
     TlsMode,
 };
 use std::collections::HashMap;
-use std::path::PathBuf;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 pub(super) enum Source {
     Standalone(Box<Client>),
-    /// Beside it the nodes by themselves: announcements reach each of them.
+    /// With a client for each node, for subscriptions: announcements reach every node.
     Cluster(Box<ClusterClient>, Vec<Client>),
-    /// Each by itself, so that one that does not answer holds up none of the others.
+    /// One client per sentinel, so that one that does not answer does not delay the others.
     Sentinels(Vec<Mutex<SentinelClient>>),
 }
 
@@ -29,23 +29,23 @@ pub(super) enum Connection {
     Cluster(ClusterConnection),
 }
 
-/// To find a node and to greet it are several steps of `connect_timeout` each; the whole may take so many of them.
+/// Finding a node and the handshake are several steps of `connect_timeout` each; together they may take this many.
 const STEPS: u32 = 3;
 
 impl Source {
     pub(super) fn new(settings: &Settings) -> Result<Self, String> {
         let told = |e: RedisError| e.to_string();
         if settings.urls.is_empty() {
-            return Err("no address".into()); // what is asked of all at once wants one at least
+            return Err("no address".into()); // `select_ok` panics on an empty list
         }
         let certificates = certificates(settings)?;
-        let open = |url: &String| open(url, certificates.as_ref()).map_err(told);
-        Ok(match &settings.mode {
+        let open = |url: &RedisUrl| open(url.as_str(), certificates.as_ref()).map_err(told);
+        Ok(match settings.mode {
             Mode::Standalone => Source::Standalone(Box::new(open(settings.urls.first().ok_or("no address")?)?)),
             Mode::Cluster => {
-                let mut builder = ClusterClientBuilder::new(settings.urls.clone())
-                    .connection_timeout(settings.connect_timeout)
-                    .response_timeout(settings.command_timeout)
+                let mut builder = ClusterClientBuilder::new(settings.urls.iter().map(RedisUrl::as_str))
+                    .connection_timeout(*settings.connect_timeout)
+                    .response_timeout(*settings.command_timeout)
                     .retries(1);
                 if let Some(certificates) = &certificates {
                     builder = builder.certs(certificates.clone());
@@ -53,27 +53,29 @@ impl Source {
                 let nodes = settings.urls.iter().map(open).collect::<Result<_, _>>()?;
                 Source::Cluster(Box::new(builder.build().map_err(told)?), nodes)
             }
-            Mode::Sentinel { master_name, user, password } => {
-                let login =
-                    Login { user: user.as_deref(), password: password.as_ref().map(|own| own.expose().as_str()) };
-                let client = |url: &String| sentinel(url, master_name, &login, certificates.as_ref()).map(Mutex::new);
+            Mode::Sentinel => {
+                let master_name = settings.master_name.as_deref().unwrap_or_default();
+                let password = settings.sentinel_password.as_ref().map(|own| own.expose().as_str());
+                let login = Login { user: settings.sentinel_user.as_deref(), password };
+                let client =
+                    |url: &RedisUrl| sentinel(url.as_str(), master_name, &login, certificates.as_ref()).map(Mutex::new);
                 Source::Sentinels(settings.urls.iter().map(client).collect::<Result<_, _>>().map_err(told)?)
             }
         })
     }
 
     pub(super) async fn connect(&self, settings: &Settings) -> Result<Connection, String> {
-        match timeout(settings.connect_timeout * STEPS, self.try_connect(settings)).await {
+        match timeout(*settings.connect_timeout * STEPS, self.try_connect(settings)).await {
             Ok(made) => made,
-            Err(_) => Err(format!("no connection in {:?}", settings.connect_timeout * STEPS)),
+            Err(_) => Err(format!("no connection in {:?}", *settings.connect_timeout * STEPS)),
         }
     }
 
     async fn try_connect(&self, settings: &Settings) -> Result<Connection, String> {
         let told = |e: RedisError| e.to_string();
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.connect_timeout))
-            .set_response_timeout(Some(settings.command_timeout));
+            .set_connection_timeout(Some(*settings.connect_timeout))
+            .set_response_timeout(Some(*settings.command_timeout));
         match self {
             Source::Standalone(client) => {
                 let mut made = client.get_multiplexed_async_connection_with_config(&config).await.map_err(told)?;
@@ -91,9 +93,9 @@ impl Source {
 
     /// A connection that can subscribe.
     pub(super) async fn subscriber(&self, settings: &Settings) -> Result<PubSub, String> {
-        match timeout(settings.connect_timeout * STEPS, self.try_subscriber()).await {
+        match timeout(*settings.connect_timeout * STEPS, self.try_subscriber()).await {
             Ok(made) => made.map_err(|e| e.to_string()),
-            Err(_) => Err(format!("no connection in {:?}", settings.connect_timeout * STEPS)),
+            Err(_) => Err(format!("no connection in {:?}", *settings.connect_timeout * STEPS)),
         }
     }
 
@@ -109,17 +111,17 @@ impl Source {
     }
 }
 
-/// The master that the first sentinel to answer names.
+/// The master named by the first sentinel that answers.
 async fn master(sentinels: &[Mutex<SentinelClient>]) -> Result<Client, RedisError> {
     let asked =
         sentinels.iter().map(|sentinel| Box::pin(async move { sentinel.lock().await.async_get_client().await }));
     select_ok(asked).await.map(|(client, _)| client)
 }
 
-/// A node of a cluster answers for its own keys alone, and would look like a store that comes and goes.
+/// Rejects cluster nodes and sentinels. A cluster node serves only its own keys, and would look like a flapping store.
 async fn is_alone(connection: &mut MultiplexedConnection) -> Result<(), String> {
     let told: Result<HashMap<String, redis::Value>, RedisError> = redis::cmd("HELLO").query_async(connection).await;
-    // One that does not tell, of an older version, is taken as it is.
+    // An older server that does not report its mode is accepted.
     match told.ok().and_then(|mut told| redis::from_redis_value::<String>(told.remove("mode")?).ok()).as_deref() {
         Some("cluster") => Err("it is a node of a cluster: store.redis.mode must be `cluster`".into()),
         Some("sentinel") => Err("it is a sentinel: store.redis.mode must be `sentinel`".into()),
@@ -127,17 +129,14 @@ async fn is_alone(connection: &mut MultiplexedConnection) -> Result<(), String> 
     }
 }
 
-/// Whom to trust, and who we are.
+/// The certificate authority to trust, and our client certificate.
 fn certificates(settings: &Settings) -> Result<Option<TlsCertificates>, String> {
-    let read = |file: &PathBuf| std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()));
+    let read = |file: &FilePath| std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()));
     let root_cert = settings.ca_file.as_ref().map(read).transpose()?;
-    let client = |files: &ClientFiles| {
-        Ok::<_, String>(ClientTlsConfig {
-            client_cert: read(&files.certificate)?,
-            client_key: read(&files.private_key)?,
-        })
+    let client = |(certificate, key): (&FilePath, &FilePath)| {
+        Ok::<_, String>(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
     };
-    let client_tls = settings.client.as_ref().map(client).transpose()?;
+    let client_tls = settings.certificate.as_ref().zip(settings.private_key.as_ref()).map(client).transpose()?;
     let is_own = root_cert.is_some() || client_tls.is_some();
     Ok(is_own.then_some(TlsCertificates { client_tls, root_cert }))
 }
@@ -146,7 +145,7 @@ pub(super) fn is_address(url: &str) -> bool {
     url.into_connection_info().is_ok()
 }
 
-/// What sentinels are told in place of what the master is told.
+/// Credentials for the sentinels, in place of the master's.
 struct Login<'a> {
     user: Option<&'a str>,
     password: Option<&'a str>,
@@ -159,8 +158,8 @@ fn open(url: &str, certificates: Option<&TlsCertificates>) -> Result<Client, Red
     }
 }
 
-/// User, password and database of the address are those of the Redis behind; the sentinel is asked with the same, but for
-/// the database and what it has of its own. So is TLS.
+/// The address holds user, password and database of the Redis behind. The sentinel gets the same user and password,
+/// unless it has its own, and the same TLS settings.
 fn sentinel(
     url: &str,
     master: &str,

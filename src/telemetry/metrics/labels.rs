@@ -1,11 +1,11 @@
-//! The labels of the metrics. A label's values are an enum or a name from the configuration, so that no client can make a
-//! series.
+//! The labels of the metrics. A label's values are an enum or a name from the configuration, so that clients cannot
+//! create series.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types)] // the label values are the contract's words
+#[allow(non_camel_case_types)] // the variants are the documented label values
 pub enum Outcome {
     forwarded,
     login,
@@ -19,7 +19,7 @@ pub enum Outcome {
     upstream_error,
 }
 
-/// What a request was judged by.
+/// The kind of credential that a request was judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types)]
 pub enum Credential {
@@ -47,7 +47,7 @@ pub enum Lookup {
     miss,
 }
 
-/// What became of a refresh.
+/// The outcome of a session refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types)]
 pub enum Refresh {
@@ -93,7 +93,7 @@ impl Credential {
     }
 }
 
-/// The store's verbs.
+/// The store's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types)]
 pub enum Operation {

@@ -1,10 +1,12 @@
 use super::{CACHE, NOW, World, alice, secrets, settle, world};
 use crate::credential::api_key::keyring::{NewKey, NotCreated, Settings};
-use crate::credential::api_key::store::{KeyStore, MOST, place};
+use crate::credential::api_key::store::{KeyStore, MOST, key as key_of};
 use crate::credential::api_key::{ApiKey, KeyId, Record};
 use crate::kit::clock::Clock;
 use crate::kit::entropy::SystemEntropy;
 use crate::kit::entropy::test::Counted;
+use crate::store::kv::Key;
+use crate::store::kv::Space;
 use crate::store::kv::{Entry, Kv};
 use crate::store::memory::Memory;
 use std::sync::Arc;
@@ -15,27 +17,30 @@ async fn who_writes_to_the_store_makes_no_key() {
     let w = world();
     let (key, id) = w.create(alice()).await;
     let (_, other) = w.create(NewKey { user: "mallory".into(), ..alice() }).await;
-    let entry = w.kv.inner.get(&place(id)).await.unwrap().unwrap();
+    let entry = w.kv.inner.get(&key_of(id)).await.unwrap().unwrap();
     assert!(!String::from_utf8_lossy(&entry.value).contains("alice"));
     let planted = ApiKey::generate(&SystemEntropy::default());
     let presented = ApiKey::parse(planted.expose()).unwrap();
     let known = w.keys.list().await.unwrap().remove(0);
     let record = Record { id: presented.id, digest: presented.digest, ..known };
-    // Bare, under another secret, and a record that was sealed for another id.
+    // Unsealed, sealed for another id, and sealed with another secret.
     let bare = Entry { generation: 1, value: serde_json::to_vec(&record).unwrap() };
-    let moved = w.kv.inner.get(&place(other)).await.unwrap().unwrap();
+    let moved = w.kv.inner.get(&key_of(other)).await.unwrap().unwrap();
     let elsewhere = KeyStore { kv: Arc::new(Memory::new(w.clock.clone())), secrets: secrets("another") };
     elsewhere.put_new(&record, w.clock.now()).await.unwrap();
-    let foreign = elsewhere.kv.get(&place(record.id)).await.unwrap().unwrap();
+    let foreign = elsewhere.kv.get(&key_of(record.id)).await.unwrap().unwrap();
     for entry in [bare, moved.clone(), foreign] {
-        w.kv.inner.put(&place(record.id), entry, Duration::from_secs(60)).await.unwrap();
+        w.kv.inner.put(&key_of(record.id), entry, Duration::from_secs(60)).await.unwrap();
         w.keys.forget(record.id);
         w.check(planted.expose(), "unknown_token").await;
     }
-    w.kv.inner.put(&place(id), moved, Duration::from_secs(60)).await.unwrap();
+    w.kv.inner.put(&key_of(id), moved, Duration::from_secs(60)).await.unwrap();
     w.keys.forget(id);
     w.check(&key, "unknown_token").await;
-    w.kv.inner.put("api_keys", Entry { generation: 9, value: b"[]".to_vec() }, Duration::from_secs(60)).await.unwrap();
+    w.kv.inner
+        .put(&Key::only(Space::ApiKeys), Entry { generation: 9, value: b"[]".to_vec() }, Duration::from_secs(60))
+        .await
+        .unwrap();
     assert_eq!(w.listed().await, []);
     let (_, new) = w.create(alice()).await;
     assert_eq!(w.listed().await, [new], "the index is begun anew");
@@ -85,12 +90,12 @@ async fn an_id_that_is_taken_is_not_taken_over() {
     maker.check(first.expose(), "first").await;
 }
 
-/// A full index, at once: to enlist ten thousand one by one would write it ten thousand times.
+/// Fills the index in one write: to enlist ten thousand one by one would write it ten thousand times.
 async fn fill(shelf: &KeyStore, until: impl Fn(usize) -> i64) {
     let lines: Vec<_> = (0..MOST).map(|i| serde_json::json!({"id": format!("{i:012}"), "until": until(i)})).collect();
     let plain = serde_json::to_vec(&lines).unwrap();
     let value = shelf.secrets.seal(b"", &[b"api key index"], b"api_keys", &plain).unwrap();
-    shelf.kv.put("api_keys", Entry { generation: 50, value }, Duration::from_secs(60)).await.unwrap();
+    shelf.kv.put(&Key::only(Space::ApiKeys), Entry { generation: 50, value }, Duration::from_secs(60)).await.unwrap();
 }
 
 #[tokio::test]
@@ -113,7 +118,7 @@ async fn expired_keys_give_way_to_new_ones() {
     let w = world();
     let shelf = KeyStore { kv: w.kv.clone(), secrets: secrets("the store's") };
     let listed_for = 30 * 86_400;
-    // Two have expired, one of them earlier; the others never do.
+    // 7 and 9 have expired, 9 first; 8 expires in a second, the others never.
     let until = |i| match i {
         7 => NOW + listed_for - 5,
         9 => NOW + listed_for - 10,
@@ -138,7 +143,7 @@ async fn the_last_use_is_noted_once_a_minute() {
     let (key, _) = w.create(alice()).await;
     let there = w.beside();
     for replica in [&w, &there] {
-        replica.keys.configure(Vec::new(), &Settings { ttl: Duration::from_secs(3600), ..CACHE });
+        replica.keys.configure(Vec::new(), &Settings { ttl: Duration::from_secs(3600).into(), ..CACHE });
     }
     let written = || w.asked().iter().filter(|one| one.starts_with("replace api_key:")).count();
     let used = async |w: &World| w.keys.list().await.unwrap()[0].last_used;
@@ -170,22 +175,22 @@ async fn the_last_use_is_noted_once_a_minute() {
 async fn the_note_of_a_use_finds_a_key_that_was_ended() {
     let w = world();
     let (key, id) = w.create(alice()).await;
-    w.keys.configure(Vec::new(), &Settings { ttl: Duration::from_secs(3600), ..CACHE });
+    w.keys.configure(Vec::new(), &Settings { ttl: Duration::from_secs(3600).into(), ..CACHE });
     w.check(&key, "alice").await;
     settle().await;
-    w.kv.inner.delete(&place(id), Duration::ZERO).await.unwrap();
+    w.kv.inner.delete(&key_of(id), Duration::ZERO).await.unwrap();
     w.pass(60);
-    w.check(&key, "alice").await; // a copy, and its use is noted
+    w.check(&key, "alice").await; // from the cache, and its use is recorded
     settle().await;
     w.check(&key, "unknown_token").await;
-    assert_eq!(w.kv.inner.get(&place(id)).await, Ok(None), "nothing was revived");
+    assert_eq!(w.kv.inner.get(&key_of(id)).await, Ok(None), "nothing was revived");
 }
 
 #[tokio::test]
 async fn a_new_key_is_known_where_it_was_refused() {
     let w = world();
     let there = w.beside();
-    let made = ApiKey::generate(&Counted::default()); // the key that a replica with this entropy will make
+    let made = ApiKey::generate(&Counted::default()); // the key that a replica with this entropy will create
     w.check(made.expose(), "unknown_token").await;
     there.check(made.expose(), "unknown_token").await;
     let maker = World::on(w.kv.clone(), w.clock.clone(), Arc::new(Counted::default()));

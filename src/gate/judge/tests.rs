@@ -1,29 +1,52 @@
-//! The gate's table: for each request the answer and what was asked of the provider.
+//! The gate's table of requests: each with its decision and the fetches from the provider.
 
 use super::*;
-use crate::caller::address::ForwardingHeader;
+use crate::caller::address::{ClientIp, ForwardingHeader};
 use crate::caller::rate_limit::{self, Limiter};
 use crate::caller::tarpit::Tarpit;
 use crate::credential::introspection::{self, Introspections};
 use crate::credential::policy::{Issuer, Policy};
 use crate::credential::verified::{self, VerifiedTokens};
+use crate::credential::verifier::Verifier;
+use crate::gate::authenticate::Authenticator;
+use crate::gate::cookies::OwnCookies;
 use crate::gate::cors::{Cors, Origins};
+use crate::gate::decision::Forward;
+use crate::gate::gate::{Endpoints, Warned};
+use crate::gate::identity_headers::HeaderFilter;
 use crate::gate::identity_headers::{IdentityHeaders, Preset};
+use crate::gate::place::Hosts;
+use crate::gate::place::Place as RoutePlace;
+use crate::gate::refusal::Html;
 use crate::gate::request::Body;
+use crate::gate::request::RequestHead;
+use crate::gate::rewrite::Rewrite;
 use crate::gate::route::OnUnauthenticated;
-use crate::gate::route::{AccessSettings, Hosts, Place as RoutePlace, ProtectedSettings, Settings};
+use crate::gate::route::{AccessSettings, ProtectedSettings, Settings};
+use crate::gate::route::{Route, Table};
 use crate::gate::rules::Rules;
+use crate::kit::clock::Clock;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::Ids;
 use crate::kit::entropy::test::Counted;
+use crate::kit::setting::Count;
+use crate::kit::setting::Span;
+use crate::kit::setting::Wait;
+use crate::login::return_url::ReturnUrls;
 use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
 use crate::session::outcome::Dedup;
+use crate::session::sessions::Sessions;
 use crate::store::memory::Memory;
 use crate::telemetry::metrics::{Cache, Metrics};
+use http::HeaderMap;
+use http::HeaderName;
 use http::Version;
 use serde_json::json;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
 
 struct World {
     gate: Gate,
@@ -31,17 +54,12 @@ struct World {
     metrics: Arc<Metrics>,
 }
 
-const OFF: introspection::Settings =
-    introspection::Settings { enabled: false, max_entries: 0, ttl: Duration::from_secs(1) };
+const OFF: introspection::Settings = introspection::Settings { enabled: false, max_entries: 0, ttl: Wait::seconds(1) };
 
-const DEDUP: Dedup = Dedup {
-    enabled: true,
-    result_ttl: Duration::from_secs(5),
-    lease: Duration::from_secs(10),
-    grace: Duration::from_secs(300),
-};
+const DEDUP: Dedup =
+    Dedup { enabled: true, result_ttl: Wait::seconds(5), lease: Span::seconds(10), grace: Span::seconds(300) };
 
-/// One host with a public, a protected, an anonymous, a narrow, a cross-origin and a limited route.
+/// One host with public, protected, anonymous, restricted, cross-origin and rate-limited routes.
 fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
     let protected = |accepts_bearer, on_unauthenticated, require| {
         AccessSettings::Protected(Box::new(ProtectedSettings {
@@ -49,7 +67,7 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             bearer: vec!["corp".into()],
             accepts_bearer,
             accepts_api_key: false,
-            limit: rate_limit::Settings { enabled: false, requests: 1, per: Duration::from_secs(60), ipv6_prefix: 64 },
+            limit: rate_limit::Settings { enabled: false, requests: Count::of(1), ..rate_limit::Settings::default() },
             on_unauthenticated,
             require,
         }))
@@ -79,7 +97,7 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
         let cors = Cors {
             origins: Origins::OneOf(vec!["https://spa.test".into()]),
             credentials: true,
-            max_age: Duration::from_secs(600),
+            max_age: Span::seconds(600),
         };
         let settings = Settings {
             name: name.into(),
@@ -105,44 +123,50 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
 }
 
 fn world() -> World {
-    let (clock, metrics) = (Arc::new(SetClock::at(NOW)), Arc::new(Metrics::default()));
+    let (clock, metrics): (Arc<dyn Clock>, _) = (Arc::new(SetClock::at(NOW)), Arc::new(Metrics::default()));
     let provider = FakeProvider::new(settings("https://id.test"));
     let routes = routes(&provider, &metrics);
-    let cache =
-        VerifiedTokens::new(&verified::Settings { enabled: true, max_entries: 100, ttl: Duration::from_secs(60) });
+    let cache = VerifiedTokens::new(&verified::Settings { enabled: true, max_entries: 100, ttl: Wait::seconds(60) });
+    let sessions = Arc::new(Sessions::new(
+        Arc::new(Memory::new(clock.clone())),
+        clock.clone(),
+        Arc::new(Counted::default()),
+        DEDUP,
+        None,
+    ));
     let gate = Gate {
         clock: clock.clone(),
-        entropy: Arc::new(Counted::default()),
-        request_ids: Ids::new(Arc::new(Counted::default())),
-        verifier: Verifier {
-            clock: clock.clone(),
-            verified: Some((Arc::new(cache), metrics.cache(Cache::verified_tokens))),
-            unknown: None,
-            introspections: Arc::new(Introspections::new(&OFF, clock, metrics.cache(Cache::introspection))),
-        },
-        keys: None,
-        limiter: Arc::new(Limiter::new()),
-        tarpit: Arc::new(Tarpit::new()),
-        table: Table::new(routes),
         client_ip: ClientIp {
-            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            trusted_proxies: vec!["10.0.0.0/8".to_string().try_into().unwrap()],
             header: ForwardingHeader::XForwardedFor,
         },
-        auth_path: "/oauth2".into(),
-        stripping: HeaderFilter::new([].iter()),
-        cookies: OwnCookies::new(vec!["doorward".into()], vec!["corp".into()]),
-        pages: Pages::default(),
-        sessions: Arc::new(Sessions::new(
-            Arc::new(Memory::new(Arc::new(SetClock::at(NOW)))),
-            Arc::new(SetClock::at(NOW)),
-            Arc::new(Counted::default()),
-            DEDUP,
-            None,
-        )),
-        return_urls: ReturnUrls::default(),
-        warned: AtomicBool::new(false),
-        unanswered: Mutex::default(),
+        ids: Ids::new(Arc::new(Counted::default())),
+        routes: Table::new(routes),
+        authenticator: Authenticator {
+            verifier: Verifier {
+                clock: clock.clone(),
+                verified: Some((Arc::new(cache), metrics.cache(Cache::verified_tokens))),
+                unknown: None,
+                introspections: Arc::new(Introspections::new(&OFF, clock, metrics.cache(Cache::introspection))),
+            },
+            keyring: None,
+            limiter: Arc::new(Limiter::new()),
+            tarpit: Arc::new(Tarpit::new()),
+            sessions: sessions.clone(),
+        },
+        endpoints: Endpoints {
+            path: "/oauth2".into(),
+            sessions,
+            entropy: Arc::new(Counted::default()),
+            return_urls: ReturnUrls::default(),
+            html: Html::default(),
+        },
+        rewrite: Rewrite {
+            header_filter: HeaderFilter::new([].iter()),
+            cookies: OwnCookies::new(vec!["doorward".into()], vec!["corp".into()]),
+        },
         unrouted: Arc::new(metrics.route("-")),
+        warned: Warned::default(),
     };
     World { gate, provider, metrics }
 }
@@ -176,7 +200,7 @@ async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Decision {
     world.gate.judge(world.gate.open(&head), &head).await
 }
 
-/// `forward to <route>`, or `<status> <reason>`; what the provider was asked stands behind it.
+/// `forward to <route>`, or `<status> <reason>`; then the number of key fetches, if any.
 async fn summary(world: &World, line: &str, fields: &[(&str, &str)]) -> String {
     let before = world.provider.key_fetches.load(Ordering::SeqCst);
     let decision = judge(world, line, fields).await;
@@ -280,7 +304,7 @@ async fn a_hit_asks_nobody_and_parses_nothing() {
     );
 }
 
-/// The time that so many refused tokens take on a route, one after the other, beside a good one.
+/// The time that `many` refused tokens in a row take on a route, with a good one now and then.
 async fn time_of_refusals(path: &str, many: usize) -> Duration {
     let world = world();
     let good = format!("Bearer {}", token(json!({})));

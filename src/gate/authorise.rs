@@ -1,0 +1,94 @@
+//! Credential and rules: who passes.
+
+use crate::gate::authenticate::{Proved, identity_of};
+use crate::gate::decision::{Audit, Reply};
+use crate::gate::gate::Gate;
+use crate::gate::host::Host;
+use crate::gate::navigation::is_navigation;
+use crate::gate::path::CanonicalPath;
+use crate::gate::refusal::Refusal;
+use crate::gate::route::{Access, OnUnauthenticated, Protected, Route};
+use crate::gate::sign_in::Beginning;
+use crate::session::session::Session;
+use crate::telemetry::reason::Reason;
+use http::{HeaderMap, Method};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The request to authorise: the one received, or one that another proxy asks about.
+pub(super) struct View<'a> {
+    pub(super) method: &'a Method,
+    pub(super) host: Option<Host>,
+    pub(super) path: &'a CanonicalPath<'a>,
+    pub(super) headers: &'a HeaderMap,
+}
+
+/// The request passes, or is redirected to a login.
+pub(super) enum Entry {
+    Pass(Option<Arc<Session>>),
+    Login(Box<Reply>),
+}
+
+impl Gate {
+    /// Checks credential and rules. `Pass` carries the session if one authenticated the request.
+    pub(super) async fn authorise(
+        &self,
+        route: &Arc<Route>,
+        view: &View<'_>,
+        audit: &mut Audit,
+    ) -> Result<Entry, Refusal> {
+        let Access::Protected(protected) = &route.access else {
+            return Ok(Entry::Pass(None));
+        };
+        let begun = Instant::now();
+        let proved = self.authenticator.authenticate(protected, view.headers, audit).await;
+        route.metrics.judged(audit.credential, begun.elapsed());
+        match &proved {
+            Ok(Proved::Nobody(_)) => {}
+            Ok(_) => self.authenticator.tarpit.saw_good(begun),
+            Err(refusal) => self.authenticator.give_way(protected, refusal, audit.credential).await,
+        }
+        let (identity, session) = match proved? {
+            Proved::Token(identity) => (identity, None),
+            Proved::Key(key) if !key.record.is_for(&route.name) => {
+                audit.identity = Some(identity_of(&key));
+                return Err(Refusal::of(Reason::Forbidden));
+            }
+            Proved::Key(key) => (identity_of(&key), None),
+            Proved::Session(session) => (session.hot.identity.clone(), Some(session)),
+            Proved::Nobody(reason) => return self.nobody(route, protected, view, reason, audit),
+        };
+        let checked = protected.require.check(&identity);
+        audit.identity = Some(identity);
+        checked.map_err(Refusal::of)?;
+        Ok(Entry::Pass(session))
+    }
+
+    /// What to do with a request without a valid credential.
+    fn nobody(
+        &self,
+        route: &Arc<Route>,
+        protected: &Protected,
+        view: &View<'_>,
+        reason: Reason,
+        audit: &mut Audit,
+    ) -> Result<Entry, Refusal> {
+        let reads = matches!(*view.method, Method::GET | Method::HEAD);
+        let login = match protected.on_unauthenticated {
+            OnUnauthenticated::Pass => return Ok(Entry::Pass(None)),
+            OnUnauthenticated::Reject => None,
+            OnUnauthenticated::Auto => protected.site.as_ref().filter(|_| reads && is_navigation(view.headers)),
+            OnUnauthenticated::Login => protected.site.as_ref().filter(|_| reads),
+        };
+        let Some(site) = login else { return Err(Refusal::of(reason)) };
+        let origin = site.origin.for_host(view.host.as_ref().map(|h| h.name()).unwrap_or_default());
+        let target =
+            self.endpoints.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);
+        let beginning = Beginning { site, origin: &origin, target, hint: None, reason };
+        let mut reply = self.endpoints.begin_login(beginning, view.headers, audit)?;
+        if let Some(cors) = &route.cors {
+            reply.headers.extend(cors.marks(view.headers));
+        }
+        Ok(Entry::Login(Box::new(reply)))
+    }
+}

@@ -1,0 +1,138 @@
+//! `/start` and `/callback`: a login begun and ended.
+
+use crate::caller::rate_limit::Account;
+use crate::gate::decision::{Audit, Reply};
+use crate::gate::endpoints::parameters::{Parameters, origin_of, redirect};
+use crate::gate::gate::Gate;
+use crate::gate::host::Host;
+use crate::gate::html::Message;
+use crate::gate::path::CanonicalPath;
+use crate::gate::refusal::Refusal;
+use crate::gate::request::{Body, RequestHead};
+use crate::gate::route::Access;
+use crate::gate::sign_in::Beginning;
+use crate::login::callback::{self, Arrival, Failed, Failure};
+use crate::login::cookie::SameSite;
+use crate::login::relying_party::RelyingParty;
+use crate::telemetry::reason::Reason;
+use http::{Method, StatusCode, header};
+use std::sync::Arc;
+use tokio::time::Instant;
+use url::Url;
+
+impl Gate {
+    pub(super) fn start_page(
+        &self,
+        sites: &[Arc<RelyingParty>],
+        query: &Parameters,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
+    ) -> Result<Reply, Refusal> {
+        // nginx and ingress-nginx send the return URL in this header, a third party in a parameter.
+        let told = || head.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
+        let wanted = query.get("rd").or(query.get("target_link_uri")).or_else(told).unwrap_or("/");
+        let first = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
+        let own = origin_of(first, audit);
+        // The target route's settings apply if its login can end on this host.
+        let there = self
+            .site_of(&self.endpoints.return_urls.checked(wanted, &own), sites, audit)
+            .filter(|site| site.redirect_uri.is_some() || origin_of(site, audit) == own);
+        // OpenID Connect Core 1.0, 4: a third party names the provider by its issuer.
+        let named = |site: &&Arc<RelyingParty>| match (query.get("provider"), query.get("iss")) {
+            (Some(name), _) => site.provider() == name,
+            (None, Some(issuer)) => site.realm.provider.settings().is_response_issuer(issuer),
+            (None, None) => true,
+        };
+        let site = there.iter().chain(sites).find(named).ok_or(Refusal::of(Reason::BadRequest))?;
+        let origin = origin_of(site, audit);
+        let target = self.endpoints.return_urls.checked(wanted, &origin);
+        let hint = query.get("login_hint").filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT);
+        let beginning = Beginning { site, origin: &origin, target, hint, reason: Reason::LoginRequired };
+        self.endpoints.begin_login(beginning, head.headers, audit)
+    }
+
+    /// The relying party of a target's route, if this host serves its realm: its settings apply to the login.
+    fn site_of(&self, target: &str, sites: &[Arc<RelyingParty>], audit: &Audit) -> Option<Arc<RelyingParty>> {
+        let own = origin_of(sites.first()?, audit);
+        let url = Url::parse(&own).ok()?.join(target).ok()?;
+        let host = Host::parse(&url[url::Position::BeforeHost..url::Position::AfterPort]).ok()?;
+        let route = self.routes.find(Some(&host), &Method::GET, url.path().as_bytes())?;
+        let Access::Protected(protected) = &route.access else { return None };
+        let site = protected.site.as_ref()?;
+        sites.iter().any(|known| Arc::ptr_eq(&known.realm, &site.realm)).then(|| site.clone())
+    }
+
+    pub(super) async fn callback_page(
+        &self,
+        sites: &[Arc<RelyingParty>],
+        head: &RequestHead<'_>,
+        path: &CanonicalPath<'_>,
+        audit: &mut Audit,
+    ) -> Result<Reply, Refusal> {
+        let form = match head.body {
+            Body::Whole(body) => body,
+            _ => path.query().trim_start_matches('?').as_bytes(),
+        };
+        let answer = callback::Answer::parse(form);
+        let client = audit.client;
+        let arrival = Arrival {
+            sites,
+            path: path.as_str(),
+            headers: head.headers,
+            sessions: &self.endpoints.sessions,
+            site_of: &|target| self.site_of(target, sites, audit),
+            account: &|limit| Account { limiter: &self.authenticator.limiter, limit, client }.reserve(),
+            give_back: &|reservation| self.authenticator.limiter.give_back(reservation, Instant::now()),
+        };
+        match arrival.end(&answer).await {
+            Ok((site, done)) => {
+                let origin = origin_of(&site, audit);
+                let target = self.endpoints.return_urls.checked(&done.target, &origin);
+                let mut reply = match site.cookie.same_site {
+                    // Browsers do not send a `SameSite=Strict` cookie with a redirect that another site started.
+                    SameSite::Strict => {
+                        self.endpoints.html.say(&Message::GoingOn { target: &target }, &audit.request_id)
+                    }
+                    _ => redirect(&target, audit),
+                };
+                reply.headers.extend(done.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
+                Ok(reply)
+            }
+            Err(Failed { target, failure }) => {
+                // A user who is signed in already is redirected instead.
+                if let Some(Ok((site, session))) = self.endpoints.any_session(sites, head.headers).await {
+                    let target =
+                        self.endpoints.return_urls.checked(target.as_deref().unwrap_or("/"), &origin_of(&site, audit));
+                    // Check the target route's limits: otherwise that route would start a login again at once.
+                    let limits = self.site_of(&target, sites, audit).map_or(site.limits, |there| there.limits);
+                    if session.is_within(limits, self.endpoints.sessions.now()) {
+                        return Ok(redirect(&target, audit));
+                    }
+                }
+                // An unknown state has no reservation yet: charge it now.
+                let limit = sites.first().filter(|_| target.is_none()).map(|site| &site.limit);
+                let charged = limit
+                    .map_or(Ok(()), |limit| Account { limiter: &self.authenticator.limiter, limit, client }.charge());
+                Err(charged.map_or_else(Refusal::limited, |()| of_failure(failure)))
+            }
+        }
+    }
+}
+
+/// The longest `login_hint` that is passed on.
+const LONGEST_HINT: usize = 1024;
+
+fn of_failure(failure: Failure) -> Refusal {
+    let failed = |status| Refusal { status, ..Refusal::of(Reason::LoginFailed) };
+    match failure {
+        Failure::State => Refusal::of(Reason::StateMismatch),
+        Failure::Rejected => failed(StatusCode::BAD_REQUEST),
+        Failure::Limited(wait) => Refusal::limited(wait),
+        Failure::NeedsPerson => failed(StatusCode::UNAUTHORIZED),
+        Failure::Denied => failed(StatusCode::FORBIDDEN),
+        Failure::Broken => failed(StatusCode::BAD_GATEWAY),
+        Failure::Nobody => Refusal::of(Reason::Forbidden),
+        Failure::ProviderAway => Refusal::of(Reason::ProviderUnavailable),
+        Failure::StoreAway => Refusal::of(Reason::StoreUnavailable),
+    }
+}

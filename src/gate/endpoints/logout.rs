@@ -1,0 +1,89 @@
+//! `/sign_out` and `/signed_out`.
+
+use crate::gate::decision::{Audit, Reply};
+use crate::gate::endpoints::parameters::{Parameters, origin_of, redirect};
+use crate::gate::gate::Endpoints;
+use crate::gate::html::Message;
+use crate::gate::refusal::Refusal;
+use crate::gate::request::{Body, RequestHead};
+use crate::login::relying_party::RelyingParty;
+use crate::login::sign_out::{remembered, sign_out};
+use crate::store::kv::Away;
+use crate::telemetry::reason::Reason;
+use http::{HeaderMap, Method, StatusCode, header};
+use std::sync::Arc;
+use url::Url;
+
+impl Endpoints {
+    pub(super) async fn sign_out_page(
+        &self,
+        sites: &[Arc<RelyingParty>],
+        query: &Parameters,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
+    ) -> Result<Reply, Refusal> {
+        let site = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
+        let origin = origin_of(site, audit);
+        let posted = match head.body {
+            Body::Whole(body) => Parameters::of(&String::from_utf8_lossy(body)),
+            _ => Parameters::default(),
+        };
+        let target = self.return_urls.checked(posted.get("rd").or(query.get("rd")).unwrap_or(""), &origin);
+        if *head.method == Method::POST {
+            if !is_from(head.headers, &origin) {
+                return Err(Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) });
+            }
+        } else if is_unasked(head.headers, &origin) {
+            return Ok(self.html.say(
+                &Message::ReallySignOut { action: &format!("{}/sign_out", self.path), target: &target },
+                &audit.request_id,
+            ));
+        }
+        let out = sign_out(sites, &origin, &target, head.headers, &self.sessions)
+            .await
+            .map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
+        let mut reply = redirect(&out.location, audit);
+        reply.headers.extend(out.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
+        Ok(reply)
+    }
+
+    pub(super) fn signed_out_page(&self, sites: &[Arc<RelyingParty>], query: &Parameters, audit: &mut Audit) -> Reply {
+        let target = query.get("state").and_then(|state| remembered(sites, state)).filter(|target| target != "/");
+        match (target, sites.first()) {
+            (Some(target), Some(site)) => {
+                let target = self.return_urls.checked(&target, &origin_of(site, audit));
+                redirect(&target, audit)
+            }
+            _ => {
+                let sign_in = self.start(sites);
+                self.html.say(&Message::SignedOut { sign_in: sign_in.as_deref() }, &audit.request_id)
+            }
+        }
+    }
+}
+
+/// Whether another site's link or image, or a browser's prefetch, caused the request. Without `Sec-Fetch-Site`,
+/// `Origin` and `Referer` decide.
+fn is_unasked(headers: &HeaderMap, origin: &str) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
+    let reads_ahead = |name: &&str| text(name).is_some_and(|v| v.to_ascii_lowercase().contains("prefetch"));
+    if ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(reads_ahead) {
+        return true;
+    }
+    if let Some(site) = text("sec-fetch-site") {
+        return !matches!(site, "same-origin" | "none");
+    }
+    let is_foreign = |page: &str| Url::parse(page).map_or(true, |url| url.origin().ascii_serialization() != origin);
+    ["origin", "referer"].into_iter().filter_map(text).any(is_foreign)
+}
+
+/// Whether the form is the gateway's own: `Origin` matches, or is absent and `Sec-Fetch-Site` names no other site. The
+/// gateway's pages send no referrer, so their forms have the origin `null`. So has a sandboxed page of another site;
+/// only `Sec-Fetch-Site` distinguishes them.
+fn is_from(headers: &HeaderMap, origin: &str) -> bool {
+    match headers.get(header::ORIGIN) {
+        Some(sent) if sent == "null" => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
+        Some(sent) => sent.as_bytes() == origin.as_bytes(),
+        None => headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none"),
+    }
+}

@@ -1,0 +1,36 @@
+//! What the endpoints read and write: parameters, and redirects.
+
+use crate::gate::decision::{Audit, Reply};
+use crate::gate::refusal::own_headers;
+use crate::login::relying_party::RelyingParty;
+use http::{HeaderValue, StatusCode, header};
+use url::form_urlencoded;
+
+/// The parameters of a query or a form; of repeated names the first counts.
+#[derive(Default)]
+pub(in crate::gate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    pub(in crate::gate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(in crate::gate) fn of(text: &str) -> Self {
+        Parameters(form_urlencoded::parse(text.trim_start_matches('?').as_bytes()).into_owned().collect())
+    }
+
+    pub(in crate::gate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+pub(super) fn origin_of(site: &RelyingParty, audit: &Audit) -> String {
+    site.origin.for_host(audit.host.as_ref().map(|host| host.name()).unwrap_or_default())
+}
+
+pub(super) fn redirect(location: &str, audit: &Audit) -> Reply {
+    let mut headers = own_headers(&audit.request_id);
+    let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
+    headers.push((header::LOCATION, location));
+    Reply { status: StatusCode::FOUND, headers, body: bytes::Bytes::new() }
+}

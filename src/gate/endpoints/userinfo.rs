@@ -1,0 +1,65 @@
+//! `/userinfo`: who is signed in.
+
+use crate::gate::decision::{Audit, Reply};
+use crate::gate::endpoints::parameters::Parameters;
+use crate::gate::gate::Endpoints;
+use crate::gate::refusal::{Refusal, own_headers};
+use crate::gate::request::RequestHead;
+use crate::login::cookie::named_like;
+use crate::login::relying_party::RelyingParty;
+use crate::session::session::Session;
+use crate::session::sessions::Found;
+use crate::session::ticket::Ticket;
+use crate::store::kv::Away;
+use crate::telemetry::reason::Reason;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+use std::sync::Arc;
+
+impl Endpoints {
+    pub(super) async fn userinfo_page(
+        &self,
+        sites: &[Arc<RelyingParty>],
+        query: &Parameters,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
+    ) -> Result<Reply, Refusal> {
+        let asked: Vec<Arc<RelyingParty>> = match query.get("provider") {
+            Some(name) => sites.iter().filter(|site| site.provider() == name).cloned().collect(),
+            None => sites.to_vec(),
+        };
+        let found = self.any_session(&asked, head.headers).await;
+        let (site, session) =
+            found.ok_or(Refusal::of(Reason::LoginRequired))?.map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
+        let who = &session.hot.identity;
+        let body = json!({
+            "user": who.user, "email": who.email, "name": who.name, "username": who.username, "groups": who.groups,
+            "expires_at": session.ends(site.limits),
+        });
+        audit.identity = Some(who.clone());
+        let mut headers = own_headers(&audit.request_id);
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        Ok(Reply { status: StatusCode::OK, headers, body: body.to_string().into() })
+    }
+
+    /// The first valid session of any of these relying parties; it is neither touched nor refreshed.
+    pub(super) async fn any_session(
+        &self,
+        sites: &[Arc<RelyingParty>],
+        headers: &HeaderMap,
+    ) -> Option<Result<(Arc<RelyingParty>, Arc<Session>), Away>> {
+        let mut is_away = false;
+        for site in sites {
+            for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
+                match self.sessions.find(&site.realm, value).await {
+                    Found::Live(session) if session.is_within(site.limits, self.sessions.now()) => {
+                        return Some(Ok((site.clone(), session)));
+                    }
+                    Found::Away => is_away = true,
+                    Found::Live(_) | Found::Absent => {}
+                }
+            }
+        }
+        is_away.then_some(Err(Away))
+    }
+}

@@ -1,0 +1,90 @@
+//! Refusals of a gate: what is recorded of them, and the way on that a page offers.
+
+use crate::gate::decision::{Audit, Reply};
+use crate::gate::gate::{Endpoints, Gate};
+use crate::gate::navigation::reads_pages;
+use crate::gate::refusal::{Addressee, Refusal, SIGN_IN};
+use crate::gate::request::RequestHead;
+use crate::gate::route::Route;
+use crate::login::relying_party::RelyingParty;
+use crate::telemetry::metrics::Credential;
+use crate::telemetry::reason::Reason;
+use http::StatusCode;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use url::form_urlencoded;
+
+impl Gate {
+    /// A refusal after the decision to forward: the upstream failed.
+    pub fn refuse_late(
+        &self,
+        reason: Reason,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
+        route: Option<&Arc<Route>>,
+    ) -> Reply {
+        self.refuse(Refusal::of(reason), head, audit, route)
+    }
+
+    /// A refusal of a head that could not be parsed: only the peer is known, so the reply is problem JSON.
+    pub fn refuse_unreadable(&self, too_large: bool, peer: IpAddr) -> (Reply, Audit) {
+        let refusal = if too_large {
+            Refusal::form(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        } else {
+            Refusal::of(Reason::BadRequest)
+        };
+        self.unrouted.ended(refusal.outcome(), Duration::ZERO);
+        let mut audit = self.audit(self.new_request_id(), peer.to_canonical());
+        audit.reason = Some(refusal.reason);
+        let to = Addressee { request_id: &audit.request_id, wants_page: false, realm: None, link: None };
+        (refusal.reply(&self.endpoints.html, &to), audit)
+    }
+
+    pub(super) fn refuse(
+        &self,
+        refusal: Refusal,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
+        route: Option<&Arc<Route>>,
+    ) -> Reply {
+        audit.outcome = refusal.outcome();
+        audit.reason = Some(refusal.reason);
+        let realm = Some(&**audit.route.name()).filter(|name| *name != "-");
+        let wants_page = reads_pages(head.headers);
+        let link = wants_page.then(|| self.way_on(&refusal, head.target, audit)).flatten();
+        let to = Addressee { request_id: &audit.request_id, wants_page, realm, link };
+        let mut reply = refusal.reply(&self.endpoints.html, &to);
+        if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
+            reply.headers.extend(cors.marks(head.headers));
+        }
+        reply
+    }
+
+    /// The link on a refusal's HTML page.
+    fn way_on(&self, refusal: &Refusal, target: &[u8], audit: &Audit) -> Option<(&'static str, String)> {
+        match refusal.reason {
+            Reason::LoginFailed | Reason::StateMismatch => {
+                Some((SIGN_IN, self.endpoints.start(&self.routes.sites(audit.host.as_ref()))?))
+            }
+            // The session is kept; a user who does not want to wait can start another.
+            Reason::ProviderUnavailable if audit.credential == Credential::session => {
+                let start = self.endpoints.start(&self.routes.sites(audit.host.as_ref()))?;
+                let target = audit.asked.as_ref().map_or(target, |(_, asked)| asked.as_bytes());
+                let target: String = form_urlencoded::byte_serialize(target).collect();
+                Some((SIGN_IN, format!("{start}?rd={target}")))
+            }
+            Reason::Forbidden if audit.credential == Credential::session => {
+                Some(("Sign out", format!("{}/sign_out", self.endpoints.path)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Endpoints {
+    /// The path that starts a login, if there is exactly one relying party.
+    pub(super) fn start(&self, sites: &[Arc<RelyingParty>]) -> Option<String> {
+        (sites.len() == 1).then(|| format!("{}/start", self.path))
+    }
+}

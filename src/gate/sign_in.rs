@@ -1,0 +1,43 @@
+//! The redirect of a browser to its provider.
+
+use crate::gate::decision::{Audit, Reply};
+use crate::gate::gate::Endpoints;
+use crate::gate::refusal::{REASON, Refusal, own_headers};
+use crate::login::relying_party::RelyingParty;
+use crate::login::start::{NotYet, start};
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::reason::Reason;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+/// A login to start.
+pub(super) struct Beginning<'a> {
+    pub(super) site: &'a RelyingParty,
+    pub(super) origin: &'a str,
+    /// The return URL, already checked.
+    pub(super) target: String,
+    /// The `login_hint` for the provider.
+    pub(super) hint: Option<&'a str>,
+    pub(super) reason: Reason,
+}
+
+impl Endpoints {
+    /// The redirect to the provider.
+    pub(super) fn begin_login(
+        &self,
+        beginning: Beginning<'_>,
+        headers: &HeaderMap,
+        audit: &mut Audit,
+    ) -> Result<Reply, Refusal> {
+        let Beginning { site, origin, target, hint, reason } = beginning;
+        let begun = start(site, origin, target, hint, headers, &self.sessions, &self.entropy);
+        let started = begun.map_err(|NotYet| Refusal::of(Reason::ProviderUnavailable))?;
+        audit.outcome = Outcome::login;
+        audit.reason = Some(reason);
+        let mut fields = own_headers(&audit.request_id);
+        fields.push((REASON, HeaderValue::from_static(reason.word())));
+        fields.push((header::LOCATION, started.location));
+        fields.extend(started.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
+        Ok(Reply { status: StatusCode::FOUND, headers: fields, body: Bytes::new() })
+    }
+}
