@@ -79,14 +79,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         connections: connections.clone(),
         most_in_flight: most_in_flight.clone(),
     });
-    let upgrade_socket = match upgrade_socket(&invocation.config) {
-        Ok(socket) => socket,
-        Err(problem) if invocation.upgrade => return Err(problem),
-        Err(problem) => {
-            tracing::warn!(%problem, "this process cannot hand its listeners over to a next one");
-            PathBuf::from("/dev/null/none") // a path where no socket can exist
-        }
-    };
+    let upgrade_socket = upgrade_socket_of(&invocation)?;
     server::run(server::Parts {
         listeners,
         common: Common { live, access_log, connections, workers: settings.workers() },
@@ -115,6 +108,18 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
             log.close();
         }),
     })
+}
+
+/// A socket for a hand-over to a next process, or a path that no socket can have where there is no place for one.
+fn upgrade_socket_of(invocation: &Invocation) -> Result<PathBuf, String> {
+    match upgrade_socket(&invocation.config) {
+        Ok(socket) => Ok(socket),
+        Err(problem) if invocation.upgrade => Err(problem),
+        Err(problem) => {
+            tracing::warn!(%problem, "this process cannot hand its listeners over to a next one");
+            Ok(PathBuf::from("/dev/null/none"))
+        }
+    }
 }
 
 /// The path of the upgrade socket: one per configuration file, in a directory that only this user can enter. Without

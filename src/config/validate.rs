@@ -1,5 +1,8 @@
 //! Contradictions: values each of which is good, and that are not good together. Also what is legal and dangerous.
 
+mod provider;
+mod store;
+
 use crate::config::assemble::{Jars, Position, position};
 use crate::config::diagnostics::Problems;
 use crate::config::file::{Accept, Auth, File, Match, Protected, Route};
@@ -9,14 +12,9 @@ use crate::gate::place::Hosts;
 use crate::gate::route::OnUnauthenticated;
 use crate::kit::setting::{OneOrMany, http_url};
 use crate::login::cookie::SameSite;
-use crate::provider::settings::{Audiences, Automatic, ClientAuth, Settings as Provider};
-use crate::store::redis::{self, Mode};
-use crate::store::settings::Backend;
+use crate::provider::settings::{Automatic, Settings as Provider};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
-
-/// Secrets below it can be guessed one by one.
-const SHORT_SECRET: usize = 16;
+use std::net::SocketAddr;
 
 /// A route whose place is known.
 struct Seen<'a> {
@@ -34,7 +32,7 @@ impl Seen<'_> {
 pub(crate) fn find(file: &File, problems: &mut Problems) {
     listeners(file, problems);
     for (name, provider) in &file.providers {
-        self::provider(name, provider, problems);
+        provider::find(name, provider, problems);
     }
     if file.routes.is_empty() && !problems.is_written("routes.0") {
         problems.add("routes", "there is no route; add one");
@@ -58,7 +56,7 @@ pub(crate) fn find(file: &File, problems: &mut Problems) {
     }
     cookie_names(file, &seen, problems);
     limits(file, problems);
-    store(file, &seen, problems);
+    store::find(file, &seen, problems);
     api_keys(file, problems);
     unused_providers(file, problems);
 }
@@ -90,88 +88,12 @@ fn listeners(file: &File, problems: &mut Problems) {
     }
 }
 
-fn provider(name: &str, provider: &Provider, problems: &mut Problems) {
-    let path = format!("providers.{name}");
-    let at = |key: &str| format!("{path}.{key}");
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
-        let told =
-            "the name of a provider is made of letters, digits, `-`, `.` and `_`: it becomes part of a cookie's name";
-        problems.add(&path, told);
-    }
-    let secret = provider.client_secret.as_ref().map_or(0, |secret| secret.expose().len());
-    if (1..SHORT_SECRET).contains(&secret) {
-        problems.warn(&at("client_secret"), "is shorter than 16 bytes: whoever guesses it can read what is sealed with it; let the provider generate a longer one");
-    }
-    client_auth(provider, &path, problems);
-    if provider.audiences == Audiences::Any {
-        problems.warn(&at("audiences"), "the audience of bearer tokens is not checked: a token that the provider made for any other service is accepted");
-    }
-    let issuer = http_url(provider.issuer.as_str());
-    if issuer.is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
-        problems.warn(&at("issuer"), "is http: whoever is on the way can forge its keys; write https");
-    }
-    let issuers = [Some(&provider.issuer), provider.bearer_issuer.as_ref()];
-    let has_tenants = issuers.into_iter().flatten().any(|issuer| issuer.as_str().contains("{tenantid}"));
-    match (has_tenants, provider.tenants.is_empty()) {
-        (true, true) => {
-            problems.warn(&at("tenants"), "users of every tenant are accepted; name the tenants that may sign in")
-        }
-        (false, false) => {
-            problems.add(&at("tenants"), "has a meaning only where the issuer has `{tenantid}`; remove one of them")
-        }
-        _ => {}
-    }
-    if provider.end_session_params.contains_key("state") {
-        problems.add(&at("end_session_params.state"), "is set by the gateway itself; remove it");
-    }
-    response_mode(provider.authorization_params.get("response_mode"), &path, problems);
-    if provider.discovery == Automatic::Never && provider.endpoint("jwks_uri").is_none() {
-        problems
-            .add(&at("endpoints"), "needs `jwks_uri`: with `discovery: never` nothing else says where the keys are");
-    }
-    if let Some(file) = &provider.ca_file
-        && let Err(problem) = upstream::read_authorities(file)
-    {
-        problems.add(&at("ca_file"), problem);
-    }
-}
-
-fn is_loopback(url: &url::Url) -> bool {
-    let name = url.host_str().unwrap_or_default();
-    let ip: Option<IpAddr> = name.trim_matches(['[', ']']).parse().ok();
-    ip.map_or(name == "localhost" || name.ends_with(".localhost"), |ip| ip.is_loopback())
-}
-
 fn response_mode(mode: Option<&OneOrMany<String>>, path: &str, problems: &mut Problems) {
     let known =
         |mode: &OneOrMany<String>| matches!(mode.as_slice(), [mode] if matches!(mode.as_str(), "query" | "form_post"));
     if mode.is_some_and(|mode| !known(mode)) {
         let told = "such a mode cannot be answered here; write query or form_post";
         problems.add(&format!("{path}.authorization_params.response_mode"), told);
-    }
-}
-
-fn client_auth(provider: &Provider, path: &str, problems: &mut Problems) {
-    let is_empty = |keys: &OneOrMany<_>| keys.as_slice().is_empty();
-    if provider.private_key.as_ref().is_some_and(is_empty) {
-        problems.add_below(&format!("{path}.private_key"), "the list is empty; add a key");
-    }
-    if provider.client_proof().is_some() {
-        return;
-    }
-    match (provider.client_auth, &provider.private_key, &provider.client_assertion_file) {
-        (ClientAuth::PrivateKeyJwt, Some(_), Some(_)) => problems.add(
-            &format!("{path}.client_assertion_file"),
-            "stands beside `private_key`; one of them proves that the gateway is the client",
-        ),
-        (ClientAuth::PrivateKeyJwt, ..) => problems.add_below(
-            &format!("{path}.private_key"),
-            "is required for private_key_jwt; add it as PEM text, such as ${file:key.pem}, or name a client_assertion_file",
-        ),
-        _ => problems.add(
-            &format!("{path}.client_secret"),
-            "is required for this client_auth; add it, or write `client_auth: none` for a public client",
-        ),
     }
 }
 
@@ -384,77 +306,6 @@ fn limits(file: &File, problems: &mut Problems) {
     if let Some((name, _)) = slowest.filter(|_| file.refresh_dedup.enabled) {
         let told = format!("must be longer than the timeout of every provider, and is not longer than that of {name}");
         problems.add("refresh_dedup.lease", told);
-    }
-}
-
-fn store(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
-    let (store, redis) = (&file.store, &file.store.redis);
-    if store.secret.as_ref().is_some_and(|secrets| secrets.as_slice().is_empty()) {
-        problems.add_below("store.secret", "the list is empty; add a secret, or leave the key out");
-    }
-    if redis.urls.is_empty() {
-        problems.add_below("store.redis.urls", "names no server; add one");
-    }
-    if redis.mode == Mode::Sentinel && redis.master_name.is_none() {
-        let told = "is required with `mode: sentinel`; add the name that the sentinels watch";
-        problems.add("store.redis.master_name", told);
-    }
-    for (missing, other, key) in [
-        (&redis.private_key, &redis.certificate, "private_key"),
-        (&redis.certificate, &redis.private_key, "certificate"),
-    ] {
-        if missing.is_none() && other.is_some() {
-            problems.add(&format!("store.redis.{key}"), "is missing; a client certificate needs both");
-        }
-    }
-    if store.backend != Backend::Redis {
-        return;
-    }
-    for (i, url) in redis.urls.iter().enumerate() {
-        if url.parsed().is_some_and(|url| url.scheme() == "redis" && !is_loopback(&url)) {
-            problems.warn(
-                &format!("store.redis.urls.{i}"),
-                "is without TLS: whoever is on the way can read the password; write rediss://",
-            );
-        }
-    }
-    if store.secret.is_none() {
-        store_secret(file, seen, problems);
-    }
-    if problems.is_empty()
-        && let Err(problem) = redis::check(redis)
-    {
-        problems.add("store.redis", problem);
-    }
-}
-
-/// Replicas that share a Redis must share a secret.
-fn store_secret(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
-    if seen.iter().any(|seen| file.sign_in(seen.route).is_some()) {
-        problems.warn(
-            "store.redis",
-            "seals sessions with the client_secret alone, and whoever guesses that may forge them; set `store.secret`",
-        );
-    }
-    for seen in seen {
-        if seen.route.auth.protected().is_some_and(|auth| auth.accepts(Accept::ApiKey)) {
-            problems.add(
-                "store.secret",
-                format!(
-                    "is required: routes.{} accepts API keys, and replicas that share a Redis must share a secret",
-                    seen.index
-                ),
-            );
-        }
-        let Some((_, auth)) = file.sign_in(seen.route) else { continue };
-        let secretless = file.providers_of(auth).into_iter().find(|name| {
-            file.providers.get(*name).is_some_and(|p| {
-                p.client_secret.is_none() || matches!(p.client_auth, ClientAuth::None | ClientAuth::PrivateKeyJwt)
-            })
-        });
-        if let Some(name) = secretless {
-            problems.add("store.secret", format!("is required: the client of {name} has no secret to derive a key from, and replicas that share a Redis must share one"));
-        }
     }
 }
 

@@ -30,12 +30,9 @@ impl Policy {
         Policy { id: Fingerprint::of().parts(ids).finish(), issuers }
     }
 
-    /// The providers whose issuer the token names; the token is not verified yet.
-    pub(super) fn of_token(&self, token: &str) -> impl Iterator<Item = &Issuer> {
-        let read = Unverified::read(token).ok();
-        self.issuers.iter().filter(move |issuer| {
-            read.as_ref().is_some_and(|token| issuer.provider.settings().is_bearer_issuer_of(token.claims()))
-        })
+    /// The providers that the unverified issuer names.
+    pub(super) fn of_token(&self, token: &Unverified<'_>) -> impl Iterator<Item = &Issuer> {
+        self.issuers.iter().filter(move |issuer| issuer.provider.settings().is_bearer_issuer_of(token.claims()))
     }
 
     pub(super) fn introspecting(&self) -> impl Iterator<Item = &Issuer> {

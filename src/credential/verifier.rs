@@ -74,7 +74,8 @@ impl Verifier {
         }
         let begun = self.unknown.as_ref().map(|(cache, _)| cache.begin());
         let judged = match shape(token) {
-            Shape::Jwt => self.verify_jwt(policy, token, digest, account).await,
+            Shape::Jwt(token) => self.verify_jwt(policy, &token, digest, account).await,
+            Shape::Broken => Judged::Refused(Refused::of(Refusal::Invalid)),
             Shape::Opaque => self.introspect(policy, token, digest, account).await,
         };
         let refused = match judged {
@@ -107,7 +108,13 @@ impl Verifier {
         found
     }
 
-    async fn verify_jwt(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Judged {
+    async fn verify_jwt(
+        &self,
+        policy: &Policy,
+        token: &Unverified<'_>,
+        digest: TokenDigest,
+        account: &Account<'_>,
+    ) -> Judged {
         let mut first = None;
         // Usually one provider; where two share an issuer, each has its own audiences.
         for issuer in policy.of_token(token) {
@@ -125,13 +132,13 @@ impl Verifier {
         &self,
         policy: &Policy,
         issuer: &Issuer,
-        token: &str,
+        token: &Unverified<'_>,
         digest: TokenDigest,
         account: &Account<'_>,
     ) -> Judged {
         let now = self.clock.now();
         let (provider, settings) = (issuer.provider.as_ref(), issuer.provider.settings());
-        let read = |keys: &KeySet| Unverified::read(token)?.verify_bearer(keys, settings, now);
+        let read = |keys: &KeySet| token.verify_bearer(keys, settings, now);
         let verified = match verify_at_hand(provider, read) {
             Some(decided) => decided,
             // Not reserved: waiting requests share one fetch, and there is at most one in 30 s.

@@ -1,5 +1,6 @@
 //! Request and response heads between client and app, as Pingora's types: taking them apart and removing headers.
 
+use crate::gate::cookies::OwnCookies;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -45,4 +46,15 @@ pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
             response.remove_header(&name);
         }
     }
+}
+
+/// Drops cookies by which an app would replace the gateway's own.
+pub(super) fn strip_planted_cookies(response: &mut ResponseHeader, cookies: &OwnCookies) -> pingora_error::Result<()> {
+    let all = response.headers.get_all(header::SET_COOKIE);
+    if !all.iter().any(|cookie| cookies.is_planted(cookie)) {
+        return Ok(());
+    }
+    let kept: Vec<_> = all.iter().filter(|cookie| !cookies.is_planted(cookie)).cloned().collect();
+    response.remove_header(&header::SET_COOKIE);
+    kept.into_iter().try_for_each(|cookie| response.append_header(header::SET_COOKIE, cookie).map(drop))
 }

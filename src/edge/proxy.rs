@@ -2,14 +2,17 @@
 //! reply or an upstream, the end becomes an access log entry and metrics.
 
 mod exchange;
+mod outgoing;
 
 use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::{
-    allow_silence, answer_has_ended, has_given_up, head_is_read, more_has_come, target_as_written, wait_for_reader,
+    allow_silence, answer_has_ended, head_is_read, more_has_come, target_as_written, wait_for_reader,
 };
 use crate::edge::connections::{Capacity, Connections};
-use crate::edge::headers::{is_only, parts_of, strip_hop_by_hop};
+use crate::edge::headers::strip_hop_by_hop;
+use crate::edge::headers::strip_planted_cookies;
 use crate::edge::proxy::exchange::PATIENCE;
+use crate::edge::proxy::exchange::reason_of;
 use crate::edge::proxy::exchange::{has_answered, is_grpc, is_stream, read_form, request_head, send};
 use crate::edge::streams::OpenStream;
 use crate::edge::upstream::Upstreams;
@@ -20,13 +23,12 @@ use crate::gate::endpoint::MAX_BODY;
 use crate::gate::request::Body;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Outcome;
-use crate::telemetry::reason::Reason;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderName, Method, StatusCode, header};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
+use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::sync::Arc;
@@ -258,39 +260,7 @@ impl ProxyHttp for Proxy {
         upstream: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let (forward, upstreams) = ctx.forwarded()?;
-        let target = ctx.tried.and_then(|index| upstreams.target(index));
-        let quoted = ctx.quoted.as_deref();
-        let base = target.map_or("", |target| target.base_path.as_str());
-        let mut parts = parts_of(upstream);
-        for name in &forward.remove {
-            parts.headers.remove(name);
-        }
-        let own_host = ctx.audit.as_ref().and_then(|audit| audit.host.as_ref()).map(|host| host.as_str());
-        let host = match target {
-            Some(target) if !upstreams.settings.preserve_host => Some(target.authority.as_str()),
-            _ => own_host,
-        };
-        if let Some(host) = host
-            && !is_only(&parts.headers, header::HOST, host)
-        {
-            let host = HeaderValue::from_str(host).or_err(ErrorType::InternalError, "a host that is none")?;
-            parts.headers.insert(header::HOST, host);
-        }
-        let target = match &forward.target {
-            None if base.is_empty() && session.req_header().version != Version::HTTP_2 && quoted.is_none() => None,
-            own => {
-                let sent = own.as_deref().map(str::as_bytes).or(quoted).unwrap_or(session.req_header().raw_path());
-                let sent = [base.as_bytes(), sent].concat();
-                let is_carried = target.is_some_and(|target| target.carries_lines);
-                Some(if quoted.is_some() { quoted::for_upstream(&sent, is_carried) } else { sent })
-            }
-        };
-        for (name, value) in &forward.set {
-            parts.headers.insert(name, value.clone());
-        }
-        *upstream = RequestHeader::from(parts);
-        target.map_or(Ok(()), |target| upstream.set_raw_path(&target))
+        ctx.prepare(session, upstream)
     }
 
     /// Drops an empty last piece, such as an empty DATA frame that ends an upload over HTTP/2: Pingora would write it
@@ -318,20 +288,7 @@ impl ProxyHttp for Proxy {
         self.close_where_draining(session);
         http10::bound_answer(session, response);
         strip_hop_by_hop(response);
-        let cookies = &ctx.live.gate.rewrite.cookies;
-        if response.headers.get_all(header::SET_COOKIE).iter().any(|cookie| cookies.is_planted(cookie)) {
-            let kept: Vec<_> = response
-                .headers
-                .get_all(header::SET_COOKIE)
-                .iter()
-                .filter(|c| !cookies.is_planted(c))
-                .cloned()
-                .collect();
-            response.remove_header(&header::SET_COOKIE);
-            for cookie in kept {
-                response.append_header(header::SET_COOKIE, cookie)?;
-            }
-        }
+        strip_planted_cookies(response, &ctx.live.gate.rewrite.cookies)?;
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             if !session.was_upgraded() && !session.is_upgrade_req() {
                 return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a 101 that nobody asked for").into_up());
@@ -396,22 +353,8 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut RequestContext) -> FailToProxy {
-        let reason = match (e.esource(), e.etype()) {
-            (ErrorSource::Upstream, ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
-            (ErrorSource::Upstream, ErrorType::ReadTimedout) if !session.as_downstream_mut().is_body_done() => {
-                Reason::BadRequest
-            }
-            _ if has_given_up() && session.as_downstream_mut().is_body_done() => Reason::UpstreamTimeout,
-            _ if has_given_up() => Reason::BadRequest,
-            (
-                ErrorSource::Downstream,
-                ErrorType::ReadTimedout | ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_),
-            ) => Reason::BadRequest,
-            (ErrorSource::Downstream, _) => return FailToProxy { error_code: 0, can_reuse_downstream: false },
-            (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
-                Reason::UpstreamTimeout
-            }
-            _ => Reason::UpstreamUnreachable,
+        let Some(reason) = reason_of(e, session) else {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
         tracing::debug!(error = %e.etype().as_str(), "not proxied");
         let late = ctx.audit.as_mut().map(|audit| {

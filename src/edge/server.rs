@@ -77,20 +77,7 @@ pub fn run(parts: Parts) -> Result<(), String> {
         );
     }
     end_on_lost_listeners();
-    let conf = ServerConf {
-        threads: 1,
-        work_stealing: false,
-        // Each shard has its own pools, one per HTTP version.
-        upstream_keepalive_pool_size: UPSTREAM_POOL
-            .min(shares.iter().sum::<usize>() / (4 * parts.common.workers * parts.listeners.len()).max(1))
-            .max(FEWEST_POOLED),
-        max_retries: 3,
-        upgrade_sock: parts.upgrade_socket.to_string_lossy().into_owned(),
-        // Longer than our own grace period: the drain thread ends the process first.
-        grace_period_seconds: Some(u64::from(u32::MAX)),
-        graceful_shutdown_timeout_seconds: Some(1),
-        ..ServerConf::default()
-    };
+    let conf = configuration(&parts, &shares);
     let opt = Opt { upgrade: parts.upgrade, ..Opt::default() };
     let mut server = Server::new_with_opt_and_conf(opt, conf);
     let inherited = if parts.upgrade {
@@ -140,6 +127,23 @@ pub fn run(parts: Parts) -> Result<(), String> {
         }),
     });
     Ok(())
+}
+
+fn configuration(parts: &Parts, shares: &[usize]) -> ServerConf {
+    ServerConf {
+        threads: 1,
+        work_stealing: false,
+        // Each shard has its own pools, one per HTTP version.
+        upstream_keepalive_pool_size: UPSTREAM_POOL
+            .min(shares.iter().sum::<usize>() / (4 * parts.common.workers * parts.listeners.len()).max(1))
+            .max(FEWEST_POOLED),
+        max_retries: 3,
+        upgrade_sock: parts.upgrade_socket.to_string_lossy().into_owned(),
+        // Longer than our own grace period: the drain thread ends the process first.
+        grace_period_seconds: Some(u64::from(u32::MAX)),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    }
 }
 
 /// Exits if a service's task panics on building its listeners: the process must not run on without them.

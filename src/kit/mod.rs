@@ -5,6 +5,7 @@ pub mod cache;
 pub mod clock;
 pub mod digest;
 pub mod entropy;
+pub mod quantity;
 pub mod seal;
 pub mod secret;
 pub mod setting;

@@ -16,22 +16,22 @@ use std::time::Duration;
 /// A parsed token; nothing is verified.
 pub struct Unverified<'a> {
     header: Header,
-    claims: Claims,
+    claims: Arc<Claims>,
     message: &'a [u8],
     signature: &'a str,
 }
 
 /// Claims that the provider vouches for. Only made after verification of the signature.
 pub struct Verified {
-    claims: Claims,
+    claims: Arc<Claims>,
     expires: Timestamp,
     standing: Arc<KeyLiveness>,
 }
 
-/// Three parts, the first base64url of a JSON object with `alg`: a JWT, however empty or broken the rest.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Shape {
-    Jwt,
+/// What a token looks like. Three parts, the first base64url of a JSON object with `alg`, are a JWT, however broken the rest.
+pub enum Shape<'a> {
+    Jwt(Unverified<'a>),
+    Broken,
     Opaque,
 }
 
@@ -64,27 +64,31 @@ const LATEST: f64 = 9_007_199_254_740_992.0;
 /// Claims defined for ID tokens only (OpenID Connect Core 1.0, 3.1.3.6, 3.3.2.11; Financial-grade API).
 const OF_ID_TOKENS: [&str; 4] = ["nonce", "at_hash", "c_hash", "s_hash"];
 
-pub fn shape(token: &str) -> Shape {
+/// Parses a token once, whatever becomes of it.
+pub fn shape(token: &str) -> Shape<'_> {
     let mut parts = token.split('.');
     let (Some(head), Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Shape::Opaque;
     };
-    match decode::<Claims>(head) {
-        Some(header) if header.contains_key("alg") => Shape::Jwt,
-        _ => Shape::Opaque,
+    let Ok(head) = BASE64URL_NOPAD.decode(head.as_bytes()) else { return Shape::Opaque };
+    let header = serde_json::from_slice::<Header>(&head).ok().filter(|header| header.alg.is_some());
+    match header {
+        Some(header) => Unverified::with(header, token).map_or(Shape::Broken, Shape::Jwt),
+        None if serde_json::from_slice::<Claims>(&head).is_ok_and(|head| head.contains_key("alg")) => Shape::Broken,
+        None => Shape::Opaque,
     }
 }
 
 impl<'a> Unverified<'a> {
     pub fn read(token: &'a str) -> Result<Self, Refusal> {
-        let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Invalid)?;
-        let (head, claims) = message.split_once('.').ok_or(Refusal::Invalid)?;
-        Ok(Unverified {
-            header: decode(head).ok_or(Refusal::Invalid)?,
-            claims: decode(claims).ok_or(Refusal::Invalid)?,
-            message: message.as_bytes(),
-            signature,
-        })
+        let header = token.split('.').next().and_then(decode).ok_or(Refusal::Invalid)?;
+        Unverified::with(header, token).ok_or(Refusal::Invalid)
+    }
+
+    fn with(header: Header, token: &'a str) -> Option<Self> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let (_, claims) = message.split_once('.')?;
+        Some(Unverified { header, claims: Arc::new(decode(claims)?), message: message.as_bytes(), signature })
     }
 
     /// The unverified claims; they select the provider that is to verify the token.
@@ -98,7 +102,7 @@ impl<'a> Unverified<'a> {
     }
 
     /// Verifies the token as a bearer token that a program presents to an API.
-    pub fn verify_bearer(self, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<Verified, Refusal> {
+    pub fn verify_bearer(&self, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<Verified, Refusal> {
         if !is_access_token_type(self.header.typ.as_deref()) || !settings.is_bearer_issuer_of(&self.claims) {
             return Err(Refusal::Invalid);
         }
@@ -122,7 +126,7 @@ impl<'a> Unverified<'a> {
     /// Fully verifies the token as an ID token (OpenID Connect Core 1.0, 3.1.3.7). `nonce`: that of the login; `None`
     /// for a refreshed token (12.2), which may lack it.
     pub fn verify_id_token(
-        self,
+        &self,
         keys: &KeySet,
         settings: &Settings,
         nonce: Option<&str>,
@@ -150,20 +154,20 @@ impl<'a> Unverified<'a> {
 
     /// Verifies a UserInfo response in JWT form (OpenID Connect Core 1.0, 5.3.2). It is not a token: it needs no
     /// expiry, and issuer and audience are checked if present.
-    pub fn verify_userinfo(self, keys: &KeySet, settings: &Settings) -> Result<Claims, Refusal> {
+    pub fn verify_userinfo(&self, keys: &KeySet, settings: &Settings) -> Result<Claims, Refusal> {
         let other_issuer = self.claims.contains_key("iss") && !settings.is_issuer_of(&self.claims);
         if other_issuer || (self.claims.contains_key("aud") && !audience(&self.claims, Some(settings.own_audience()))) {
             return Err(Refusal::Invalid);
         }
         self.verify_signature(keys, settings)?;
-        Ok(self.claims)
+        Ok((*self.claims).clone())
     }
 
     /// Verifies the signature, and requires `exp`.
-    fn verify(self, keys: &KeySet, settings: &Settings) -> Result<Verified, Refusal> {
+    fn verify(&self, keys: &KeySet, settings: &Settings) -> Result<Verified, Refusal> {
         let standing = self.verify_signature(keys, settings)?;
         let expires = time(self.claims.get("exp")).ok_or(Refusal::Invalid)?;
-        Ok(Verified { expires, standing, claims: self.claims })
+        Ok(Verified { expires, standing, claims: self.claims.clone() })
     }
 
     /// Verifies the signature; returns the liveness of the key.

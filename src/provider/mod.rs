@@ -12,6 +12,7 @@ pub mod introspection;
 pub mod jwt;
 pub mod keys;
 pub mod remote;
+mod setting_values;
 pub mod settings;
 pub mod token_endpoint;
 pub mod verdict;
@@ -181,7 +182,8 @@ pub async fn userinfo_about(provider: &dyn Provider, access: &Secret, subject: &
         Ok(UserInfo::Plain(claims)) => claims,
         Ok(UserInfo::Signed(jwt)) => {
             let settings = provider.settings();
-            let read = |keys: &KeySet| Unverified::read(jwt.expose())?.verify_userinfo(keys, settings);
+            let token = Unverified::read(jwt.expose()).map_err(|_| NoUserInfo::Forged)?;
+            let read = |keys: &KeySet| token.verify_userinfo(keys, settings);
             verify_own(provider, read).await.map_err(|error| match error {
                 NotVerified::Refused(_) => NoUserInfo::Forged,
                 NotVerified::Unavailable => NoUserInfo::Unavailable,

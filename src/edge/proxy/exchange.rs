@@ -1,12 +1,14 @@
 //! What the phases themselves read from the client and write to it, and what they read from request and response heads.
 
+use crate::edge::connection::has_given_up;
 use crate::edge::connection::{cut_current, line_was_odd};
 use crate::edge::reply;
 use crate::gate::decision::Reply;
 use crate::gate::endpoint::MAX_BODY;
 use crate::gate::request::{Body, RequestHead};
+use crate::telemetry::reason::Reason;
 use http::{HeaderValue, StatusCode, Version, header};
-use pingora_error::{Error, ErrorType, Result};
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::net::{IpAddr, Ipv4Addr};
@@ -101,4 +103,23 @@ pub(super) fn request_head<'a>(
         max_head,
         redirect_to_https,
     }
+}
+
+/// Why a request could not be proxied; `None`: the client has gone.
+pub(super) fn reason_of(e: &Error, session: &mut Session) -> Option<Reason> {
+    Some(match (e.esource(), e.etype()) {
+        (ErrorSource::Upstream, ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
+        (ErrorSource::Upstream, ErrorType::ReadTimedout) if !session.as_downstream_mut().is_body_done() => {
+            Reason::BadRequest
+        }
+        _ if has_given_up() && session.as_downstream_mut().is_body_done() => Reason::UpstreamTimeout,
+        _ if has_given_up() => Reason::BadRequest,
+        (
+            ErrorSource::Downstream,
+            ErrorType::ReadTimedout | ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_),
+        ) => Reason::BadRequest,
+        (ErrorSource::Downstream, _) => return None,
+        (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
+        _ => Reason::UpstreamUnreachable,
+    })
 }

@@ -136,9 +136,9 @@ fn a_changed_or_broken_token_is_refused() {
 #[test]
 fn what_is_a_jwt_is_told_by_its_shape() {
     let b64 = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
-    assert_eq!(shape(&token(json!({}))), Shape::Jwt);
+    assert!(matches!(shape(&token(json!({}))), Shape::Jwt(_)));
     for rest in ["e30.c2ln", "e30.", ".", "e30.+/=", "no-json.x"] {
-        assert_eq!(shape(&format!("{}.{rest}", b64(r#"{"alg":"x"}"#))), Shape::Jwt, "{rest}");
+        assert!(matches!(shape(&format!("{}.{rest}", b64(r#"{"alg":"x"}"#))), Shape::Broken), "{rest}");
     }
     for opaque in [
         format!("{}.e30.c2ln", b64(r#"{"no":"alg"}"#)),
@@ -149,7 +149,7 @@ fn what_is_a_jwt_is_told_by_its_shape() {
         "hvs.CAESI.b.c".into(),
         "opaque".into(),
     ] {
-        assert_eq!(shape(&opaque), Shape::Opaque, "{opaque}");
+        assert!(matches!(shape(&opaque), Shape::Opaque), "{opaque}");
     }
 }
 

@@ -141,10 +141,6 @@ fn certificates(settings: &Settings) -> Result<Option<TlsCertificates>, String> 
     Ok(is_own.then_some(TlsCertificates { client_tls, root_cert }))
 }
 
-pub(super) fn is_address(url: &str) -> bool {
-    url.into_connection_info().is_ok()
-}
-
 /// Credentials for the sentinels, in place of the master's.
 struct Login<'a> {
     user: Option<&'a str>,
