@@ -44,7 +44,7 @@ pub struct Settings {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "Secret")]
+#[serde(try_from = "Secret", into = "String")]
 #[schemars(with = "Secret")]
 pub struct AdminToken(Option<Secret>);
 
@@ -68,6 +68,13 @@ impl TryFrom<Secret> for AdminToken {
             1..SHORTEST_TOKEN => Err("must have at least 16 bytes; `openssl rand -hex 32` makes one"),
             _ => Ok(AdminToken(Some(token))),
         }
+    }
+}
+
+/// Redacted.
+impl From<AdminToken> for String {
+    fn from(token: AdminToken) -> Self {
+        token.0.map_or_else(String::new, |_| "***".into())
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Cors {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "Vec<AllowedOrigin>")]
+#[serde(try_from = "Vec<AllowedOrigin>", into = "Vec<String>")]
 #[schemars(with = "Vec<AllowedOrigin>")]
 pub enum Origins {
     Any,
@@ -45,6 +45,15 @@ impl Rule for AllowedOriginRule {
         rule(text == "*" || is_origin(), || {
             "is not an origin; write scheme, host and port alone, such as https://app.example.com".into()
         })
+    }
+}
+
+impl From<Origins> for Vec<String> {
+    fn from(origins: Origins) -> Self {
+        match origins {
+            Origins::Any => vec!["*".into()],
+            Origins::OneOf(list) => list,
+        }
     }
 }
 

@@ -120,7 +120,9 @@ impl From<Span> for String {
     fn from(span: Span) -> Self {
         let millis = span.as_millis();
         let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
-        let whole = units.into_iter().find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
+        // A minute alone is 60s, as people write it.
+        let fits = |(unit, _): &(u128, &str)| millis.is_multiple_of(*unit) && millis != 60_000 || *unit == 1000;
+        let whole = units.into_iter().find(|one| millis > 0 && millis.is_multiple_of(one.0) && fits(one));
         whole.map_or_else(|| "0s".into(), |(unit, name)| format!("{}{name}", millis / unit))
     }
 }

@@ -22,10 +22,10 @@ pub use crate::kit::quantity::{Count, Size, Span, Wait};
 pub struct HttpUrl(Url);
 
 /// A text that keeps a rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "String", bound(deserialize = "R: Rule", serialize = ""))]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(try_from = "String", bound(deserialize = "R: Rule"))]
 #[schemars(with = "String", inline)]
-pub struct Text<R>(String, #[serde(skip)] PhantomData<R>);
+pub struct Text<R>(String, PhantomData<R>);
 
 /// What a [`Text`] must be.
 pub trait Rule {
@@ -64,6 +64,12 @@ impl<R> Text<R> {
 
     pub fn text(&self) -> &String {
         &self.0
+    }
+}
+
+impl<R> Serialize for Text<R> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

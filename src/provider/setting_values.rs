@@ -37,7 +37,7 @@ pub type AuthorizationParam = Text<AuthorizationParamRule>;
 
 /// The accepted values of `aud`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "Vec<String>")]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
 #[schemars(with = "Vec<String>")]
 pub enum Audiences {
     Any,
@@ -196,6 +196,16 @@ impl AuthorizationParams {
             values.as_slice().iter().map(|value| (name.as_str().to_string(), value.clone())).collect::<Vec<_>>()
         };
         all.into_iter().flat_map(each).collect()
+    }
+}
+
+impl From<Audiences> for Vec<String> {
+    fn from(audiences: Audiences) -> Self {
+        match audiences {
+            Audiences::Any => vec!["*".into()],
+            Audiences::OneOf(list) => list,
+            Audiences::Client => Vec::new(),
+        }
     }
 }
 

@@ -186,3 +186,62 @@ fn the_schema_says_what_each_key_means() {
         assert!(is_required || value.get("default").is_some(), "{key} has no default");
     }
 }
+
+/// The path of each key, without indices and names, with its own schema.
+fn paths(schema: &serde_json::Value) -> Vec<(String, serde_json::Value)> {
+    fn walk(
+        root: &serde_json::Value,
+        at: &serde_json::Value,
+        path: &str,
+        found: &mut Vec<(String, serde_json::Value)>,
+    ) {
+        if let Some(to) = at["$ref"].as_str() {
+            walk(root, root.pointer(to.trim_start_matches('#')).unwrap(), path, found);
+        }
+        let forms = ["anyOf", "oneOf"].iter().filter_map(|name| at[*name].as_array()).flatten();
+        for below in forms.chain([&at["items"], &at["additionalProperties"]]).filter(|below| below.is_object()) {
+            walk(root, below, path, found);
+        }
+        for (key, value) in at["properties"].as_object().into_iter().flatten() {
+            let path = join(path, key);
+            found.push((path.clone(), value.clone()));
+            walk(root, value, &path, found);
+        }
+    }
+    let mut found = Vec::new();
+    walk(schema, schema, "", &mut found);
+    found
+}
+
+#[test]
+fn the_reference_describes_the_keys_that_there_are() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+    let all = paths(&schema::plain());
+    let is_of = |path: &str, key: &str| path == key || path.ends_with(&format!(".{key}"));
+    let rows: Vec<(Vec<&str>, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let (first, _) = line.strip_prefix("| `")?.split_once(" |")?;
+            Some((first.split('`').step_by(2).collect(), line))
+        })
+        .collect();
+    for (path, schema) in &all {
+        let name = path.rsplit('.').next().unwrap();
+        let described = text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .any(|code| code.split([',', ' ', '{', '}', '.']).any(|word| word == name));
+        assert!(described, "{path} is not in docs/configuration.md");
+        let default = match &schema["default"] {
+            serde_json::Value::String(text) if !text.is_empty() => text.clone(),
+            serde_json::Value::Bool(flag) => flag.to_string(),
+            serde_json::Value::Number(number) => number.to_string(),
+            _ => continue,
+        };
+        let own: Vec<&str> =
+            rows.iter().filter(|(keys, _)| keys.iter().any(|k| is_of(path, k))).map(|(_, line)| *line).collect();
+        let told = own.is_empty() || own.iter().any(|line| line.contains(&format!("`{default}`")));
+        assert!(told, "the default of {path} is {default}: {own:#?}");
+    }
+}
