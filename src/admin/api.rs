@@ -1,13 +1,13 @@
 //! The admin API: creates, lists and revokes API keys. Requires the admin token.
 
-use crate::admin::pages::{JSON, Page, not_found, only};
+use crate::admin::pages::{JSON, Page, not_found, only, problem, time, unavailable};
 use crate::credential::api_key::keyring::{Keyring, NewKey, NotCreated};
 use crate::credential::api_key::{KeyId, Record};
-use crate::store::kv::{Away, Change, Kv};
+use crate::store::kv::{Change, Kv, Unavailable};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What the API works on.
 pub struct Api {
@@ -28,7 +28,7 @@ impl Api {
     pub(super) async fn page(&self, method: &Method, path: &str, body: &[u8], routes: &[String]) -> Page {
         let Some(rest) = path.strip_prefix(KEYS) else { return not_found() };
         let Some(keys) = &self.keys else {
-            return told(StatusCode::CONFLICT, "API keys need `store.secret` in the configuration");
+            return problem(StatusCode::CONFLICT, "API keys need `store.secret` in the configuration");
         };
         match (method, rest) {
             (&Method::GET, "") => list(keys).await,
@@ -54,8 +54,8 @@ impl Api {
                 shown.insert("key".into(), created.key.expose().into());
                 (StatusCode::CREATED, JSON, Value::Object(shown).to_string())
             }
-            Err(NotCreated::Full) => told(StatusCode::CONFLICT, "there are as many keys as may be"),
-            Err(NotCreated::Away) => away(),
+            Err(NotCreated::Full) => problem(StatusCode::CONFLICT, "there are as many keys as may be"),
+            Err(NotCreated::Unavailable) => unavailable(),
         }
     }
 
@@ -67,23 +67,19 @@ impl Api {
         match ended {
             Ok(true) => (StatusCode::NO_CONTENT, JSON, String::new()),
             Ok(false) => not_found(),
-            Err(Away) => away(),
+            Err(Unavailable) => unavailable(),
         }
     }
 }
 
 async fn list(keys: &Keyring) -> Page {
-    let Ok(stored) = keys.list().await else { return away() };
+    let Ok(stored) = keys.list().await else { return unavailable() };
     let all: Vec<Value> = stored.iter().chain(&keys.configured()).map(|record| Value::Object(shown(record))).collect();
     (StatusCode::OK, JSON, Value::Array(all).to_string())
 }
 
 /// The visible fields of a key. A key without `created` comes from the configuration.
 fn shown(record: &Record) -> Map<String, Value> {
-    let time = |seconds: Option<i64>| {
-        let since = Duration::from_secs(u64::try_from(seconds?).ok()?);
-        Some(humantime::format_rfc3339_seconds(UNIX_EPOCH.checked_add(since)?).to_string())
-    };
     let all = json!({
         "id": record.id, "name": record.name, "user": record.user, "email": record.email, "groups": record.groups,
         "scopes": record.scopes, "routes": record.routes, "created": time(record.created),
@@ -143,14 +139,6 @@ fn is_plain(text: &str) -> bool {
 
 fn required(name: &str, text: Option<String>) -> Result<String, Wrong> {
     text.ok_or_else(|| (name.to_string(), "is required"))
-}
-
-fn told(status: StatusCode, problem: &str) -> Page {
-    (status, JSON, json!({ "problem": problem }).to_string())
-}
-
-fn away() -> Page {
-    told(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer")
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 
 pub mod api;
 mod pages;
+mod sessions;
 
 use crate::admin::api::Api;
 pub use crate::admin::pages::RouteLine;
 use crate::admin::pages::{JSON, Page, StatusPage, TEXT, not_found, only};
+use crate::admin::sessions::SESSIONS;
 use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
@@ -16,6 +18,7 @@ use crate::edge::sockets::Sockets;
 use crate::gate::host::Host;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
+use crate::session::realm::Realm;
 use crate::session::sessions::Sessions;
 use crate::telemetry::metrics::{Cache, Metrics};
 use http::request::Parts;
@@ -126,6 +129,7 @@ pub struct State {
     pub token: AdminToken,
     pub hosts: Vec<HostName>,
     pub providers: Vec<Arc<RemoteProvider>>,
+    pub realms: Vec<Arc<Realm>>,
     pub routes: Vec<RouteLine>,
 }
 
@@ -178,6 +182,10 @@ impl Admin {
         let Some(body) = body else {
             return (StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is too long\n".into());
         };
+        if let Some(rest) = path.strip_prefix(SESSIONS) {
+            let realms = self.state.read().realms.clone();
+            return sessions::page(&self.sessions, &realms, &head.method, rest, head.uri.query()).await;
+        }
         let routes: Vec<String> = self.state.read().routes.iter().map(|route| route.name.clone()).collect();
         self.api.page(&head.method, path, &body, &routes).await
     }

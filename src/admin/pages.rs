@@ -3,7 +3,9 @@
 use crate::edge::upstream::Upstreams;
 use askama::Template;
 use http::StatusCode;
+use serde_json::json;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// A status, a media type and a body.
 pub(super) type Page = (StatusCode, &'static str, String);
@@ -65,4 +67,18 @@ pub(super) fn not_found() -> Page {
 /// RFC 9110, 15.5.6: a 405 names the methods that are allowed.
 pub(super) fn only(methods: &str) -> Page {
     (StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("{methods}\n"))
+}
+
+pub(super) fn problem(status: StatusCode, problem: &str) -> Page {
+    (status, JSON, json!({ "problem": problem }).to_string())
+}
+
+pub(super) fn unavailable() -> Page {
+    problem(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer")
+}
+
+/// RFC 3339, of a time in seconds.
+pub(super) fn time(seconds: Option<i64>) -> Option<String> {
+    let since = Duration::from_secs(u64::try_from(seconds?).ok()?);
+    Some(humantime::format_rfc3339_seconds(UNIX_EPOCH.checked_add(since)?).to_string())
 }

@@ -2,9 +2,7 @@
 
 use crate::admin::{RouteLine, State};
 use crate::app::realms::Realms;
-use crate::app::services::Caches;
-use crate::app::services::Providers;
-use crate::app::services::Services;
+use crate::app::services::{Caches, Providers, Services};
 use crate::config::settings::{Route, Settings};
 use crate::credential::policy::{Issuer, Policy};
 use crate::credential::verifier::Verifier;
@@ -102,6 +100,7 @@ pub(crate) fn build(
         token: settings.file.admin.token.clone(),
         hosts: settings.file.admin.hosts.clone(),
         providers: providers.values().cloned().collect(),
+        realms: realms.all(),
         routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),
     };
     Ok(Built { live: Live { gate, upstreams }, providers, state })

@@ -33,6 +33,10 @@ impl Realms {
         Realms(widest.into_iter().filter_map(realm).collect())
     }
 
+    pub(super) fn all(&self) -> Vec<Arc<Realm>> {
+        self.0.values().cloned().collect()
+    }
+
     /// The relying party of a route; `None` if the route has no sessions.
     pub(super) fn site(&self, access: &AccessSettings, auth_path: &str) -> Option<Arc<RelyingParty>> {
         let AccessSettings::Protected(protected) = access else { return None };

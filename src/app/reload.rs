@@ -2,11 +2,8 @@
 
 use crate::admin::Admin;
 use crate::app::build::{Built, build};
-use crate::app::services::{Providers, Services};
-use crate::app::services::{copies, own_keys};
-use crate::config;
+use crate::app::services::{Providers, Services, copies, own_keys};
 use crate::config::settings::Settings;
-use crate::edge;
 use crate::edge::connections::Connections;
 use crate::edge::tls::Certificates;
 use crate::edge::{Live, LiveConfig};
@@ -14,6 +11,7 @@ use crate::provider::remote::RemoteProvider;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Reload;
+use crate::{config, edge};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,7 +70,7 @@ impl Reloader {
             }
             Err(problems) => {
                 for problem in problems {
-                    tracing::error!(%problem, "the configuration is refused; the old one goes on");
+                    tracing::error!(%problem, "the configuration is refused; the old one stays in force");
                 }
                 Reload::refused
             }
@@ -99,14 +97,14 @@ impl Reloader {
     fn put_in_force(&mut self, settings: &Settings, built: Built) {
         let waits = self.started.changed_until_restart(settings);
         if !waits.is_empty() {
-            tracing::warn!(keys = waits.join(", "), "changed, but in force only after a restart");
+            tracing::warn!(keys = waits.join(", "), "changed keys take effect after a restart");
         }
         for (started, certificates) in &self.listeners {
             let files = settings.listeners().find(|l| l.address == started.address).map(edge::Settings::certificates);
             if let (Some(certificates), Some(files)) = (certificates, files.filter(|files| !files.is_empty()))
                 && let Err(problem) = certificates.reload(files)
             {
-                tracing::error!(%problem, "the old certificate goes on");
+                tracing::error!(%problem, "the certificate cannot be read; the old one stays in use");
             }
         }
         if settings.file.caches.sessions != self.in_force.file.caches.sessions {

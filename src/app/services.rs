@@ -26,6 +26,7 @@ use crate::store::settings::Backend;
 use crate::store::{fallback, redis};
 use crate::telemetry::metrics::{Cache, Metrics};
 use arc_swap::ArcSwapOption;
+use futures_util::future::OptionFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +47,7 @@ pub(crate) struct Services {
     pub(super) kv: Arc<dyn Kv>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) entropy: Arc<dyn Entropy>,
-    /// Background maintenance of a shared store; taken when the process starts.
+    /// Background maintenance of the store and the sessions; taken when the process starts.
     pub(super) upkeep: Option<Work>,
     /// Whether the store answers.
     pub(super) store: StoreState,
@@ -78,7 +79,7 @@ pub(crate) struct StoreState {
 struct Opened {
     kv: Arc<dyn Kv>,
     state: StoreState,
-    upkeep: Option<Work>,
+    upkeep: Work,
 }
 
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -88,7 +89,7 @@ impl Services {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::default());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
-        let Opened { kv, state, mut upkeep } = open(settings, &clock, &entropy, &metrics)?;
+        let Opened { kv, state, upkeep } = open(settings, &clock, &entropy, &metrics)?;
         // For a shared store no secret is generated: it is configured, or derived from a client secret.
         let made_secret = match settings.file.store.backend {
             Backend::Redis => Secret::new(Vec::new()),
@@ -99,17 +100,11 @@ impl Services {
         let caches = Caches::new(settings, &clock, &metrics);
         let sessions =
             Arc::new(Sessions::new(kv.clone(), clock.clone(), entropy.clone(), settings.file.refresh_dedup, copies));
-        if let Some(work) = upkeep.take() {
-            let (hearing, of_keys) =
-                (sessions.clone().subscribe(), keys.clone().map(|keys| subscribe_to_keys(kv.clone(), keys)));
-            upkeep = Some(Box::pin(async move {
-                tokio::join!(work, hearing, async {
-                    if let Some(of_keys) = of_keys {
-                        of_keys.await;
-                    }
-                });
-            }));
-        }
+        let (hearing, endings) = (sessions.clone().subscribe(), sessions.clone().finish_endings());
+        let of_keys = keys.clone().map(|keys| subscribe_to_keys(kv.clone(), keys));
+        let upkeep: Work = Box::pin(async move {
+            tokio::join!(upkeep, hearing, endings, OptionFuture::from(of_keys));
+        });
         Ok(Services {
             refused: Arc::new(ArcSwapOption::new(caches.unknown.clone())),
             caches,
@@ -121,7 +116,7 @@ impl Services {
             clock,
             metrics,
             entropy,
-            upkeep,
+            upkeep: Some(upkeep),
             store: state,
             secrets: settings.file.store.secrets().cloned().collect(),
             made_secret,
@@ -158,7 +153,7 @@ fn open(
     entropy: &Arc<dyn Entropy>,
     metrics: &Arc<Metrics>,
 ) -> Result<Opened, String> {
-    let own = |kv: Arc<dyn Kv>| Opened { kv, state: StoreState::of_own(), upkeep: None };
+    let own = |kv: Arc<dyn Kv>| Opened { kv, state: StoreState::of_own(), upkeep: Box::pin(std::future::ready(())) };
     match &settings.file.store.backend {
         Backend::Memory => Ok(own(Arc::new(Memory::new(clock.clone())))),
         Backend::File => Ok(own(Arc::new(File::open(&settings.store_path, clock.clone())?))),
@@ -179,7 +174,7 @@ fn open_shared(
     let on_change = Box::new(move |up: bool| {
         if !up {
             let problem = told.redis.as_ref().and_then(|redis| redis.problem()).unwrap_or_default();
-            tracing::warn!(%problem, "the store is away; this replica goes on with what it knows");
+            tracing::warn!(%problem, "the store is unavailable; this replica continues with what it knows");
         }
         told.told(up);
         measured.store_up(up);
@@ -190,7 +185,7 @@ fn open_shared(
     let upkeep: Work = Box::pin(async move {
         tokio::join!(watch, follow, redis.listen());
     });
-    Ok(Opened { kv: fallback, state, upkeep: Some(upkeep) })
+    Ok(Opened { kv: fallback, state, upkeep })
 }
 
 impl Caches {

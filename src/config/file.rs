@@ -1,6 +1,5 @@
 //! The file: every key at its top and of a route. The keys below them stand in the rooms that they are for.
 
-use crate::admin;
 use crate::caller::address::ClientIp;
 use crate::caller::rate_limit;
 use crate::credential::{api_key, introspection, unknown, verified};
@@ -14,7 +13,7 @@ use crate::kit::setting::{Count, Items, OneOrMany, Rule, Span, Text, http_url, r
 use crate::provider::settings::AuthorizationParams;
 use crate::session::outcome::Dedup;
 use crate::telemetry::log::Logging;
-use crate::{login, provider, session, store};
+use crate::{admin, login, provider, session, store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;

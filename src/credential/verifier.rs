@@ -2,8 +2,7 @@
 
 use crate::caller::rate_limit::{Account, Reservation};
 use crate::credential::introspection::{Answer, Introspections};
-use crate::credential::policy::Issuer;
-use crate::credential::policy::Policy;
+use crate::credential::policy::{Issuer, Policy};
 use crate::credential::unknown::UnknownTokens;
 use crate::credential::verified::VerifiedTokens;
 use crate::kit::clock::{Clock, Timestamp};
@@ -30,7 +29,7 @@ pub struct Verifier {
 }
 
 /// The result of verifying a token.
-enum Judged {
+enum Judgement {
     Valid(Arc<Identity>),
     Refused(Refused),
     Unavailable,
@@ -75,14 +74,14 @@ impl Verifier {
         let begun = self.unknown.as_ref().map(|(cache, _)| cache.begin());
         let judged = match shape(token) {
             Shape::Jwt(token) => self.verify_jwt(policy, &token, digest, account).await,
-            Shape::Broken => Judged::Refused(Refused::of(Refusal::Invalid)),
+            Shape::Broken => Judgement::Refused(Refused::of(Refusal::Invalid)),
             Shape::Opaque => self.introspect(policy, token, digest, account).await,
         };
         let refused = match judged {
-            Judged::Valid(identity) => return Verdict::Valid(identity),
-            Judged::Unavailable => return Verdict::Unavailable(Cause::Provider),
-            Judged::Limited(wait) => return Verdict::Limited(wait),
-            Judged::Refused(refused) => refused,
+            Judgement::Valid(identity) => return Verdict::Valid(identity),
+            Judgement::Unavailable => return Verdict::Unavailable(Cause::Provider),
+            Judgement::Limited(wait) => return Verdict::Limited(wait),
+            Judgement::Refused(refused) => refused,
         };
         let until = match refused.memory {
             Memory::Usual => Some(None),
@@ -114,18 +113,18 @@ impl Verifier {
         token: &Unverified<'_>,
         digest: TokenDigest,
         account: &Account<'_>,
-    ) -> Judged {
+    ) -> Judgement {
         let mut first = None;
         // Usually one provider; where two share an issuer, each has its own audiences.
         for issuer in policy.of_token(token) {
             let judged = self.verify_with(policy, issuer, token, digest, account).await;
             issuer.metrics.verified(judged.word());
             match judged {
-                Judged::Refused(refused) => first = Some(refused.after(first)),
+                Judgement::Refused(refused) => first = Some(refused.after(first)),
                 decided => return decided,
             }
         }
-        Judged::Refused(first.unwrap_or(Refused::of(Refusal::Invalid)))
+        Judgement::Refused(first.unwrap_or(Refused::of(Refusal::Invalid)))
     }
 
     async fn verify_with(
@@ -135,7 +134,7 @@ impl Verifier {
         token: &Unverified<'_>,
         digest: TokenDigest,
         account: &Account<'_>,
-    ) -> Judged {
+    ) -> Judgement {
         let now = self.clock.now();
         let (provider, settings) = (issuer.provider.as_ref(), issuer.provider.settings());
         let read = |keys: &KeySet| token.verify_bearer(keys, settings, now);
@@ -144,16 +143,16 @@ impl Verifier {
             // Not reserved: waiting requests share one fetch, and there is at most one in 30 s.
             None => match account.look() {
                 Ok(()) => verify_with_fetched(provider, read).await,
-                Err(wait) => return Judged::Limited(wait),
+                Err(wait) => return Judgement::Limited(wait),
             },
         };
         let verified = match verified {
             Ok(verified) => verified,
-            Err(NotVerified::Refused(refusal)) => return Judged::Refused(Refused::of(refusal)),
-            Err(NotVerified::Unavailable) => return Judged::Unavailable,
+            Err(NotVerified::Refused(refusal)) => return Judgement::Refused(Refused::of(refusal)),
+            Err(NotVerified::Unavailable) => return Judgement::Unavailable,
         };
         let Ok(identity) = Identity::of_token(&verified, settings) else {
-            return Judged::Refused(Refused::of(Refusal::Invalid));
+            return Judgement::Refused(Refused::of(Refusal::Invalid));
         };
         if identity.groups_left_out && !issuer.overage.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -164,19 +163,19 @@ impl Verifier {
         let identity = Arc::new(identity);
         if let Some((cache, _)) = &self.verified {
             let expires = verified.expires().plus(*settings.clock_skew);
-            cache.keep(policy.id, digest, identity.clone(), verified.standing().clone(), expires, now);
+            cache.keep(policy.id, digest, identity.clone(), verified.liveness().clone(), expires, now);
         }
-        Judged::Valid(identity)
+        Judgement::Valid(identity)
     }
 
     /// Asks each provider with introspection, until one vouches for the token.
-    async fn introspect(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Judged {
+    async fn introspect(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Judgement {
         // Check all caches before asking any provider: one provider's good token is no reason to ask another.
         if let Some(kept) = policy.introspecting().find_map(|issuer| self.introspections.find(issuer, digest)) {
-            return Judged::Valid(kept.identity);
+            return Judgement::Valid(kept.identity);
         }
         let mut paid: Option<Reservation> = None;
-        let (mut first, mut is_away) = (None, false);
+        let (mut first, mut is_unavailable) = (None, false);
         for issuer in policy.introspecting() {
             let reserve = || {
                 if paid.is_none() {
@@ -189,32 +188,32 @@ impl Verifier {
             match answer {
                 Answer::Active(introspected) => {
                     account.give_back(paid);
-                    return Judged::Valid(introspected.identity);
+                    return Judgement::Valid(introspected.identity);
                 }
                 Answer::Wrong(wrong) => first = first.or(Some(wrong)),
-                Answer::Unavailable => is_away = true,
-                Answer::Withheld(wait) => return Judged::Limited(wait),
+                Answer::Unavailable => is_unavailable = true,
+                Answer::Withheld(wait) => return Judgement::Limited(wait),
             }
         }
-        if is_away {
+        if is_unavailable {
             account.give_back(paid);
-            return Judged::Unavailable;
+            return Judgement::Unavailable;
         }
         let refused = match first {
             Some(Wrong::Refused(refusal)) => Refused::of(refusal),
             Some(Wrong::Inactive) | None => Refused { reason: Reason::UnknownToken, memory: Memory::Usual, paid: None },
         };
-        Judged::Refused(Refused { paid, ..refused })
+        Judgement::Refused(Refused { paid, ..refused })
     }
 }
 
-impl Judged {
+impl Judgement {
     fn word(&self) -> &'static str {
         match self {
-            Judged::Valid(_) => "ok",
-            Judged::Refused(refused) => refused.reason.word(),
-            Judged::Unavailable => Reason::ProviderUnavailable.word(),
-            Judged::Limited(_) => Reason::RateLimited.word(),
+            Judgement::Valid(_) => "ok",
+            Judgement::Refused(refused) => refused.reason.word(),
+            Judgement::Unavailable => Reason::ProviderUnavailable.word(),
+            Judgement::Limited(_) => Reason::RateLimited.word(),
         }
     }
 }

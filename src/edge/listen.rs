@@ -2,17 +2,14 @@
 //! connections, so that a connection and all that it needs stay on one thread; and the [`Frontend`] before the proxy,
 //! which counts connections, limits their number and duration, and does the TLS handshake.
 
-use crate::edge::Common;
-use crate::edge::Settings;
 use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
 use crate::edge::connection::{Connection, Limits, Unreadable};
-use crate::edge::connections::Capacity;
-use crate::edge::connections::Connections;
+use crate::edge::connections::{Capacity, Connections};
 use crate::edge::proxy::Proxy;
 use crate::edge::sockets::spelled;
 use crate::edge::tls::Certificates;
-use crate::edge::{LiveConfig, reply};
+use crate::edge::{Common, LiveConfig, Settings, reply};
 use crate::gate::protocol::MAX_FIELDS;
 use crate::telemetry::access_log::AccessLog;
 use async_trait::async_trait;

@@ -9,15 +9,13 @@ use crate::edge::connection::{
     allow_silence, answer_has_ended, head_is_read, more_has_come, target_as_written, wait_for_reader,
 };
 use crate::edge::connections::{Capacity, Connections};
-use crate::edge::headers::strip_hop_by_hop;
-use crate::edge::headers::strip_planted_cookies;
-use crate::edge::proxy::exchange::PATIENCE;
-use crate::edge::proxy::exchange::reason_of;
-use crate::edge::proxy::exchange::{has_answered, is_grpc, is_stream, read_form, request_head, send};
+use crate::edge::headers::{strip_hop_by_hop, strip_planted_cookies};
+use crate::edge::proxy::exchange::{
+    PATIENCE, has_answered, is_grpc, is_stream, read_form, reason_of, request_head, send,
+};
 use crate::edge::streams::OpenStream;
 use crate::edge::upstream::Upstreams;
-use crate::edge::{Common, Settings};
-use crate::edge::{Live, LiveConfig, http10, quoted, retry};
+use crate::edge::{Common, Live, LiveConfig, Settings, http10, quoted, retry};
 use crate::gate::decision::{Answer, Audit, Forward};
 use crate::gate::endpoint::MAX_BODY;
 use crate::gate::request::Body;

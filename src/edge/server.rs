@@ -4,15 +4,14 @@
 mod admin_listener;
 mod stop;
 
-use crate::edge::Common;
 use crate::edge::connections::Capacity;
-use crate::edge::listen;
 use crate::edge::server::admin_listener::AdminService;
 pub use crate::edge::server::admin_listener::AnswerAdmin;
 use crate::edge::server::stop::{Signals, drain};
 use crate::edge::sockets::Sockets;
 use crate::edge::tls::Certificates;
 use crate::edge::{self, descriptors};
+use crate::edge::{Common, listen};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora_core::server::configuration::{Opt, ServerConf};

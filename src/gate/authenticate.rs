@@ -2,8 +2,7 @@
 
 mod browser;
 
-use crate::caller::rate_limit::Limiter;
-use crate::caller::rate_limit::{Account, Reservation};
+use crate::caller::rate_limit::{Account, Limiter, Reservation};
 use crate::caller::tarpit::Tarpit;
 use crate::credential::api_key::ApiKey;
 use crate::credential::api_key::keyring::{KeyVerdict, Keyring, Known};

@@ -79,7 +79,7 @@ impl Gate {
         if !self.warned.peer.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 peer = %caller.address,
-                "says who its client is and is not in client_ip.trusted_proxies: it is taken for the client itself"
+                "a peer that is not in client_ip.trusted_proxies sends forwarding headers; its own address counts as the client's"
             );
         }
     }

@@ -50,8 +50,8 @@ impl Gate {
             Endpoint::SignOut => self.endpoints.sign_out_page(&sites, &query, head, audit).await?,
             Endpoint::SignedOut => self.endpoints.signed_out_page(&sites, &query, audit),
             Endpoint::Userinfo => self.endpoints.userinfo_page(&sites, &query, head, audit).await?,
-            // Logout requests from a provider are not supported yet.
-            Endpoint::BackchannelLogout | Endpoint::FrontchannelLogout => return Err(Refusal::of(Reason::BadRequest)),
+            Endpoint::BackchannelLogout => self.endpoints.backchannel_logout(&sites, head, audit).await?,
+            Endpoint::FrontchannelLogout => self.endpoints.frontchannel_logout(&sites, &query, audit).await?,
         };
         Ok(Answer::Reply(Box::new(reply)))
     }

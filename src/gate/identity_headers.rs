@@ -1,8 +1,7 @@
 //! The identity headers for the app. Client headers that could be taken for the gateway's are removed, in every
 //! spelling that an app might fold to the same name, and the identity's headers are added.
 
-use crate::gate::encode::encode;
-use crate::gate::encode::encode_list;
+use crate::gate::encode::{encode, encode_list};
 use crate::gate::template::Template;
 use crate::kit::digest::Fingerprint;
 use crate::kit::setting::{Rule, Text, rule};

@@ -57,6 +57,11 @@ impl Secrets {
         let secret: &[u8] = self.0.first().map_or(&empty, |secret| secret);
         derive(secret, purpose, &[bytes])
     }
+
+    /// The same under each of the secrets.
+    pub fn digests(&self, purpose: &[u8], bytes: &[u8]) -> impl Iterator<Item = [u8; 32]> {
+        self.0.iter().map(move |secret| derive(secret, purpose, &[bytes]))
+    }
 }
 
 /// Derives 32 bytes from a secret, a purpose and `parts` (HMAC-SHA256); they reveal nothing of the secret.

@@ -15,9 +15,7 @@ use crate::session::record::{Cold, Hot};
 use crate::session::refresh::life_of;
 use crate::session::sessions::{Login, Sessions};
 use crate::session::ticket::Ticket;
-use crate::store::kv::Key;
-use crate::store::kv::Space;
-use crate::store::kv::{Away, Entry};
+use crate::store::kv::{Entry, Key, Space, Unavailable};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use std::sync::Arc;
@@ -56,8 +54,8 @@ pub enum Failure {
     Broken,
     /// The identity has no mapped `user` claim.
     Nobody,
-    ProviderAway,
-    StoreAway,
+    ProviderUnavailable,
+    StoreUnavailable,
 }
 
 /// A failure, and the login's target if known.
@@ -151,9 +149,11 @@ impl Failure {
     fn is_charged(self) -> bool {
         match self {
             Failure::State | Failure::Rejected | Failure::NeedsPerson | Failure::Broken => true,
-            Failure::Denied | Failure::Nobody | Failure::ProviderAway | Failure::StoreAway | Failure::Limited(_) => {
-                false
-            }
+            Failure::Denied
+            | Failure::Nobody
+            | Failure::ProviderUnavailable
+            | Failure::StoreUnavailable
+            | Failure::Limited(_) => false,
         }
     }
 
@@ -164,8 +164,8 @@ impl Failure {
             Failure::Limited(_) => "rate_limited",
             Failure::Rejected | Failure::Denied | Failure::NeedsPerson | Failure::Broken => "login_failed",
             Failure::Nobody => "forbidden",
-            Failure::ProviderAway => "provider_unavailable",
-            Failure::StoreAway => "store_unavailable",
+            Failure::ProviderUnavailable => "provider_unavailable",
+            Failure::StoreUnavailable => "store_unavailable",
         }
     }
 }
@@ -197,16 +197,16 @@ async fn end(
     match sessions.kv.put_new(&mark, Entry { generation: 0, value: Vec::new() }, LIFE).await {
         Ok(true) => {}
         Ok(false) => return Err(Failure::State),
-        Err(Away) => return Err(Failure::StoreAway),
+        Err(Unavailable) => return Err(Failure::StoreUnavailable),
     }
     let tokens = provider.exchange(code, &flow.verifier(), &flow.redirect_uri).await.map_err(|error| match error {
         GrantError::Denied => Failure::Rejected,
-        GrantError::Unavailable => Failure::ProviderAway,
+        GrantError::Unavailable => Failure::ProviderUnavailable,
         _ => Failure::Broken,
     })?;
     let login = prove(site, flow, tokens, sessions).await?;
     let lives = site.realm.ttl(login.hot.created, sessions.now()).min(site.limits.max_age);
-    let cookie = sessions.create(&site.realm, login).await.map_err(|Away| Failure::StoreAway)?;
+    let cookie = sessions.create(&site.realm, login).await.map_err(|Unavailable| Failure::StoreUnavailable)?;
     forget_old(site, at.headers, sessions).await;
     Ok(site.cookie.set(cookie.expose(), lives))
 }
@@ -218,7 +218,7 @@ fn of_error(error: &str) -> Failure {
         "login_required" | "interaction_required" | "consent_required" | "account_selection_required" => {
             Failure::NeedsPerson
         }
-        "server_error" | "temporarily_unavailable" => Failure::ProviderAway,
+        "server_error" | "temporarily_unavailable" => Failure::ProviderUnavailable,
         _ => Failure::Broken,
     }
 }
@@ -232,7 +232,7 @@ async fn prove(site: &RelyingParty, flow: &Flow, tokens: Tokens, sessions: &Sess
     let read = |keys: &KeySet| Unverified::read(id.expose())?.verify_id_token(keys, settings, Some(&nonce), now);
     let verified = verify_own(provider, read).await.map_err(|error| match error {
         NotVerified::Refused(_) => Failure::Broken,
-        NotVerified::Unavailable => Failure::ProviderAway,
+        NotVerified::Unavailable => Failure::ProviderUnavailable,
     })?;
     let mut userinfo = None;
     if settings.userinfo == Automatic::Auto && Identity::lacks_claims(&verified, settings) {
@@ -242,7 +242,7 @@ async fn prove(site: &RelyingParty, flow: &Flow, tokens: Tokens, sessions: &Sess
             Err(NoUserInfo::Forged) => return Err(Failure::Broken),
             Err(NoUserInfo::Refused) => None, // the ID token's claims must do
             // Otherwise the session would lack its groups for hours.
-            Err(NoUserInfo::Unavailable) => return Err(Failure::ProviderAway),
+            Err(NoUserInfo::Unavailable) => return Err(Failure::ProviderUnavailable),
         };
     }
     let identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Failure::Nobody)?;

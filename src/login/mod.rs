@@ -1,6 +1,7 @@
 //! Logins and sign-outs, between the browser and the provider. Works in terms of cookies, query parameters and URLs;
 //! the gate decides which requests come here and what a reply looks like.
 
+pub mod backchannel;
 pub mod callback;
 pub mod cookie;
 pub mod flow;

@@ -6,7 +6,7 @@ use crate::login::cookie::named_like;
 use crate::login::relying_party::RelyingParty;
 use crate::session::sessions::Sessions;
 use crate::session::ticket::Ticket;
-use crate::store::kv::Away;
+use crate::store::kv::Unavailable;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub async fn sign_out(
     target: &str,
     headers: &HeaderMap,
     sessions: &Sessions,
-) -> Result<SignedOut, Away> {
+) -> Result<SignedOut, Unavailable> {
     let mut set = Vec::new();
     let mut ended: Option<(&Arc<RelyingParty>, Option<String>)> = None;
     for site in sites {

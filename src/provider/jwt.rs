@@ -25,7 +25,18 @@ pub struct Unverified<'a> {
 pub struct Verified {
     claims: Arc<Claims>,
     expires: Timestamp,
-    standing: Arc<KeyLiveness>,
+    liveness: Arc<KeyLiveness>,
+}
+
+/// What a logout token says, once it is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogoutClaims {
+    pub subject: Option<String>,
+    pub session_id: Option<String>,
+    /// `jti`: the token counts once.
+    pub id: String,
+    /// The clock skew included.
+    pub expires: Timestamp,
 }
 
 /// What a token looks like. Three parts, the first base64url of a JSON object with `alg`, are a JWT, however broken the rest.
@@ -60,6 +71,13 @@ struct Header {
 
 /// The largest `exp`, `nbf` or `iat` taken as a float: beyond 2^53 it is not an exact integer any more.
 const LATEST: f64 = 9_007_199_254_740_992.0;
+
+/// OpenID Connect Back-Channel Logout 1.0, 2.4.
+const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+/// Of a logout token without `exp`: the specification recommends two minutes.
+const LOGOUT_LIFE: Duration = Duration::from_secs(120);
+/// However long one says it lives: its `jti` is remembered for so long.
+const LONGEST_LOGOUT_LIFE: Duration = Duration::from_secs(3600);
 
 /// Claims defined for ID tokens only (OpenID Connect Core 1.0, 3.1.3.6, 3.3.2.11; Financial-grade API).
 const OF_ID_TOKENS: [&str; 4] = ["nonce", "at_hash", "c_hash", "s_hash"];
@@ -152,6 +170,38 @@ impl<'a> Unverified<'a> {
         Ok(verified)
     }
 
+    /// Verifies a logout token (OpenID Connect Back-Channel Logout 1.0, 2.6). Providers differ in `typ`: absent, `JWT` or
+    /// `logout+jwt` in the header, some in the claims; some leave `exp` out.
+    pub fn verify_logout(&self, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<LogoutClaims, Refusal> {
+        let is_logout = |typ: &str| ["JWT", "logout+jwt"].iter().any(|good| typ.eq_ignore_ascii_case(good));
+        if !self.header.typ.as_deref().is_none_or(is_logout) || !settings.is_issuer_of(&self.claims) {
+            return Err(Refusal::Invalid);
+        }
+        self.verify_signature(keys, settings)?;
+        let claims = &*self.claims;
+        if !audience(claims, Some(settings.own_audience())) {
+            return Err(Refusal::WrongAudience);
+        }
+        let is_event = claims.get("events").and_then(|events| events.get(LOGOUT_EVENT)).is_some_and(Value::is_object);
+        let text = |name: &str| match claims.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.clone())),
+            Some(_) => Err(Refusal::Invalid),
+        };
+        let (subject, session_id, id) = (text("sub")?, text("sid")?, text("jti")?.ok_or(Refusal::Invalid)?);
+        if !is_event || claims.contains_key("nonce") || (subject.is_none() && session_id.is_none()) {
+            return Err(Refusal::Invalid);
+        }
+        begun(claims, *settings.clock_skew, now)?;
+        let issued = time(claims.get("iat")).ok_or(Refusal::Invalid)?;
+        let expires = match claims.get("exp") {
+            None => issued.plus(LOGOUT_LIFE),
+            Some(exp) => time(Some(exp)).ok_or(Refusal::Invalid)?.min(issued.plus(LONGEST_LOGOUT_LIFE)),
+        };
+        let expires = expires.plus(*settings.clock_skew);
+        if now >= expires { Err(Refusal::Expired) } else { Ok(LogoutClaims { subject, session_id, id, expires }) }
+    }
+
     /// Verifies a UserInfo response in JWT form (OpenID Connect Core 1.0, 5.3.2). It is not a token: it needs no
     /// expiry, and issuer and audience are checked if present.
     pub fn verify_userinfo(&self, keys: &KeySet, settings: &Settings) -> Result<Claims, Refusal> {
@@ -165,9 +215,9 @@ impl<'a> Unverified<'a> {
 
     /// Verifies the signature, and requires `exp`.
     fn verify(&self, keys: &KeySet, settings: &Settings) -> Result<Verified, Refusal> {
-        let standing = self.verify_signature(keys, settings)?;
+        let liveness = self.verify_signature(keys, settings)?;
         let expires = time(self.claims.get("exp")).ok_or(Refusal::Invalid)?;
-        Ok(Verified { expires, standing, claims: self.claims.clone() })
+        Ok(Verified { expires, liveness, claims: self.claims.clone() })
     }
 
     /// Verifies the signature; returns the liveness of the key.
@@ -182,7 +232,7 @@ impl<'a> Unverified<'a> {
             Selected::Unknown => return Err(Refusal::UnknownKey),
         };
         match jsonwebtoken::crypto::verify(self.signature, self.message, key.decoding(), algorithm) {
-            Ok(true) => Ok(key.standing().clone()),
+            Ok(true) => Ok(key.liveness().clone()),
             Ok(false) | Err(_) => Err(Refusal::BadSignature),
         }
     }
@@ -199,8 +249,8 @@ impl Verified {
     }
 
     /// The liveness of the key that verified it.
-    pub fn standing(&self) -> &Arc<KeyLiveness> {
-        &self.standing
+    pub fn liveness(&self) -> &Arc<KeyLiveness> {
+        &self.liveness
     }
 
     /// `exp`, `nbf` and `iat` against the clock, each with the skew.

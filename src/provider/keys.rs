@@ -22,7 +22,7 @@ pub struct Key {
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
     thumbprint: String,
-    standing: Arc<KeyLiveness>,
+    liveness: Arc<KeyLiveness>,
 }
 
 /// Whether a key is still in its provider's set. Cached results of the key hold this, and are invalid without it.
@@ -59,7 +59,7 @@ impl KeySet {
         let mut keys: Vec<Key> = raw.keys.into_iter().take(MAX_KEYS).filter_map(Key::read).collect();
         for key in &mut keys {
             if let Some(same) = before.and_then(|set| set.keys.iter().find(|old| old.thumbprint == key.thumbprint)) {
-                key.standing = same.standing.clone();
+                key.liveness = same.liveness.clone();
             }
         }
         Ok(KeySet { keys })
@@ -69,7 +69,7 @@ impl KeySet {
     pub fn retire(&self, successor: &KeySet) {
         for key in &self.keys {
             if !successor.keys.iter().any(|new| new.thumbprint == key.thumbprint) {
-                key.standing.vanished.store(true, Ordering::Release);
+                key.liveness.vanished.store(true, Ordering::Release);
             }
         }
     }
@@ -104,8 +104,8 @@ impl Key {
         &self.key
     }
 
-    pub fn standing(&self) -> &Arc<KeyLiveness> {
-        &self.standing
+    pub fn liveness(&self) -> &Arc<KeyLiveness> {
+        &self.liveness
     }
 
     fn read(raw: Value) -> Option<Key> {
@@ -128,7 +128,7 @@ impl Key {
             algorithms,
             key: DecodingKey::from_jwk(&jwk).ok()?,
             thumbprint: format!("{:?} {}", jwk.common.key_id, jwk.thumbprint(ThumbprintHash::SHA256).ok()?),
-            standing: Arc::default(),
+            liveness: Arc::default(),
         })
     }
 }
@@ -231,7 +231,7 @@ mod tests {
         let json = |keys: &[Value]| serde_json::to_vec(&json!({ "keys": keys })).unwrap();
         let (rsa, ed) = (jwk(RSA_JWK, json!({"kid": "r"})), jwk(ED_JWK, json!({"kid": "e"})));
         let first = KeySet::parse(&json(&[rsa, ed.clone()]), None).unwrap();
-        let standings: Vec<_> = first.keys.iter().map(|k| k.standing.clone()).collect();
+        let standings: Vec<_> = first.keys.iter().map(|k| k.liveness.clone()).collect();
         let second = KeySet::parse(&json(&[ed]), Some(&first)).unwrap();
         first.retire(&second);
         assert_eq!(standings.iter().map(|s| s.is_good()).collect::<Vec<_>>(), [false, true]);

@@ -107,7 +107,7 @@ async fn call(
     let settings = client.settings;
     let request = client.http.request(Method::POST, endpoint);
     let request = authenticated(request, client, form).await.map_err(|problem| {
-        tracing::warn!(provider = %settings.name, problem, "the client cannot prove who it is");
+        tracing::warn!(provider = %settings.name, problem, "the gateway cannot authenticate at the provider");
         GrantError::Refused
     })?;
     match client.http.send(request).await {

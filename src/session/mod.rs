@@ -2,6 +2,7 @@
 //! refresh that keeps a session alive. Knows nothing of requests or redirects; the store sees digests and sealed bytes.
 
 pub mod cache;
+pub mod index;
 pub mod outcome;
 pub mod realm;
 pub mod record;
@@ -13,3 +14,4 @@ pub mod sessions;
 mod simulation;
 pub mod ticket;
 mod tries;
+mod unfinished;

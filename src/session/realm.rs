@@ -6,7 +6,7 @@ use crate::kit::seal::Secrets;
 use crate::provider::Provider;
 use crate::session::record::{Envelope, Hot, Part, seal};
 use crate::session::ticket::Ticket;
-use crate::store::kv::Away;
+use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::ProviderMetrics;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +45,8 @@ impl Realm {
         part: Part,
         label: &Envelope,
         record: &T,
-    ) -> Result<Vec<u8>, Away> {
-        seal(&self.secrets, ticket, &self.id, part, label, record).map_err(|_| Away)
+    ) -> Result<Vec<u8>, Unavailable> {
+        seal(&self.secrets, ticket, &self.id, part, label, record).map_err(|_| Unavailable)
     }
 
     pub(crate) fn label(&self, hot: &Hot, session_id: Option<&str>) -> Envelope {

@@ -70,12 +70,19 @@ pub struct Envelope {
     pub session_id: Option<String>,
 }
 
+/// The keyed digest by which an envelope names an id.
+fn named(digest: [u8; 32]) -> String {
+    data_encoding::BASE64URL_NOPAD.encode(digest.split_at(16).0)
+}
+
+/// The same under each secret: a record keeps the digest that was made when it was.
+pub fn names(secrets: &Secrets, purpose: &str, text: &str) -> Vec<String> {
+    secrets.digests(purpose.as_bytes(), text.as_bytes()).map(named).collect()
+}
+
 impl Envelope {
     pub fn new(secrets: &Secrets, provider: &str, hot: &Hot, session_id: Option<&str>) -> Self {
-        let digest = |purpose: &str, text: &str| {
-            let digest = secrets.digest(purpose.as_bytes(), text.as_bytes());
-            data_encoding::BASE64URL_NOPAD.encode(digest.split_at(16).0)
-        };
+        let digest = |purpose: &str, text: &str| named(secrets.digest(purpose.as_bytes(), text.as_bytes()));
         Envelope {
             version: VERSION,
             provider: provider.to_string(),
@@ -102,6 +109,13 @@ pub fn seal<T: Serialize>(
     let sealed = secrets.seal(ticket.key(), &[part.purpose(), realm], &label, &record)?;
     let length = u16::try_from(label.len()).map_err(|_| NotOurs)?;
     Ok([&length.to_be_bytes()[..], &label, &sealed].concat())
+}
+
+/// The envelope alone. Nothing vouches for it without the ticket: it may serve to end a session, never to pass a request.
+pub fn envelope(bytes: &[u8]) -> Option<Envelope> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let label = rest.get(..usize::from(u16::from_be_bytes(*length)))?;
+    serde_json::from_slice(label).ok().filter(|label: &Envelope| label.version == VERSION)
 }
 
 pub fn open<T: DeserializeOwned>(

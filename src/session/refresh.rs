@@ -13,14 +13,12 @@ use crate::kit::secret::Secret;
 use crate::kit::singleflight::{LeaderLost, Role};
 use crate::provider::jwt::Unverified;
 use crate::provider::{GrantError, Tokens};
-use crate::session::outcome::Dependency;
-use crate::session::outcome::Outcome;
+use crate::session::outcome::{Dependency, Outcome};
 use crate::session::realm::Realm;
 use crate::session::record::Cold;
 use crate::session::session::{RefreshLimits, Session};
 use crate::session::sessions::Sessions;
-use crate::store::kv::Away;
-use crate::store::kv::Change;
+use crate::store::kv::{Change, Unavailable};
 use crate::telemetry::metrics::Refresh;
 use identity::{Renewal, Renewed};
 use lease::{Lease, Taken};
@@ -72,8 +70,8 @@ impl Sessions {
         let reading = self.begin_reading();
         let outcome = match self.spend(realm, session, limits).await {
             Ok(outcome) => outcome,
-            Err(Away) if self.kv.is_shared() => self.without_store(session), // it became unavailable meanwhile
-            Err(Away) => Outcome::Unavailable(Dependency::Store),
+            Err(Unavailable) if self.kv.is_shared() => self.without_store(session), // it became unavailable meanwhile
+            Err(Unavailable) => Outcome::Unavailable(Dependency::Store),
         };
         if let Outcome::Live(session) = &outcome {
             self.keep_cached(realm, session.clone(), &reading);
@@ -81,8 +79,8 @@ impl Sessions {
         outcome
     }
 
-    async fn spend(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Result<Outcome, Away> {
-        if self.kv.is_away() {
+    async fn spend(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Result<Outcome, Unavailable> {
+        if self.kv.is_unavailable() {
             return Ok(self.without_store(session)); // otherwise two replicas could spend the same token
         }
         // After an outage another replica may hold the rotated token and not have written it back yet.
@@ -100,7 +98,7 @@ impl Sessions {
                 Due::Nothing(outcome) => return Ok(outcome),
             };
             // The read in `due` may have been the first to fail, and been answered from this replica's memory.
-            if self.kv.is_away() {
+            if self.kv.is_unavailable() {
                 return Ok(self.without_store(session));
             }
             if self.tries.are_paused(&session.ticket.place()) {
@@ -147,7 +145,7 @@ impl Sessions {
         lease: &Lease,
         failed: bool,
         limits: RefreshLimits,
-    ) -> Result<Option<Outcome>, Away> {
+    ) -> Result<Option<Outcome>, Unavailable> {
         let grant = match self.due(realm, session, limits).await? {
             Due::Grant(grant) => *grant,
             Due::Nothing(outcome) => return Ok(Some(outcome)),
@@ -167,7 +165,7 @@ impl Sessions {
     }
 
     /// Whether a refresh token is to be spent now.
-    async fn due(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Result<Due, Away> {
+    async fn due(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Result<Due, Unavailable> {
         let now = self.clock.now();
         let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(Due::Nothing(Outcome::Ended)) };
         if !stored.hot.is_due(limits.before_expiry, now) {
@@ -191,9 +189,9 @@ impl Sessions {
     }
 
     /// The result another replica published for this token; not one that the session has already (no rotation).
-    async fn shared_result(&self, grant: &Grant) -> Result<Option<Tokens>, Away> {
-        let told = shared::find(self.kv.as_ref(), &grant.token, self.clock.now()).await?;
-        Ok(told.filter(|tokens| *tokens.access.expose() != grant.cold.access))
+    async fn shared_result(&self, grant: &Grant) -> Result<Option<Tokens>, Unavailable> {
+        let result = shared::find(self.kv.as_ref(), &grant.token, self.clock.now()).await?;
+        Ok(result.filter(|tokens| *tokens.access.expose() != grant.cold.access))
     }
 
     async fn exchange(
@@ -202,7 +200,7 @@ impl Sessions {
         grant: Grant,
         lease: Option<&Lease>,
         limits: RefreshLimits,
-    ) -> Result<Outcome, Away> {
+    ) -> Result<Outcome, Unavailable> {
         let place = grant.stored.ticket.place();
         match realm.provider.refresh(&grant.token).await {
             Ok(tokens) => {
@@ -229,7 +227,13 @@ impl Sessions {
     }
 
     /// Stores the new tokens before any request continues with them.
-    async fn renew(&self, realm: &Realm, grant: Grant, tokens: Tokens, limits: RefreshLimits) -> Result<Outcome, Away> {
+    async fn renew(
+        &self,
+        realm: &Realm,
+        grant: Grant,
+        tokens: Tokens,
+        limits: RefreshLimits,
+    ) -> Result<Outcome, Unavailable> {
         let Grant { stored, cold, generation, .. } = grant;
         let renewed = renewed_cold(&cold, &tokens, self.clock.now().millis());
         if !self.replace_cold(realm, &stored.ticket, &stored.label, &renewed, generation + 1).await? {
@@ -253,7 +257,7 @@ impl Sessions {
             Ok(renewed) => renewed,
             Err(Renewal::Forged) => {
                 realm.metrics.refreshed(Refresh::denied);
-                tracing::warn!(provider = %realm.provider.settings().name, "a refreshed ID token is forged or of somebody else; the session ends");
+                tracing::warn!(provider = %realm.provider.settings().name, "a refreshed ID token is forged or of another user; the session ends");
                 self.delete(realm, &stored.ticket).await?;
                 return Ok(Outcome::Ended);
             }
@@ -272,7 +276,7 @@ impl Sessions {
         stored: &Session,
         renewed: Renewed,
         tokens: Option<&Tokens>,
-    ) -> Result<Outcome, Away> {
+    ) -> Result<Outcome, Unavailable> {
         let stale = matches!(renewed, Renewed::Untold).then(|| self.clock.now().millis());
         let mut identity = match renewed {
             Renewed::Told(identity) => Some(*identity),
@@ -293,6 +297,9 @@ impl Sessions {
             }
             let generation = current.generation + 1;
             if self.replace_hot(realm, &current.ticket, &current.label, &current.hot, generation).await? {
+                // Again: a store that lost its data has an empty index, and its keys may end before the session.
+                let ttl = realm.ttl(current.hot.created, self.clock.now());
+                self.enlist(&current.label, &current.ticket.place(), ttl).await;
                 return Ok(Outcome::Live(Arc::new(Session::new(
                     current.hot,
                     current.ticket,
@@ -306,7 +313,7 @@ impl Sessions {
     }
 
     /// The provider denied the token: the session ends, unless the token was rotated meanwhile.
-    async fn denied(&self, realm: &Realm, grant: Grant, limits: RefreshLimits) -> Result<Outcome, Away> {
+    async fn denied(&self, realm: &Realm, grant: Grant, limits: RefreshLimits) -> Result<Outcome, Unavailable> {
         if self.kv.is_shared()
             && let Some(tokens) = self.shared_result(&grant).await?
         {
@@ -314,10 +321,17 @@ impl Sessions {
             return self.renew(realm, grant, tokens, limits).await;
         }
         let ticket = &grant.stored.ticket;
-        let now = self.load_cold(realm, ticket).await?;
-        if now.is_some_and(|(cold, _)| cold.refresh.as_ref() != Some(grant.token.expose())) {
-            realm.metrics.refreshed(Refresh::reused);
-            return Ok(self.load(realm, ticket).await?.map_or(Outcome::Ended, Outcome::Live));
+        for _ in 0..TRIES {
+            let Some((cold, generation)) = self.load_cold(realm, ticket).await? else { break };
+            if cold.refresh.as_ref() != Some(grant.token.expose()) {
+                realm.metrics.refreshed(Refresh::reused);
+                return Ok(self.load(realm, ticket).await?.map_or(Outcome::Ended, Outcome::Live));
+            }
+            // A replica that was frozen for longer than its lease may be about to write the rotated token. After this it
+            // cannot: the session that is deleted below is the one that was looked at.
+            if self.replace_cold(realm, ticket, &grant.stored.label, &cold, generation + 1).await? {
+                break;
+            }
         }
         realm.metrics.refreshed(Refresh::denied);
         self.delete(realm, ticket).await?;

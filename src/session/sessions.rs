@@ -10,11 +10,11 @@ use crate::session::cache::SessionCache;
 use crate::session::outcome::{Dedup, Refreshes};
 use crate::session::realm::Realm;
 use crate::session::record::{Cold, Envelope, Hot, Part, open};
-use crate::session::session::Limits;
-use crate::session::session::Session;
+use crate::session::session::{Limits, Session};
 use crate::session::ticket::Ticket;
 use crate::session::tries::Tries;
-use crate::store::kv::{Away, Change, Entry, Invalidation, Key, Kv, Space};
+use crate::session::unfinished::Unfinished;
+use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Space, Unavailable};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,7 @@ pub(crate) struct Reading(Option<(Begun, Arc<SessionCache>)>);
 pub enum Found {
     Live(Arc<Session>),
     Absent,
-    Away,
+    Unavailable,
 }
 
 pub struct Sessions {
@@ -37,6 +37,7 @@ pub struct Sessions {
     cache: ArcSwapOption<SessionCache>,
     pub(crate) refreshes: Refreshes,
     pub(crate) tries: Tries,
+    pub(super) unfinished: Unfinished,
     pub(crate) dedup: Dedup,
 }
 
@@ -71,7 +72,16 @@ impl Sessions {
         cache: Option<SessionCache>,
     ) -> Self {
         let cache = ArcSwapOption::from(cache.map(Arc::new));
-        Sessions { kv, clock, entropy, cache, refreshes: Refreshes::default(), tries: Tries::new(), dedup }
+        Sessions {
+            kv,
+            clock,
+            entropy,
+            cache,
+            refreshes: Refreshes::default(),
+            tries: Tries::new(),
+            unfinished: Unfinished::default(),
+            dedup,
+        }
     }
 
     /// Replaces the cache with another one, or none.
@@ -85,12 +95,12 @@ impl Sessions {
 
     /// Applies the invalidations that other replicas announce; runs until it is dropped.
     pub async fn subscribe(self: Arc<Self>) {
-        let Some(mut heard) = self.kv.announcements() else { return };
+        let Some(mut invalidations) = self.kv.announcements() else { return };
         loop {
-            let told = heard.recv().await;
+            let received = invalidations.recv().await;
             let cache = self.cache.load();
             let Some(cache) = cache.as_ref() else { continue };
-            match told {
+            match received {
                 Ok(Invalidation::Key(Change::Session(place))) => cache.forget(TokenDigest::of(place.as_bytes())),
                 Ok(Invalidation::Key(Change::ApiKey(_))) => {}
                 Ok(Invalidation::All) | Err(RecvError::Lagged(_)) => cache.forget_all(),
@@ -104,7 +114,7 @@ impl Sessions {
     }
 
     /// Stores a new session under a new ticket; returns the cookie's value.
-    pub async fn create(&self, realm: &Realm, login: Login) -> Result<Secret, Away> {
+    pub async fn create(&self, realm: &Realm, login: Login) -> Result<Secret, Unavailable> {
         let reading = self.begin_reading();
         let ticket = Ticket::new(self.entropy.as_ref());
         let label = realm.label(&login.hot, login.cold.session_id.as_deref());
@@ -113,6 +123,7 @@ impl Sessions {
         self.kv.put(&cold_key(&ticket), Entry { generation: 1, value: cold }, ttl).await?;
         let hot = realm.seal(&ticket, Part::Hot, &label, &login.hot)?;
         self.kv.put(&hot_key(&ticket), Entry { generation: 1, value: hot }, ttl).await?;
+        self.enlist(&label, &ticket.place(), ttl).await;
         let cookie = ticket.cookie();
         self.keep_cached(realm, Arc::new(Session::new(login.hot, ticket, label, 1)), &reading);
         Ok(cookie)
@@ -124,7 +135,7 @@ impl Sessions {
         if let Some(cache) = self.cache.load().as_ref()
             && let Some(session) = cache.find(place_of(&ticket), realm.cache_key(&ticket), self.clock.now())
         {
-            return Found::Live(session);
+            return self.unless_ended(session);
         }
         self.find_stored(realm, &ticket).await
     }
@@ -134,11 +145,15 @@ impl Sessions {
         match self.load(realm, ticket).await {
             Ok(Some(session)) => {
                 self.keep_cached(realm, session.clone(), &reading);
-                Found::Live(session)
+                self.unless_ended(session)
             }
             Ok(None) => Found::Absent,
-            Err(Away) => Found::Away,
+            Err(Unavailable) => Found::Unavailable,
         }
+    }
+
+    fn unless_ended(&self, session: Arc<Session>) -> Found {
+        if self.has_been_ended(&session.label) { Found::Absent } else { Found::Live(session) }
     }
 
     /// Reads a known session from the store, bypassing the cache.
@@ -165,25 +180,26 @@ impl Sessions {
     }
 
     /// Ends a session in the cache and in the store; returns its tokens, so that the caller can revoke them.
-    pub async fn end(&self, realm: &Realm, cookie: &str) -> Result<Option<Cold>, Away> {
+    pub async fn end(&self, realm: &Realm, cookie: &str) -> Result<Option<Cold>, Unavailable> {
         let Some(ticket) = Ticket::parse(cookie) else { return Ok(None) };
         // A made-up ticket must not leave a tombstone in the store.
-        if self.load(realm, &ticket).await?.is_none() {
+        let Some(session) = self.load(realm, &ticket).await? else {
             self.forget_cached(&ticket);
             return Ok(None);
-        }
+        };
         // End the session even if its tokens cannot be read: during an outage the fallback may hold only the hot part.
         let cold = self.load_cold(realm, &ticket).await.unwrap_or(None).map(|(cold, _)| cold);
         self.delete(realm, &ticket).await?;
+        self.strike(&session.label, &ticket.place()).await;
         Ok(cold)
     }
 
     /// The session's tokens.
-    pub async fn cold(&self, realm: &Realm, session: &Session) -> Result<Option<Cold>, Away> {
+    pub async fn cold(&self, realm: &Realm, session: &Session) -> Result<Option<Cold>, Unavailable> {
         Ok(self.load_cold(realm, &session.ticket).await?.map(|(cold, _)| cold))
     }
 
-    pub(crate) async fn load(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<Arc<Session>>, Away> {
+    pub(crate) async fn load(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<Arc<Session>>, Unavailable> {
         let Some(entry) = self.kv.get(&hot_key(ticket)).await? else { return Ok(None) };
         // A record that does not open is someone else's, of another realm, or of another version: it is absent.
         let Ok((label, hot)) = open(&realm.secrets, ticket, &realm.id, Part::Hot, &entry.value) else {
@@ -193,7 +209,7 @@ impl Sessions {
         Ok(Some(Arc::new(Session::new(hot, ticket.clone(), label, entry.generation))))
     }
 
-    pub(crate) async fn load_cold(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<(Cold, u64)>, Away> {
+    pub(crate) async fn load_cold(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<(Cold, u64)>, Unavailable> {
         let Some(entry) = self.kv.get(&cold_key(ticket)).await? else { return Ok(None) };
         let Ok((_, cold)) = open::<Cold>(&realm.secrets, ticket, &realm.id, Part::Cold, &entry.value) else {
             self.kv.count_unreadable();
@@ -202,7 +218,7 @@ impl Sessions {
         Ok(Some((cold, entry.generation)))
     }
 
-    pub(crate) async fn delete(&self, realm: &Realm, ticket: &Ticket) -> Result<(), Away> {
+    pub(crate) async fn delete(&self, realm: &Realm, ticket: &Ticket) -> Result<(), Unavailable> {
         self.forget_cached(ticket);
         // Once more at the end: until the store has deleted it, a request may read it there.
         let _again = ForgetLater { sessions: self, ticket };
@@ -220,7 +236,7 @@ impl Sessions {
     pub(crate) fn keep_cached(&self, realm: &Realm, session: Arc<Session>, reading: &Reading) {
         // During an outage the fallback does not know which sessions other replicas ended: do not cache its answers.
         if let Some((begun, cache)) = &reading.0
-            && !self.kv.is_away()
+            && !self.kv.is_unavailable()
         {
             let (place, proof) = (place_of(&session.ticket), realm.cache_key(&session.ticket));
             cache.keep(place, proof, session, *begun, self.clock.now());
@@ -228,8 +244,12 @@ impl Sessions {
     }
 
     fn forget_cached(&self, ticket: &Ticket) {
+        self.forget_place(&ticket.place());
+    }
+
+    pub(super) fn forget_place(&self, place: &str) {
         if let Some(cache) = self.cache.load().as_ref() {
-            cache.forget(place_of(ticket));
+            cache.forget(TokenDigest::of(place.as_bytes()));
         }
     }
 
@@ -241,7 +261,7 @@ impl Sessions {
         label: &Envelope,
         hot: &Hot,
         generation: u64,
-    ) -> Result<bool, Away> {
+    ) -> Result<bool, Unavailable> {
         let value = realm.seal(ticket, Part::Hot, label, hot)?;
         let ttl = realm.ttl(hot.created, self.clock.now());
         self.kv.replace(&hot_key(ticket), Entry { generation, value }, ttl).await
@@ -254,13 +274,13 @@ impl Sessions {
         label: &Envelope,
         cold: &Cold,
         generation: u64,
-    ) -> Result<bool, Away> {
+    ) -> Result<bool, Unavailable> {
         let value = realm.seal(ticket, Part::Cold, label, cold)?;
         let ttl = realm.ttl(label.created, self.clock.now());
         self.kv.replace(&cold_key(ticket), Entry { generation, value }, ttl).await
     }
 
-    async fn write_seen(&self, realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Away> {
+    async fn write_seen(&self, realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Unavailable> {
         let reading = self.begin_reading();
         let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(()) };
         let generation = stored.generation + 1;

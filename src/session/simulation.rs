@@ -9,9 +9,7 @@ mod scenario;
 
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::seal::Secrets;
-use crate::kit::setting::Count;
-use crate::kit::setting::Span;
-use crate::kit::setting::Wait;
+use crate::kit::setting::{Count, Span, Wait};
 use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token};
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
@@ -26,9 +24,9 @@ use crate::store::fallback::{self, Fallback};
 use crate::store::kv::Kv;
 use crate::store::redis::{Breaker, Standby};
 use crate::telemetry::metrics::{Cache, Metrics};
-use harness::{Line, PROVIDER_TIMEOUT, Paused, Way, World};
-use invariants::{COMMAND_TIMEOUT, Law, Probe};
-use scenario::{Dice, Plan};
+use harness::{Harness, PROVIDER_TIMEOUT, Paused, ProviderLink, StoreLink};
+use invariants::{COMMAND_TIMEOUT, Invariants, Probe};
+use scenario::{Dice, Scenario};
 use serde_json::json;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, LazyLock};
@@ -55,7 +53,7 @@ static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| {
 /// One of the replicas that share the store.
 struct Replica {
     at: usize,
-    world: Arc<World>,
+    harness: Arc<Harness>,
     sessions: Arc<Sessions>,
     realm: Arc<Realm>,
 }
@@ -70,59 +68,63 @@ fn realm(provider: Arc<dyn crate::provider::Provider>) -> Realm {
 }
 
 impl Replica {
-    fn start(world: &Arc<World>, at: usize) -> Arc<Self> {
-        let plan = &world.plan;
-        let clock: Arc<dyn Clock> = Arc::new(Paused(world.began));
-        let line = Arc::new(Line { world: world.clone(), replica: at, failed: false.into() });
-        let kv: Arc<dyn Kv> = match plan.fallback {
+    fn start(harness: &Arc<Harness>, at: usize) -> Arc<Self> {
+        let scenario = &harness.scenario;
+        let clock: Arc<dyn Clock> = Arc::new(Paused(harness.began));
+        let line = Arc::new(StoreLink { harness: harness.clone(), replica: at, failed: false.into() });
+        let kv: Arc<dyn Kv> = match scenario.fallback {
             false => line,
             true => {
                 let breaker = Breaker { failures: Count::of(3), cooldown: COOLDOWN.into() };
                 let standby = Standby { max_entries: 100, ..Standby::default() };
                 let settings = fallback::Settings { breaker, standby };
-                let kv = Fallback::new(line, clock.clone(), world.dice.clone(), settings, Box::new(|_| {}));
+                let kv = Fallback::new(line, clock.clone(), harness.dice.clone(), settings, Box::new(|_| {}));
                 tokio::spawn(kv.clone().watch());
                 tokio::spawn(kv.clone().follow());
                 kv
             }
         };
-        let dedup =
-            Dedup { enabled: true, result_ttl: Wait::seconds(5), lease: plan.lease.into(), grace: Span::seconds(300) };
-        let copies = plan.copies.then(|| {
+        let dedup = Dedup {
+            enabled: true,
+            result_ttl: Wait::seconds(5),
+            lease: scenario.lease.into(),
+            grace: Span::seconds(300),
+        };
+        let copies = scenario.copies.then(|| {
             SessionCache::new(
                 &cache::Settings { max_entries: 100, ttl: COPIES_LIVE.into(), ..cache::Settings::default() },
                 METRICS.cache(Cache::sessions),
             )
         });
-        let sessions = Arc::new(Sessions::new(kv, clock, world.dice.clone(), dedup, copies));
+        let sessions = Arc::new(Sessions::new(kv, clock, harness.dice.clone(), dedup, copies));
         tokio::spawn(sessions.clone().subscribe());
         let settings =
             crate::provider::settings::Settings { timeout: PROVIDER_TIMEOUT.into(), ..settings("https://id.test") };
-        let realm = Arc::new(realm(Arc::new(Way::new(world, at, settings))));
-        Arc::new(Replica { at, world: world.clone(), sessions, realm })
+        let realm = Arc::new(realm(Arc::new(ProviderLink::new(harness, at, settings))));
+        Arc::new(Replica { at, harness: harness.clone(), sessions, realm })
     }
 
     async fn find(&self, cookie: &str) -> Found {
-        let began = self.world.now();
+        let began = self.harness.now();
         let found = self.sessions.find(&self.realm, cookie).await;
-        let (stale, mut law) = (self.sessions.kv.is_away(), self.world.law.lock());
-        let now = self.world.now();
+        let (stale, mut invariants) = (self.sessions.kv.is_unavailable(), self.harness.invariants.lock());
+        let now = self.harness.now();
         match &found {
             Found::Live(_) => {
                 // Invariant 3, signed out is signed out: at once in the replica that did it and wherever the store is
                 // read; with a cache, when its entry expires; while the store is unavailable, when it is back.
-                if let Some((who, when, gone)) = law.signed_out
+                if let Some((who, when, gone)) = invariants.signed_out
                     && began > when
                 {
-                    let copied = self.world.plan.copies && began < when + COPIES_LIVE + COMMAND_TIMEOUT * 4;
-                    let unheard = !gone || (self.world.plan.fallback && stale) || copied;
+                    let copied = self.harness.scenario.copies && began < when + COPIES_LIVE + COMMAND_TIMEOUT * 4;
+                    let unheard = !gone || (self.harness.scenario.fallback && stale) || copied;
                     if who == self.at || !unheard {
-                        law.broke(now, format!("(3) {} finds what {who} has signed out", self.at));
+                        invariants.broke(now, format!("(3) {} finds what {who} has signed out", self.at));
                     }
                 }
             }
-            Found::Absent => law.ended(self.at, "absent", now),
-            Found::Away => law.tell(now, || format!("{} finds the store away", self.at)),
+            Found::Absent => invariants.ended(self.at, "absent", now),
+            Found::Unavailable => invariants.tell(now, || format!("{} finds the store away", self.at)),
         }
         found
     }
@@ -130,33 +132,33 @@ impl Replica {
     /// Performs one request; returns the outcome for the session.
     async fn request(&self, cookie: &str) -> Option<Outcome> {
         let Found::Live(session) = self.find(cookie).await else { return None };
-        if self.world.dice.chance(30) {
+        if self.harness.dice.chance(30) {
             self.sessions.touch(&self.realm, &session, LIMITS);
         }
         if !session.hot.is_due(REFRESH.before_expiry, self.sessions.now()) {
             return Some(Outcome::Live(session));
         }
-        let began = self.world.now();
+        let began = self.harness.now();
         let outcome =
             timeout(Duration::from_secs(600), self.sessions.refresh(&self.realm, &session, REFRESH)).await.ok();
-        let (now, mut law) = (self.world.now(), self.world.law.lock());
-        let longest = LONGEST_WAIT + law.frozen_for(self.at);
+        let (now, mut invariants) = (self.harness.now(), self.harness.invariants.lock());
+        let longest = LONGEST_WAIT + invariants.frozen_for(self.at);
         if now - began > longest {
-            law.broke(now, format!("(4) {} waits for {:?}, longer than {longest:?}", self.at, now - began));
+            invariants.broke(now, format!("(4) {} waits for {:?}, longer than {longest:?}", self.at, now - began));
         }
         match &outcome {
-            Some(Outcome::Ended) => law.ended(self.at, "ended", now),
-            Some(Outcome::Live(_)) => law.tell(now, || format!("{} goes on", self.at)),
-            Some(Outcome::Unavailable(why)) => law.tell(now, || format!("{} has no {why:?}", self.at)),
+            Some(Outcome::Ended) => invariants.ended(self.at, "ended", now),
+            Some(Outcome::Live(_)) => invariants.tell(now, || format!("{} goes on", self.at)),
+            Some(Outcome::Unavailable(why)) => invariants.tell(now, || format!("{} has no {why:?}", self.at)),
             None => {}
         }
         outcome
     }
 
     async fn sign_out(&self, cookie: &str) {
-        self.world.law.lock().leaving(self.at, self.world.now());
+        self.harness.invariants.lock().leaving(self.at, self.harness.now());
         if self.sessions.end(&self.realm, cookie).await.is_ok() {
-            self.world.law.lock().was_signed_out(self.at, self.world.now());
+            self.harness.invariants.lock().was_signed_out(self.at, self.harness.now());
         }
     }
 }
@@ -168,12 +170,12 @@ struct Told {
     grants: usize,
     revoked: bool,
     signed_out: bool,
-    plan: Plan,
+    scenario: Scenario,
 }
 
-async fn sign_in(world: &Arc<World>, replicas: &[Arc<Replica>]) -> String {
+async fn sign_in(harness: &Arc<Harness>, replicas: &[Arc<Replica>]) -> String {
     let now = Timestamp::from_seconds(NOW);
-    let left = world.dice.millis(0..4000);
+    let left = harness.dice.millis(0..4000);
     let hot = Hot {
         identity: IDENTITY.clone(),
         subject: "alice-1".into(),
@@ -192,27 +194,27 @@ async fn sign_in(world: &Arc<World>, replicas: &[Arc<Replica>]) -> String {
         session_id: None,
     };
     // Written directly to the store: the replicas' links may be down from the start.
-    let clock: Arc<dyn Clock> = Arc::new(Paused(world.began));
-    let sessions = Sessions::new(world.memory.clone(), clock, world.dice.clone(), replicas[0].sessions.dedup, None);
+    let clock: Arc<dyn Clock> = Arc::new(Paused(harness.began));
+    let sessions = Sessions::new(harness.memory.clone(), clock, harness.dice.clone(), replicas[0].sessions.dedup, None);
     let realm = realm(FakeProvider::new(settings("https://id.test")));
     let cookie = sessions.create(&realm, Login { hot, cold }).await.unwrap().expose().clone();
     let ticket = Ticket::parse(&cookie).unwrap();
-    world.law.lock().watch(Probe { sessions, realm, ticket });
+    harness.invariants.lock().watch(Probe { sessions, realm, ticket });
     cookie
 }
 
 async fn live_through(seed: u64, tell: bool) -> Told {
     let dice = Arc::new(Dice::new(seed));
-    let plan = Plan::roll(&dice);
-    let law = Law::new(plan.fallback, plan.lease, tell);
-    let world = World::new(plan, dice.clone(), law);
-    let replicas: Vec<_> = (0..world.plan.replicas).map(|at| Replica::start(&world, at)).collect();
-    let cookie = sign_in(&world, &replicas).await;
+    let scenario = Scenario::roll(&dice);
+    let invariants = Invariants::new(scenario.fallback, scenario.lease, tell);
+    let harness = Harness::new(scenario, dice.clone(), invariants);
+    let replicas: Vec<_> = (0..harness.scenario.replicas).map(|at| Replica::start(&harness, at)).collect();
+    let cookie = sign_in(&harness, &replicas).await;
 
     let mut people = JoinSet::new();
     let anybody = || replicas[usize::try_from(dice.of(0..replicas.len() as u64)).unwrap()].clone();
     for _ in 0..dice.of(2..7) {
-        let at = world.began + dice.millis(0..30_000);
+        let at = harness.began + dice.millis(0..30_000);
         let apart = dice.pick(&[30, 300, 3000]);
         for _ in 0..dice.of(1..7) {
             let (replica, cookie, at) = (anybody(), cookie.clone(), at + dice.millis(0..apart));
@@ -221,65 +223,65 @@ async fn live_through(seed: u64, tell: bool) -> Told {
                 sleep_until(at).await;
                 tokio::select! {
                     biased;
-                    () = replica.world.until_crash(replica.at) => {}
+                    () = replica.harness.until_crash(replica.at) => {}
                     _ = timeout(patience, replica.request(&cookie)) => {}
                 }
             });
         }
     }
     if dice.chance(20) {
-        let (replica, cookie, at) = (anybody(), cookie.clone(), world.began + dice.millis(0..30_000));
+        let (replica, cookie, at) = (anybody(), cookie.clone(), harness.began + dice.millis(0..30_000));
         people.spawn(async move {
             sleep_until(at).await;
             tokio::select! {
                 biased;
-                () = replica.world.until_crash(replica.at) => {}
+                () = replica.harness.until_crash(replica.at) => {}
                 () = replica.sign_out(&cookie) => {}
             }
         });
     }
-    if world.plan.rotates {
-        let world = world.clone();
+    if harness.scenario.rotates {
+        let harness = harness.clone();
         people.spawn(async move {
-            while world.now() < QUIET {
-                sleep(world.dice.millis(1000..9000)).await;
-                world.rotate_keys();
+            while harness.now() < QUIET {
+                sleep(harness.dice.millis(1000..9000)).await;
+                harness.rotate_keys();
             }
         });
     }
-    sleep_until(world.began + QUIET).await;
-    world.healed.store(true, SeqCst);
+    sleep_until(harness.began + QUIET).await;
+    harness.healed.store(true, SeqCst);
     while people.join_next().await.transpose().unwrap().is_some() {}
     sleep(REST).await;
-    come_right(&world, &replicas, &cookie).await;
+    come_right(&harness, &replicas, &cookie).await;
 
-    let revoked = world.family().1;
-    let mut law = world.law.lock();
+    let revoked = harness.family().1;
+    let mut invariants = harness.invariants.lock();
     Told {
-        broken: std::mem::take(&mut law.broken),
-        story: law.story.take().unwrap_or_default(),
-        grants: law.grants(),
+        broken: std::mem::take(&mut invariants.broken),
+        story: invariants.story.take().unwrap_or_default(),
+        grants: invariants.grants(),
         revoked,
-        signed_out: law.signed_out.is_some(),
-        plan: world.plan.clone(),
+        signed_out: invariants.signed_out.is_some(),
+        scenario: harness.scenario.clone(),
     }
 }
 
 /// After all faults: no replica finds a signed-out session; and if the store has the current refresh token, every
 /// replica that has not crashed can continue the session.
-async fn come_right(world: &Arc<World>, replicas: &[Arc<Replica>], cookie: &str) {
-    world.law.lock().is_quiet(world.now());
-    for replica in replicas.iter().filter(|replica| !world.is_crashed(replica.at)) {
+async fn come_right(harness: &Arc<Harness>, replicas: &[Arc<Replica>], cookie: &str) {
+    harness.invariants.lock().is_quiet(harness.now());
+    for replica in replicas.iter().filter(|replica| !harness.is_crashed(replica.at)) {
         let outcome = replica.request(cookie).await;
-        let ((current, revoked), now, mut law) = (world.family(), world.now(), world.law.lock());
+        let ((current, revoked), now, mut invariants) = (harness.family(), harness.now(), harness.invariants.lock());
         let live = matches!(outcome, Some(Outcome::Live(_)));
-        if law.is_leaving() {
-            let done = law.signed_out.is_some_and(|(who, _, gone)| gone || !law.has_crashed(who));
+        if invariants.is_leaving() {
+            let done = invariants.signed_out.is_some_and(|(who, _, gone)| gone || !invariants.has_crashed(who));
             if done && live {
-                law.broke(now, format!("(3) {} finds what was signed out, and nothing fails", replica.at));
+                invariants.broke(now, format!("(3) {} finds what was signed out, and nothing fails", replica.at));
             }
-        } else if !revoked && !law.is_over() && law.stored() == current && !live {
-            law.broke(now, format!("(5) {} does not go on, and nothing fails", replica.at));
+        } else if !revoked && !invariants.is_over() && invariants.stored() == current && !live {
+            invariants.broke(now, format!("(5) {} does not go on, and nothing fails", replica.at));
         }
     }
 }
@@ -301,7 +303,7 @@ fn run(seed: u64, tell: bool) -> Told {
 fn one_refresh_many_replicas_whatever_fails() {
     if let Some(seed) = std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok()) {
         let told = run(seed, true);
-        panic!("seed {seed}: {:#?}\n{}\n{:?}", told.plan, told.story.join("\n"), told.broken);
+        panic!("seed {seed}: {:#?}\n{}\n{:?}", told.scenario, told.story.join("\n"), told.broken);
     }
     let (mut broken, mut grants, mut revoked, mut signed_out) = (Vec::new(), 0, 0, 0);
     let seeds = seeds();
@@ -323,7 +325,7 @@ fn one_refresh_many_replicas_whatever_fails() {
 /// A seed must reproduce its run, or a failure cannot be investigated.
 #[test]
 fn a_seed_tells_one_story() {
-    let alone = |seed: &u64| !Plan::roll(&Dice::new(*seed)).fallback; // runs with a fallback may not be deterministic
+    let alone = |seed: &u64| !Scenario::roll(&Dice::new(*seed)).fallback; // runs with a fallback may not be deterministic
     for seed in (0..60).filter(alone) {
         assert_eq!(run(seed, true).story, run(seed, true).story, "seed {seed}");
     }

@@ -3,9 +3,8 @@
 use crate::kit::clock::test::SetClock;
 use crate::kit::secret::Secret;
 use crate::store::file::File;
-use crate::store::kv::Change;
-use crate::store::kv::key;
-use crate::store::kv::{Entry, Kv};
+use crate::store::kv::Key;
+use crate::store::kv::{Change, Entry, Kv, key};
 use crate::store::memory::Memory;
 use crate::store::redis;
 use std::sync::Arc;
@@ -52,6 +51,22 @@ async fn conforms_without_time(kv: Arc<dyn Kv>) {
     assert_eq!(kv.restore(&key("held"), entry(3, "held"), HOUR).await, Ok(true));
     assert_eq!(kv.restore(&key("held"), entry(2, "older"), HOUR).await, Ok(false));
     assert_eq!(kv.get(&key("held")).await, Ok(Some(entry(3, "held"))));
+
+    let (set, other) = (key("index:one"), key("index:one:more"));
+    let members = async |kv: &Arc<dyn Kv>, set: &Key| {
+        let mut members = kv.members(set).await.unwrap();
+        members.sort();
+        members
+    };
+    assert_eq!(members(&kv, &set).await, [""; 0]);
+    for member in ["b", "a", "b"] {
+        assert_eq!(kv.add(&set, member, HOUR).await, Ok(true));
+    }
+    kv.add(&other, "c", HOUR).await.unwrap();
+    assert_eq!(members(&kv, &set).await, ["a", "b"]);
+    kv.remove(&set, "a").await.unwrap();
+    kv.remove(&set, "never there").await.unwrap();
+    assert_eq!((members(&kv, &set).await, members(&kv, &other).await), (vec!["b".to_string()], vec!["c".to_string()]));
 
     let racing: Vec<_> = (0..50)
         .map(|i| {
@@ -144,5 +159,5 @@ async fn redis_conforms_and_remembers_what_was_deleted() {
     assert_eq!(heard.recv().await, Ok(crate::store::kv::Invalidation::Key(Change::Session("place".into()))));
     listening.abort();
     drop(server);
-    assert_eq!(kv.get(&key("a")).await, Err(crate::store::kv::Away));
+    assert_eq!(kv.get(&key("a")).await, Err(crate::store::kv::Unavailable));
 }

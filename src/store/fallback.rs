@@ -7,7 +7,7 @@ mod verbs;
 
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::entropy::Entropy;
-use crate::store::kv::{Away, Change, Entry, Invalidation, Key, Kv, Space};
+use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Space, Unavailable};
 use crate::store::redis::{Breaker, Standby};
 use journal::{Journal, Replay};
 use moka::sync::Cache;
@@ -55,13 +55,13 @@ pub struct Fallback {
 /// The place of no session: announced to make other replicas probe the store.
 const BACK: &str = "";
 const EPOCH_LIVES: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// Time for other replicas to learn that the store is back, and to replay their journals.
+/// Time for other replicas to learn that the store is available again, and to replay their journals.
 const REPLAY: Duration = Duration::from_secs(1);
 /// Time between two probes while nothing fails: an outage must be detected within 5 s, even without requests.
 const LOOK_AT_REST: Duration = Duration::from_secs(1);
 /// Time between two probes while it is not clear yet whether the store is unavailable.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Maximum number of login marks in memory and in the journal; beyond it a login fails until the store is back.
+/// Maximum number of login marks in memory and in the journal; beyond it a login fails until the store is available again.
 pub(super) const MOST_MARKS: u64 = 10_000;
 
 impl Fallback {
@@ -112,7 +112,7 @@ impl Fallback {
             let pause = if self.away.load(SeqCst) { *self.settings.breaker.cooldown } else { LOOK_AGAIN };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.news.notified() => {} // an announcement arrived: the store is back
+                () = self.news.notified() => {} // an announcement arrived: the store is available again
             }
         }
     }
@@ -156,7 +156,7 @@ impl Fallback {
     }
 
     /// Probes the store: if it answers, replays the journal, and lets requests use the store again.
-    async fn recover(&self) -> Result<(), Away> {
+    async fn recover(&self) -> Result<(), Unavailable> {
         // A new epoch each time: this replica's old one would hide a loss of data.
         let mut fresh = vec![0; 16];
         self.entropy.fill(&mut fresh);
@@ -169,6 +169,7 @@ impl Fallback {
         }
         *self.epoch.lock() = found;
         loop {
+            self.replay_members().await?;
             let changes = self.journal.lock().changes();
             for (key, change) in changes {
                 self.replay(&key, &change).await?;
@@ -180,7 +181,7 @@ impl Fallback {
             }
         }
         if self.away.swap(false, SeqCst) {
-            tracing::info!("the store is back");
+            tracing::info!("the store is available again");
             self.inner.announce(&Change::Session(BACK.into())).await;
         }
         (self.on_change)(true);
@@ -205,7 +206,20 @@ impl Fallback {
         journal.is_empty()
     }
 
-    async fn replay(&self, key: &Key, change: &Replay) -> Result<(), Away> {
+    async fn replay_members(&self) -> Result<(), Unavailable> {
+        let members = self.journal.lock().members();
+        for (at, until) in members {
+            let (key, member) = &at;
+            match until {
+                Some(until) => drop(self.inner.add(key, member, self.clock.now().until(until)).await?),
+                None => self.inner.remove(key, member).await?,
+            }
+            self.journal.lock().settle_member(&at, until);
+        }
+        Ok(())
+    }
+
+    async fn replay(&self, key: &Key, change: &Replay) -> Result<(), Unavailable> {
         let now = self.clock.now();
         match change {
             Replay::Deleted(until) => drop(self.inner.delete(key, now.until(*until)).await?),
@@ -216,7 +230,7 @@ impl Fallback {
     }
 
     /// Writes back everything that this replica holds and has not seen deleted.
-    async fn write_back(&self) -> Result<(), Away> {
+    async fn write_back(&self) -> Result<(), Unavailable> {
         for (key, (entry, ends)) in self.memory.iter().chain(self.marks.iter()) {
             let left = self.clock.now().until(ends);
             if !left.is_zero() {
@@ -236,9 +250,9 @@ impl Fallback {
     }
 
     /// Calls the store, unless it has failed and not recovered yet.
-    async fn ask<T>(&self, call: impl Future<Output = Result<T, Away>>) -> Result<T, Away> {
+    async fn ask<T>(&self, call: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
         if self.suspect.load(SeqCst) {
-            return Err(Away);
+            return Err(Unavailable);
         }
         let answer = call.await;
         if answer.is_err() {
@@ -248,8 +262,8 @@ impl Fallback {
     }
 
     /// Whether this key may be served without the store: only what is kept during an outage.
-    fn may_stand_in(&self, key: &Key) -> Result<(), Away> {
-        if self.settings.standby.enabled && key.space().survives_outage() { Ok(()) } else { Err(Away) }
+    fn may_stand_in(&self, key: &Key) -> Result<(), Unavailable> {
+        if self.settings.standby.enabled && key.space().survives_outage() { Ok(()) } else { Err(Unavailable) }
     }
 
     fn remembered(&self, key: &Key) -> Option<(Entry, Timestamp)> {
@@ -285,7 +299,7 @@ impl Fallback {
         let Some(before) = self.epoch.lock().clone() else { return false };
         let lost = match self.inner.get(&Key::only(Space::Epoch)).await {
             Ok(found) => found.is_none_or(|now| now.value != before),
-            Err(Away) => true,
+            Err(Unavailable) => true,
         };
         if lost {
             self.note_failure();

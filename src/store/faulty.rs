@@ -1,9 +1,7 @@
 //! A store for tests that can be unavailable, act as a fallback, and lose its data.
 
 use crate::kit::clock::test::SetClock;
-use crate::store::kv::Change;
-use crate::store::kv::Key;
-use crate::store::kv::{Away, Entry, Kv};
+use crate::store::kv::{Change, Entry, Key, Kv, Unavailable};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -41,40 +39,52 @@ impl Faulty {
         self.tombstones.lock().clear();
     }
 
-    fn there(&self) -> Result<Arc<Memory>, Away> {
+    fn there(&self) -> Result<Arc<Memory>, Unavailable> {
         self.asked.fetch_add(1, SeqCst);
-        if self.away.load(SeqCst) { Err(Away) } else { Ok(self.memory.lock().clone()) }
+        if self.away.load(SeqCst) { Err(Unavailable) } else { Ok(self.memory.lock().clone()) }
     }
 }
 
 #[async_trait]
 impl Kv for Faulty {
-    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
         self.there()?.get_with_ttl(key).await
     }
-    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Unavailable> {
         self.there()?.put(key, entry, ttl).await
     }
-    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.there()?.put_new(key, entry, ttl).await
     }
-    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.there()?.replace(key, entry, ttl).await
     }
-    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Unavailable> {
         let memory = self.there()?;
         self.tombstones.lock().push(key.clone());
         memory.delete(key, remember).await
     }
-    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         let memory = self.there()?;
         if self.tombstones.lock().iter().any(|deleted| deleted == key) {
             return Ok(false);
         }
         memory.restore(key, entry, ttl).await
     }
-    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
         self.there()?.extend(key, value, ttl).await
+    }
+
+    async fn add(&self, key: &Key, member: &str, ttl: Duration) -> Result<bool, Unavailable> {
+        self.there()?.add(key, member, ttl).await
+    }
+
+    async fn members(&self, key: &Key) -> Result<Vec<String>, Unavailable> {
+        self.there()?.members(key).await
+    }
+
+    async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable> {
+        self.there()?.remove(key, member).await
     }
     async fn announce(&self, change: &Change) {
         if self.there().is_ok() {
@@ -82,7 +92,7 @@ impl Kv for Faulty {
         }
     }
 
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         self.stands_in.load(SeqCst)
     }
 }

@@ -2,8 +2,7 @@
 //! database, concurrently; one thread collects writes, commits them in groups, and answers after the commit.
 
 use crate::kit::clock::{Clock, Timestamp};
-use crate::store::kv::Key;
-use crate::store::kv::{Away, Entry, Kv};
+use crate::store::kv::{Entry, Key, Kv, MOST_MEMBERS, Unavailable};
 use async_trait::async_trait;
 use nix::fcntl::OFlag;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
@@ -22,13 +21,15 @@ pub struct File {
 struct Write {
     key: String,
     what: What,
-    answer: oneshot::Sender<Result<bool, Away>>,
+    answer: oneshot::Sender<Result<bool, Unavailable>>,
 }
 
 enum What {
     Put(Entry, Duration, When),
     Delete,
     Extend(Vec<u8>, Duration),
+    Add(String, Duration),
+    Remove(String),
 }
 
 enum When {
@@ -40,6 +41,8 @@ enum When {
 
 /// Key to (expiry in milliseconds, generation, value).
 const ENTRIES: TableDefinition<'_, &str, (i64, u64, &[u8])> = TableDefinition::new("entries");
+/// By set and member: when it ends.
+const SETS: TableDefinition<'static, (&str, &str), i64> = TableDefinition::new("sets");
 /// Maximum number of queued writes; more than disks commit in a second.
 const QUEUE: usize = 4096;
 /// Maximum number of writes in a commit.
@@ -78,11 +81,28 @@ impl File {
         }))
     }
 
-    async fn write(&self, key: &Key, what: What) -> Result<bool, Away> {
+    fn read_set(&self, key: &Key) -> Result<Vec<String>, redb::Error> {
+        let table = self.database.begin_read()?.open_table(SETS)?;
+        let now = self.clock.now().millis();
+        let mut members = Vec::new();
+        for row in table.range((key.as_str(), "")..)? {
+            let (at, ends) = row?;
+            let (set, member) = at.value();
+            if set != key.as_str() {
+                break;
+            }
+            if ends.value() > now {
+                members.push(member.to_string());
+            }
+        }
+        Ok(members)
+    }
+
+    async fn write(&self, key: &Key, what: What) -> Result<bool, Unavailable> {
         let (answer, answered) = oneshot::channel();
         // A full queue means that the disk does not keep up: fail rather than let requests wait for it.
-        self.writes.try_send(Write { key: key.as_str().to_string(), what, answer }).map_err(|_| Away)?;
-        answered.await.map_err(|_| Away)?
+        self.writes.try_send(Write { key: key.as_str().to_string(), what, answer }).map_err(|_| Unavailable)?;
+        answered.await.map_err(|_| Unavailable)?
     }
 }
 
@@ -109,7 +129,7 @@ impl Writer {
                 Ok(first) => vec![first],
                 Err(RecvTimeoutError::Timeout) => {
                     if let Err(problem) = self.sweep() {
-                        tracing::warn!(%problem, "what is over stays in the store");
+                        tracing::warn!(%problem, "expired entries stay in the store");
                     }
                     continue;
                 }
@@ -123,7 +143,7 @@ impl Writer {
             let mut results = outcome.unwrap_or_default().into_iter();
             for write in group {
                 // Without a commit nothing was written.
-                let _ = write.answer.send(results.next().ok_or(Away));
+                let _ = write.answer.send(results.next().ok_or(Unavailable));
             }
         }
     }
@@ -132,8 +152,13 @@ impl Writer {
         let transaction = self.database.begin_write()?;
         let now = self.clock.now();
         let results = {
-            let mut table = transaction.open_table(ENTRIES)?;
-            group.iter().map(|write| apply(&mut table, write, now)).collect::<Result<_, _>>()?
+            let (mut table, mut sets) = (transaction.open_table(ENTRIES)?, transaction.open_table(SETS)?);
+            let one = |write: &Write| match &write.what {
+                What::Add(member, ttl) => add(&mut sets, &write.key, member, *ttl, now),
+                What::Remove(member) => Ok(sets.remove((write.key.as_str(), member.as_str()))?.is_some()),
+                _ => apply(&mut table, write, now),
+            };
+            group.iter().map(one).collect::<Result<_, _>>()?
         };
         transaction.commit()?;
         Ok(results)
@@ -143,9 +168,29 @@ impl Writer {
         let transaction = self.database.begin_write()?;
         let now = self.clock.now().millis();
         transaction.open_table(ENTRIES)?.retain(|_, (ends, ..)| ends > now)?;
+        transaction.open_table(SETS)?.retain(|_, ends| ends > now)?;
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn add(
+    sets: &mut Table<'_, (&'static str, &'static str), i64>,
+    key: &str,
+    member: &str,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<bool, redb::Error> {
+    let is_there = sets.get((key, member))?.is_some();
+    let others = || -> Result<usize, redb::Error> {
+        let rows = sets.range((key, "")..)?.take_while(|row| row.as_ref().is_ok_and(|(at, _)| at.value().0 == key));
+        Ok(rows.take(MOST_MEMBERS).count())
+    };
+    if !is_there && others()? >= MOST_MEMBERS {
+        return Ok(false);
+    }
+    sets.insert((key, member), now.plus(ttl).millis())?;
+    Ok(true)
 }
 
 fn apply(table: &mut Table<'_, &str, (i64, u64, &[u8])>, write: &Write, now: Timestamp) -> Result<bool, redb::Error> {
@@ -155,6 +200,7 @@ fn apply(table: &mut Table<'_, &str, (i64, u64, &[u8])>, write: &Write, now: Tim
         (ends > now.millis()).then_some(generation)
     });
     match &write.what {
+        What::Add(..) | What::Remove(_) => Ok(false), // of the other table
         What::Delete => {
             table.remove(key)?;
             Ok(there.is_some())
@@ -184,34 +230,49 @@ fn apply(table: &mut Table<'_, &str, (i64, u64, &[u8])>, write: &Write, now: Tim
 
 #[async_trait]
 impl Kv for File {
-    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
         self.read(key).map_err(|problem| {
             tracing::error!(%problem, "the store cannot be read");
-            Away
+            Unavailable
         })
     }
 
-    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Unavailable> {
         self.write(key, What::Put(entry, ttl, When::Always)).await.map(drop)
     }
 
-    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.write(key, What::Put(entry, ttl, When::Absent)).await
     }
 
-    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.write(key, What::Put(entry, ttl, When::Older)).await
     }
 
-    async fn delete(&self, key: &Key, _remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, _remember: Duration) -> Result<bool, Unavailable> {
         self.write(key, What::Delete).await
     }
 
-    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.write(key, What::Put(entry, ttl, When::AbsentOrOlder)).await
     }
 
-    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
         self.write(key, What::Extend(value.to_vec(), ttl)).await
+    }
+
+    async fn add(&self, key: &Key, member: &str, ttl: Duration) -> Result<bool, Unavailable> {
+        self.write(key, What::Add(member.to_string(), ttl)).await
+    }
+
+    async fn members(&self, key: &Key) -> Result<Vec<String>, Unavailable> {
+        self.read_set(key).map_err(|problem| {
+            tracing::error!(%problem, "the store cannot be read");
+            Unavailable
+        })
+    }
+
+    async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable> {
+        self.write(key, What::Remove(member.to_string())).await.map(drop)
     }
 }

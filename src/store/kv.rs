@@ -14,7 +14,7 @@ pub struct Entry {
 
 /// The store is unavailable: nothing is known of any key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Away;
+pub struct Unavailable;
 
 /// What a key is for. The set is closed, so that it can be said of each what survives an outage of a shared store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +35,8 @@ pub enum Space {
     Secret,
     /// Which data a shared store holds: another epoch, other data.
     Epoch,
+    /// The sessions of a user, a subject or a provider's session: a set of places.
+    Index,
 }
 
 /// A key of the store. The names are the same in every version: replicas of two versions share a store.
@@ -62,7 +64,7 @@ pub enum Invalidation {
 }
 
 impl Space {
-    pub const ALL: [Space; 9] = [
+    pub const ALL: [Space; 10] = [
         Space::Session,
         Space::Tokens,
         Space::Used,
@@ -72,6 +74,7 @@ impl Space {
         Space::ApiKeys,
         Space::Secret,
         Space::Epoch,
+        Space::Index,
     ];
 
     const fn name(self) -> &'static str {
@@ -85,6 +88,7 @@ impl Space {
             Space::ApiKeys => "api_keys",
             Space::Secret => "secret",
             Space::Epoch => "epoch",
+            Space::Index => "index",
         }
     }
 
@@ -131,6 +135,8 @@ impl Change {
     }
 }
 
+/// A set is read whole: no larger than that.
+pub const MOST_MEMBERS: usize = 10_000;
 /// What an announcement of an API key begins with; no place of a session does.
 const API_KEY: &str = "key:";
 
@@ -140,28 +146,36 @@ const API_KEY: &str = "key:";
 #[async_trait]
 pub trait Kv: Send + Sync {
     /// The entry and its remaining time to live.
-    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away>;
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable>;
 
-    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away>;
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Unavailable>;
 
     /// Writes only if the key is absent; returns whether it wrote.
-    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away>;
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable>;
 
     /// Writes only if the key exists with a lower generation; returns whether it wrote. A late write neither revives a
     /// deleted entry nor overwrites a newer one.
-    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away>;
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable>;
 
     /// Returns whether the key existed. A shared store keeps a tombstone for `remember`: see `restore`.
-    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away>;
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Unavailable>;
 
     /// Writes unless the key has a tombstone or exists with the same or a higher generation; returns whether it wrote.
     /// For entries that a replica held during an outage of the store.
-    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away>;
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable>;
 
     /// Only if the key exists with this value: sets its time to live, or deletes it if `ttl` is zero.
-    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away>;
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable>;
 
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, Away> {
+    /// Adds a member to a set; it stays for `ttl` at least. False: the set has [`MOST_MEMBERS`] already.
+    async fn add(&self, key: &Key, member: &str, ttl: Duration) -> Result<bool, Unavailable>;
+
+    /// The members of a set, in no order.
+    async fn members(&self, key: &Key) -> Result<Vec<String>, Unavailable>;
+
+    async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable>;
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, Unavailable> {
         Ok(self.get_with_ttl(key).await?.map(|(entry, _)| entry))
     }
 
@@ -187,7 +201,7 @@ pub trait Kv: Send + Sync {
     }
 
     /// Whether a shared store is unavailable, so that what is known here may be out of date.
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         false
     }
 }
@@ -219,7 +233,8 @@ mod tests {
                 "api_key:x",
                 "api_keys:x",
                 "secret:x",
-                "epoch:x"
+                "epoch:x",
+                "index:x"
             ]
         );
         assert_eq!(

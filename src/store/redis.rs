@@ -8,9 +8,7 @@ mod settings;
 pub use crate::store::redis::settings::{Breaker, Mode, RedisUrl, Settings, Standby};
 
 use crate::kit::singleflight::Singleflight;
-use crate::store::kv::Change;
-use crate::store::kv::Key;
-use crate::store::kv::{Away, Entry, Invalidation, Kv};
+use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, MOST_MEMBERS, Unavailable};
 use crate::telemetry::metrics::{Operation, StoreMetrics};
 use async_trait::async_trait;
 use connect::{Connection, Source};
@@ -20,6 +18,7 @@ use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue, RedisError, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
@@ -43,6 +42,8 @@ pub struct Redis {
     /// For the operator.
     problem: Mutex<Option<String>>,
     heard: broadcast::Sender<Invalidation>,
+    /// That its user may not use sets was logged.
+    told_of_sets: AtomicBool,
 }
 
 /// An entry's value is `<generation>:<bytes>`; these scripts read the number before the colon. A value without it, or
@@ -61,6 +62,17 @@ const RESTORE: &str = "if redis.call('EXISTS',KEYS[2])==1 then return 0 end \
 const DELETE: &str = "redis.call('SET',KEYS[2],'','PX',ARGV[1]) return redis.call('DEL',KEYS[1])";
 const EXTEND: &str = "if redis.pcall('GET',KEYS[1])~=ARGV[1] then return 0 end \
     if ARGV[2]=='0' then return redis.call('DEL',KEYS[1]) end return redis.call('PEXPIRE',KEYS[1],ARGV[2])";
+
+/// A value of another type was written by someone else: it is dropped, or reads as empty. -1: this user of Redis may not
+/// use sets, which must not make the whole store count as unavailable.
+const ADD: &str = "local n=redis.pcall('SCARD',KEYS[1]) \
+    if type(n)~='number' then if not string.find(n.err,'WRONGTYPE') then return -1 end redis.call('DEL',KEYS[1]) n=0 end \
+    if n>=tonumber(ARGV[3]) and redis.call('SISMEMBER',KEYS[1],ARGV[1])==0 then return 0 end \
+    redis.call('SADD',KEYS[1],ARGV[1]) \
+    if redis.call('PTTL',KEYS[1])<tonumber(ARGV[2]) then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 1";
+const MEMBERS: &str = "local v=redis.pcall('SMEMBERS',KEYS[1]) if not v.err then return v end \
+    if string.find(v.err,'WRONGTYPE') then return {} end return false";
+const REMOVE: &str = "redis.pcall('SREM',KEYS[1],ARGV[1]) return 1";
 
 /// Announcements buffered for listeners; one that lags is told that it missed some.
 const HEARD: usize = 4096;
@@ -83,6 +95,7 @@ impl Redis {
             connecting: Singleflight::default(),
             problem: Mutex::default(),
             heard: broadcast::channel(HEARD).0,
+            told_of_sets: AtomicBool::new(false),
         }))
     }
 
@@ -99,9 +112,9 @@ impl Redis {
                 // A lost connection shows in the store's own calls; a missing permission stays until someone fixes it.
                 if !told && problem.to_ascii_uppercase().contains("NOPERM") {
                     told = true;
-                    tracing::warn!(%problem, "announcements are not heard: the user has no right to the channel");
+                    tracing::warn!(%problem, "announcements of other replicas are not received: the user of Redis may not subscribe to the channel");
                 }
-                tracing::debug!(%problem, "announcements are not heard");
+                tracing::debug!(%problem, "announcements of other replicas are not received");
             }
             tokio::time::sleep(LISTEN_AGAIN).await;
         }
@@ -152,14 +165,14 @@ impl Redis {
         command
     }
 
-    async fn ask<T: FromRedisValue>(&self, operation: Operation, command: Cmd) -> Result<T, Away> {
+    async fn ask<T: FromRedisValue>(&self, operation: Operation, command: Cmd) -> Result<T, Unavailable> {
         let begun = Instant::now();
         let answer = self.answer(command).await;
         self.metrics.took(operation, begun.elapsed());
         answer
     }
 
-    async fn answer<T: FromRedisValue>(&self, command: Cmd) -> Result<T, Away> {
+    async fn answer<T: FromRedisValue>(&self, command: Cmd) -> Result<T, Unavailable> {
         match timeout(*self.settings.command_timeout, self.try_ask(&command)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(problem)) => Err(self.failed(problem)),
@@ -201,10 +214,10 @@ impl Redis {
 
     /// Drops all connections: after a failover a failed one may lead to a Redis replica, and the other threads would
     /// each have to discover that.
-    fn failed(&self, problem: String) -> Away {
+    fn failed(&self, problem: String) -> Unavailable {
         self.forget_connections();
         *self.problem.lock() = Some(problem);
-        Away
+        Unavailable
     }
 
     fn forget_connections(&self) {
@@ -239,7 +252,7 @@ fn millis(ttl: Duration) -> u64 {
 
 #[async_trait]
 impl Kv for Redis {
-    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
         let found: Option<(Vec<u8>, i64)> = self.ask(Operation::get, self.script(LOOK, &[self.key(key)])).await?;
         let Some((bytes, left)) = found else { return Ok(None) };
         let entry = decoded(&bytes);
@@ -249,40 +262,66 @@ impl Kv for Redis {
         Ok(entry.map(|entry| (entry, Duration::from_millis(u64::try_from(left).unwrap_or(0)))))
     }
 
-    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Unavailable> {
         let mut command = redis::cmd("SET");
         command.arg(self.key(key)).arg(encoded(&entry)).arg("PX").arg(millis(ttl));
         self.ask::<Value>(Operation::put, command).await.map(drop)
     }
 
-    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         let mut command = redis::cmd("SET");
         command.arg(self.key(key)).arg(encoded(&entry)).arg("NX").arg("PX").arg(millis(ttl));
         Ok(self.ask::<Value>(Operation::put_new, command).await? == Value::Okay)
     }
 
-    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         let mut command = self.script(REPLACE, &[self.key(key)]);
         command.arg(encoded(&entry)).arg(entry.generation).arg(millis(ttl));
         self.ask(Operation::replace, command).await
     }
 
-    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Unavailable> {
         let mut command = self.script(DELETE, &[self.key(key), self.tombstone(key)]);
         command.arg(millis(remember));
         self.ask(Operation::delete, command).await
     }
 
-    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         let mut command = self.script(RESTORE, &[self.key(key), self.tombstone(key)]);
         command.arg(encoded(&entry)).arg(entry.generation).arg(millis(ttl));
         self.ask(Operation::restore, command).await
     }
 
-    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
         let mut command = self.script(EXTEND, &[self.key(key)]);
         command.arg([b"0:", value].concat()).arg(if ttl.is_zero() { 0 } else { millis(ttl) });
         self.ask(Operation::extend, command).await
+    }
+
+    async fn add(&self, key: &Key, member: &str, ttl: Duration) -> Result<bool, Unavailable> {
+        let mut command = self.script(ADD, &[self.key(key)]);
+        command.arg(member).arg(millis(ttl)).arg(MOST_MEMBERS);
+        let added: i64 = self.ask(Operation::put, command).await?;
+        if added < 0 && !self.told_of_sets.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "logouts of the provider and of the admin API find no session: the user of Redis may not use sets"
+            );
+        }
+        Ok(added != 0)
+    }
+
+    async fn members(&self, key: &Key) -> Result<Vec<String>, Unavailable> {
+        let members: Option<Vec<String>> = self.ask(Operation::get, self.script(MEMBERS, &[self.key(key)])).await?;
+        if members.is_none() {
+            tracing::warn!("a logout finds no session: the user of Redis may not use sets");
+        }
+        Ok(members.unwrap_or_default())
+    }
+
+    async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable> {
+        let mut command = self.script(REMOVE, &[self.key(key)]);
+        command.arg(member);
+        self.ask::<Value>(Operation::put, command).await.map(drop)
     }
 
     async fn announce(&self, change: &Change) {

@@ -10,7 +10,7 @@ use crate::kit::entropy::Entropy;
 use crate::kit::seal::Secrets;
 use crate::kit::singleflight::{LeaderLost, Role, Singleflight};
 use crate::provider::identity::Identity;
-use crate::store::kv::{Away, Kv};
+use crate::store::kv::{Kv, Unavailable};
 use crate::telemetry::metrics::CacheMetrics;
 use crate::telemetry::reason::Reason;
 use arc_swap::ArcSwap;
@@ -59,7 +59,7 @@ pub struct Created {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCreated {
     /// The store is unavailable.
-    Away,
+    Unavailable,
     /// The maximum number of keys exists.
     Full,
 }
@@ -95,7 +95,7 @@ type Reading = Result<Option<Arc<Known>>, NotRead>;
 
 #[derive(Clone, Copy)]
 enum NotRead {
-    Away,
+    Unavailable,
     /// The caller that started the read is over its rate limit; when to retry.
     Withheld(Duration),
 }
@@ -161,7 +161,7 @@ impl Keyring {
                 let may = reserve();
                 async move {
                     may.map_err(NotRead::Withheld)?;
-                    keys.read(place.0).await.map_err(|Away| NotRead::Away)
+                    keys.read(place.0).await.map_err(|Unavailable| NotRead::Unavailable)
                 }
             };
             match self.readings.join(place, work).await {
@@ -169,7 +169,7 @@ impl Keyring {
                 Ok((Err(NotRead::Withheld(wait)), Role::Leader)) => return Err(wait),
                 // Another caller's rate limit was exhausted; ours may not be.
                 Ok((Err(NotRead::Withheld(_)), Role::Follower)) => {}
-                Ok((Err(NotRead::Away), _)) | Err(LeaderLost) => return Ok(KeyVerdict::Unavailable),
+                Ok((Err(NotRead::Unavailable), _)) | Err(LeaderLost) => return Ok(KeyVerdict::Unavailable),
             }
         }
     }
@@ -185,19 +185,19 @@ impl Keyring {
             match self.store.enlist(&record, now).await {
                 Ok(true) => {}
                 Ok(false) => return Err(NotCreated::Full),
-                Err(Away) => return Err(NotCreated::Away),
+                Err(Unavailable) => return Err(NotCreated::Unavailable),
             }
             let configured = self.held.load().configured.contains_key(&id);
-            if !configured && self.store.put_new(&record, now).await.map_err(|Away| NotCreated::Away)? {
+            if !configured && self.store.put_new(&record, now).await.map_err(|Unavailable| NotCreated::Unavailable)? {
                 self.forget(id);
                 return Ok(Created { key, record });
             }
         }
-        Err(NotCreated::Away)
+        Err(NotCreated::Unavailable)
     }
 
     /// The stored keys, in order of creation.
-    pub async fn list(&self) -> Result<Vec<Record>, Away> {
+    pub async fn list(&self) -> Result<Vec<Record>, Unavailable> {
         self.store.list().await
     }
 
@@ -207,7 +207,7 @@ impl Keyring {
 
     /// Revokes a stored key, in the cache and in the store; false if there is none. Its id must be announced to the
     /// other replicas. Continues if the caller is cancelled.
-    pub async fn revoke(self: &Arc<Self>, id: KeyId) -> Result<bool, Away> {
+    pub async fn revoke(self: &Arc<Self>, id: KeyId) -> Result<bool, Unavailable> {
         let keys = self.clone();
         let ending = tokio::spawn(async move {
             let was_there = keys.store.delete(id).await;
@@ -218,7 +218,7 @@ impl Keyring {
             }
             was_there
         });
-        ending.await.unwrap_or(Err(Away))
+        ending.await.unwrap_or(Err(Unavailable))
     }
 
     /// This key was created or revoked: drops its cache entry. Counts first, then removes; see `read`.
@@ -246,7 +246,7 @@ impl Keyring {
         self.len() == 0
     }
 
-    async fn read(&self, id: KeyId) -> Result<Option<Arc<Known>>, Away> {
+    async fn read(&self, id: KeyId) -> Result<Option<Arc<Known>>, Unavailable> {
         let (held, now) = (self.held.load_full(), self.clock.now());
         let begun = held.cache.as_ref().map(KeyCache::begin);
         // Check again: another read may have finished since this caller's `recall`.

@@ -5,9 +5,7 @@
 use crate::credential::api_key::{KeyId, Record};
 use crate::kit::clock::Timestamp;
 use crate::kit::seal::Secrets;
-use crate::store::kv::Key;
-use crate::store::kv::Space;
-use crate::store::kv::{Away, Entry, Kv};
+use crate::store::kv::{Entry, Key, Kv, Space, Unavailable};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -45,7 +43,7 @@ const ABREAST: usize = 32;
 
 impl KeyStore {
     /// The record and its generation. A record that does not open was not made by us: it is absent.
-    pub(super) async fn read(&self, id: KeyId) -> Result<Option<(Record, u64)>, Away> {
+    pub(super) async fn read(&self, id: KeyId) -> Result<Option<(Record, u64)>, Unavailable> {
         let Some(entry) = self.kv.get(&key(id)).await? else { return Ok(None) };
         let plain = self.secrets.open(b"", &[RECORD_PURPOSE], id.as_str().as_bytes(), &entry.value);
         let record = plain.ok().and_then(|plain| serde_json::from_slice::<Record>(&plain).ok());
@@ -57,13 +55,13 @@ impl KeyStore {
     }
 
     /// False where the id is taken.
-    pub(super) async fn put_new(&self, record: &Record, now: Timestamp) -> Result<bool, Away> {
+    pub(super) async fn put_new(&self, record: &Record, now: Timestamp) -> Result<bool, Unavailable> {
         let ttl = now.until(ends(record, now));
         self.kv.put_new(&key(record.id), self.sealed(record, 1)?, ttl).await
     }
 
     /// Records a use, unless one was recorded within the minute. False if the key no longer exists.
-    pub(super) async fn note_use(&self, id: KeyId, now: Timestamp) -> Result<bool, Away> {
+    pub(super) async fn note_use(&self, id: KeyId, now: Timestamp) -> Result<bool, Unavailable> {
         let Some((mut record, generation)) = self.read(id).await? else { return Ok(false) };
         if is_due(record.last_used, now) {
             record.last_used = Some(now.seconds());
@@ -75,12 +73,12 @@ impl KeyStore {
     }
 
     /// False if it did not exist.
-    pub(super) async fn delete(&self, id: KeyId) -> Result<bool, Away> {
+    pub(super) async fn delete(&self, id: KeyId) -> Result<bool, Unavailable> {
         self.kv.delete(&key(id), REMEMBERED).await
     }
 
     /// All records, in order of creation.
-    pub(super) async fn list(&self) -> Result<Vec<Record>, Away> {
+    pub(super) async fn list(&self) -> Result<Vec<Record>, Unavailable> {
         let (lines, _) = self.index().await?;
         let reading = stream::iter(lines.into_iter().map(|line| self.read(line.id))).buffered(ABREAST);
         // A line without a record belongs to a key whose creation or revocation was interrupted.
@@ -88,7 +86,7 @@ impl KeyStore {
     }
 
     /// Adds the record's line; false if the index is full. The longest-expired key gives way: its record stays.
-    pub(super) async fn enlist(&self, record: &Record, now: Timestamp) -> Result<bool, Away> {
+    pub(super) async fn enlist(&self, record: &Record, now: Timestamp) -> Result<bool, Unavailable> {
         let line = Line { id: record.id, until: ends(record, now).seconds() };
         self.edit(now, |mut lines| {
             lines.retain(|other| other.id != line.id);
@@ -104,7 +102,7 @@ impl KeyStore {
         .await
     }
 
-    pub(super) async fn strike(&self, id: KeyId, now: Timestamp) -> Result<bool, Away> {
+    pub(super) async fn strike(&self, id: KeyId, now: Timestamp) -> Result<bool, Unavailable> {
         self.edit(now, |mut lines| {
             let before = lines.len();
             lines.retain(|line| line.id != id);
@@ -114,14 +112,14 @@ impl KeyStore {
     }
 
     /// Rewrites the index without expired lines; false if `edit` has nothing to write.
-    async fn edit(&self, now: Timestamp, edit: impl Fn(Vec<Line>) -> Option<Vec<Line>>) -> Result<bool, Away> {
+    async fn edit(&self, now: Timestamp, edit: impl Fn(Vec<Line>) -> Option<Vec<Line>>) -> Result<bool, Unavailable> {
         let (mut was_taken, index) = (false, Key::only(Space::ApiKeys));
         for _ in 0..TRIES {
             let (mut lines, generation) = self.index().await?;
             lines.retain(|line| line.until > now.seconds());
             let Some(lines) = edit(lines) else { return Ok(false) };
-            let plain = serde_json::to_vec(&lines).map_err(|_| Away)?;
-            let value = self.secrets.seal(b"", &[INDEX_PURPOSE], b"api_keys", &plain).map_err(|_| Away)?;
+            let plain = serde_json::to_vec(&lines).map_err(|_| Unavailable)?;
+            let value = self.secrets.seal(b"", &[INDEX_PURPOSE], b"api_keys", &plain).map_err(|_| Unavailable)?;
             let written = match generation {
                 // It reads as absent, yet `put_new` fails: someone has written a value that is not an entry.
                 None if was_taken => {
@@ -142,11 +140,11 @@ impl KeyStore {
                 return Ok(true);
             }
         }
-        Err(Away)
+        Err(Unavailable)
     }
 
     /// The lines and their generation. An index that does not open is begun anew: its keys do not open either.
-    async fn index(&self) -> Result<(Vec<Line>, Option<u64>), Away> {
+    async fn index(&self) -> Result<(Vec<Line>, Option<u64>), Unavailable> {
         let Some(entry) = self.kv.get(&Key::only(Space::ApiKeys)).await? else { return Ok((Vec::new(), None)) };
         let plain = self.secrets.open(b"", &[INDEX_PURPOSE], b"api_keys", &entry.value);
         let lines = plain.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
@@ -156,10 +154,10 @@ impl KeyStore {
         Ok((lines.unwrap_or_default(), Some(entry.generation)))
     }
 
-    fn sealed(&self, record: &Record, generation: u64) -> Result<Entry, Away> {
-        let plain = serde_json::to_vec(record).map_err(|_| Away)?;
+    fn sealed(&self, record: &Record, generation: u64) -> Result<Entry, Unavailable> {
+        let plain = serde_json::to_vec(record).map_err(|_| Unavailable)?;
         let value = self.secrets.seal(b"", &[RECORD_PURPOSE], record.id.as_str().as_bytes(), &plain);
-        Ok(Entry { generation, value: value.map_err(|_| Away)? })
+        Ok(Entry { generation, value: value.map_err(|_| Unavailable)? })
     }
 }
 

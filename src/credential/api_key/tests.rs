@@ -8,8 +8,7 @@ use crate::kit::entropy::test::Counted;
 use crate::kit::entropy::{Entropy, SystemEntropy};
 use crate::kit::seal::Secrets;
 use crate::kit::setting::Wait;
-use crate::store::kv::Key;
-use crate::store::kv::{Away, Entry, Kv};
+use crate::store::kv::{Entry, Key, Kv, Unavailable};
 use crate::store::memory::Memory;
 use crate::telemetry::metrics::{Cache, Metrics};
 use async_trait::async_trait;
@@ -110,34 +109,46 @@ async fn settle() {
 
 #[async_trait]
 impl Kv for Watched {
-    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
         let found = self.heard("get", key, self.inner.get_with_ttl(key)).await;
         let _ = self.gate.read().await;
         found
     }
 
-    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.heard("restore", key, self.inner.restore(key, entry, ttl)).await
     }
 
-    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
         self.heard("extend", key, self.inner.extend(key, value, ttl)).await
     }
 
-    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Unavailable> {
         self.heard("put", key, self.inner.put(key, entry, ttl)).await
     }
 
-    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.heard("put_new", key, self.inner.put_new(key, entry, ttl)).await
     }
 
-    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.heard("replace", key, self.inner.replace(key, entry, ttl)).await
     }
 
-    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Unavailable> {
         self.heard("delete", key, self.inner.delete(key, remember)).await
+    }
+
+    async fn add(&self, key: &Key, member: &str, ttl: Duration) -> Result<bool, Unavailable> {
+        self.heard("add", key, self.inner.add(key, member, ttl)).await
+    }
+
+    async fn members(&self, key: &Key) -> Result<Vec<String>, Unavailable> {
+        self.heard("members", key, self.inner.members(key)).await
+    }
+
+    async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable> {
+        self.heard("remove", key, self.inner.remove(key, member)).await
     }
 }
 
@@ -146,10 +157,10 @@ impl Watched {
         &self,
         verb: &str,
         key: &Key,
-        does: impl Future<Output = Result<T, Away>> + Send,
-    ) -> Result<T, Away> {
+        does: impl Future<Output = Result<T, Unavailable>> + Send,
+    ) -> Result<T, Unavailable> {
         self.asked.lock().push(format!("{verb} {}", key.as_str()));
-        if self.away.load(Ordering::SeqCst) { Err(Away) } else { does.await }
+        if self.away.load(Ordering::SeqCst) { Err(Unavailable) } else { does.await }
     }
 }
 
@@ -288,9 +299,9 @@ async fn a_store_that_is_away_decides_nothing() {
     let (key, id) = w.create(alice()).await;
     w.kv.away.store(true, Ordering::SeqCst);
     w.check(&key, "unavailable").await;
-    assert_eq!(w.keys.create(alice()).await.unwrap_err(), NotCreated::Away);
-    assert_eq!(w.keys.revoke(id).await, Err(Away));
-    assert_eq!(w.keys.list().await, Err(Away));
+    assert_eq!(w.keys.create(alice()).await.unwrap_err(), NotCreated::Unavailable);
+    assert_eq!(w.keys.revoke(id).await, Err(Unavailable));
+    assert_eq!(w.keys.list().await, Err(Unavailable));
     w.kv.away.store(false, Ordering::SeqCst);
     w.check(&key, "alice").await;
     w.kv.away.store(true, Ordering::SeqCst);

@@ -1,11 +1,9 @@
 use super::*;
 use crate::caller::rate_limit::{self, Limiter};
-use crate::credential::policy::Issuer;
-use crate::credential::policy::Policy;
+use crate::credential::policy::{Issuer, Policy};
 use crate::credential::{introspection, unknown, verified};
 use crate::kit::clock::test::SetClock;
-use crate::kit::setting::Count;
-use crate::kit::setting::Wait;
+use crate::kit::setting::{Count, Wait};
 use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token, token_as};
 use crate::telemetry::metrics::{Cache, Metrics};

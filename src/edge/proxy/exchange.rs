@@ -1,7 +1,6 @@
 //! What the phases themselves read from the client and write to it, and what they read from request and response heads.
 
-use crate::edge::connection::has_given_up;
-use crate::edge::connection::{cut_current, line_was_odd};
+use crate::edge::connection::{cut_current, has_given_up, line_was_odd};
 use crate::edge::reply;
 use crate::gate::decision::Reply;
 use crate::gate::endpoint::MAX_BODY;

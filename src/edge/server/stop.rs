@@ -89,14 +89,14 @@ impl Signals {
     /// Waits for a process that takes over the listening sockets; false if none comes in time and this one serves on.
     async fn successor_waits(&self) -> bool {
         if let Err(problem) = self.sockets.can_be_handed_over() {
-            tracing::error!(%problem, "nothing is handed over; this process goes on");
+            tracing::error!(%problem, "nothing is handed over; this process keeps serving");
             return false;
         }
         tracing::info!("waiting for the process that takes over");
         let end = Instant::now() + SUCCESSOR;
         while !is_listened_at(&self.upgrade_socket) {
             if Instant::now() >= end {
-                tracing::error!("no process has come to take over; this one goes on");
+                tracing::error!("no process took over; this one keeps serving");
                 return false;
             }
             tokio::time::sleep(LOOK).await;

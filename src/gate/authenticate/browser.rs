@@ -10,7 +10,7 @@ use crate::session::outcome::{Dependency, Outcome as Refreshed};
 use crate::session::session::Session;
 use crate::session::sessions::Found;
 use crate::session::ticket::Ticket;
-use crate::store::kv::Away;
+use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
 use http::{HeaderMap, HeaderValue, header};
@@ -24,7 +24,7 @@ impl Authenticator {
         headers: &HeaderMap,
         audit: &mut Audit,
     ) -> Result<Proved, Reason> {
-        let (mut reason, mut is_away) = (Reason::LoginRequired, false);
+        let (mut reason, mut is_unavailable) = (Reason::LoginRequired, false);
         for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
             match self.sessions.find(&site.realm, value).await {
                 Found::Live(session) => {
@@ -36,10 +36,10 @@ impl Authenticator {
                 }
                 Found::Absent => {}
                 // The session of a later cookie may be in this replica's cache.
-                Found::Away => is_away = true,
+                Found::Unavailable => is_unavailable = true,
             }
         }
-        if is_away {
+        if is_unavailable {
             audit.credential = Credential::session;
             return Err(Reason::StoreUnavailable);
         }
@@ -59,7 +59,7 @@ impl Authenticator {
             false => match self.sessions.look_again(&site.realm, &session).await {
                 Found::Live(session) if session.is_within(site.limits, now) => session,
                 Found::Live(_) | Found::Absent => return Ok(None),
-                Found::Away => return Err(Reason::StoreUnavailable),
+                Found::Unavailable => return Err(Reason::StoreUnavailable),
             },
         };
         self.sessions.touch(&site.realm, &session, site.limits);
@@ -91,8 +91,11 @@ impl Authenticator {
         if session.hot.has_expired(self.sessions.now()) {
             return Ok(());
         }
-        let cold =
-            self.sessions.cold(&site.realm, session).await.map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
+        let cold = self
+            .sessions
+            .cold(&site.realm, session)
+            .await
+            .map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
         let value = cold.and_then(|cold| HeaderValue::from_str(&format!("Bearer {}", cold.access)).ok());
         forward.set.extend(value.map(|value| (header::AUTHORIZATION, value)));
         Ok(())

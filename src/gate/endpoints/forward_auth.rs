@@ -85,7 +85,7 @@ impl Gate {
         let audit = &mut case.audit;
         let subject = Subject::of(head.headers, case.caller.through_trusted).map_err(|cause| {
             if self.warned.questions.lock().insert(cause) {
-                tracing::warn!(peer = %head.peer, host = audit.host.as_ref().map(Host::as_str), %cause, "a question about a request is refused");
+                tracing::warn!(peer = %head.peer, host = audit.host.as_ref().map(Host::as_str), %cause, "a forward-auth request is refused");
             }
             // A path that is not text is ambiguous.
             if cause.is_of_target() { Refusal::of(Reason::BadRequest) } else { of_question() }

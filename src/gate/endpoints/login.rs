@@ -132,7 +132,7 @@ fn of_failure(failure: Failure) -> Refusal {
         Failure::Denied => failed(StatusCode::FORBIDDEN),
         Failure::Broken => failed(StatusCode::BAD_GATEWAY),
         Failure::Nobody => Refusal::of(Reason::Forbidden),
-        Failure::ProviderAway => Refusal::of(Reason::ProviderUnavailable),
-        Failure::StoreAway => Refusal::of(Reason::StoreUnavailable),
+        Failure::ProviderUnavailable => Refusal::of(Reason::ProviderUnavailable),
+        Failure::StoreUnavailable => Refusal::of(Reason::StoreUnavailable),
     }
 }

@@ -4,12 +4,14 @@ use crate::gate::decision::{Audit, Reply};
 use crate::gate::endpoints::parameters::{Parameters, origin_of, redirect};
 use crate::gate::gate::Endpoints;
 use crate::gate::html::Message;
-use crate::gate::refusal::Refusal;
+use crate::gate::refusal::{Refusal, own_headers};
 use crate::gate::request::{Body, RequestHead};
+use crate::login::backchannel::{NotEnded, backchannel, frontchannel};
 use crate::login::relying_party::RelyingParty;
 use crate::login::sign_out::{remembered, sign_out};
-use crate::store::kv::Away;
+use crate::store::kv::Unavailable;
 use crate::telemetry::reason::Reason;
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use std::sync::Arc;
 use url::Url;
@@ -41,10 +43,50 @@ impl Endpoints {
         }
         let out = sign_out(sites, &origin, &target, head.headers, &self.sessions)
             .await
-            .map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
+            .map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
         let mut reply = redirect(&out.location, audit);
         reply.headers.extend(out.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
         Ok(reply)
+    }
+
+    /// OpenID Connect Back-Channel Logout 1.0, 2.5 and 2.8.
+    pub(super) async fn backchannel_logout(
+        &self,
+        sites: &[Arc<RelyingParty>],
+        head: &RequestHead<'_>,
+        audit: &Audit,
+    ) -> Result<Reply, Refusal> {
+        let Body::Whole(body) = head.body else { return Err(Refusal::of(Reason::BadRequest)) };
+        let form = Parameters::of(std::str::from_utf8(body).map_err(|_| Refusal::of(Reason::BadRequest))?);
+        let token = form.only("logout_token").ok_or(Refusal::of(Reason::BadRequest))?;
+        let ended = backchannel(sites, token, &self.sessions).await;
+        self.ended(ended, audit)
+    }
+
+    /// OpenID Connect Front-Channel Logout 1.0, 2.
+    pub(super) async fn frontchannel_logout(
+        &self,
+        sites: &[Arc<RelyingParty>],
+        query: &Parameters,
+        audit: &Audit,
+    ) -> Result<Reply, Refusal> {
+        let (Some(issuer), Some(session_id)) = (query.only("iss"), query.only("sid")) else {
+            return Err(Refusal::of(Reason::BadRequest));
+        };
+        let ended = frontchannel(sites, issuer, session_id, &self.sessions).await;
+        self.ended(ended, audit)
+    }
+
+    fn ended(&self, ended: Result<usize, NotEnded>, audit: &Audit) -> Result<Reply, Refusal> {
+        let reason = |cause| match cause {
+            NotEnded::Invalid => Reason::BadRequest,
+            NotEnded::ProviderUnavailable => Reason::ProviderUnavailable,
+            NotEnded::StoreUnavailable => Reason::StoreUnavailable,
+        };
+        // 2.8: a logout that failed is a 400, whatever the cause.
+        ended.map_err(|cause| Refusal { status: StatusCode::BAD_REQUEST, ..Refusal::of(reason(cause)) })?;
+        // Also where nobody was signed in.
+        Ok(Reply { status: StatusCode::OK, headers: own_headers(&audit.request_id), body: Bytes::new() })
     }
 
     pub(super) fn signed_out_page(&self, sites: &[Arc<RelyingParty>], query: &Parameters, audit: &mut Audit) -> Reply {

@@ -19,6 +19,12 @@ impl Parameters {
         Parameters(form_urlencoded::parse(text.trim_start_matches('?').as_bytes()).into_owned().collect())
     }
 
+    /// Of a name that stands there once, and says something.
+    pub(in crate::gate) fn only(&self, name: &str) -> Option<&str> {
+        let mut values = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        values.next().filter(|value| !value.is_empty() && values.next().is_none())
+    }
+
     pub(in crate::gate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

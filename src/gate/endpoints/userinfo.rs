@@ -10,7 +10,7 @@ use crate::login::relying_party::RelyingParty;
 use crate::session::session::Session;
 use crate::session::sessions::Found;
 use crate::session::ticket::Ticket;
-use crate::store::kv::Away;
+use crate::store::kv::Unavailable;
 use crate::telemetry::reason::Reason;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
@@ -29,8 +29,9 @@ impl Endpoints {
             None => sites.to_vec(),
         };
         let found = self.any_session(&asked, head.headers).await;
-        let (site, session) =
-            found.ok_or(Refusal::of(Reason::LoginRequired))?.map_err(|Away| Refusal::of(Reason::StoreUnavailable))?;
+        let (site, session) = found
+            .ok_or(Refusal::of(Reason::LoginRequired))?
+            .map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
         let who = &session.hot.identity;
         let body = json!({
             "user": who.user, "email": who.email, "name": who.name, "username": who.username, "groups": who.groups,
@@ -47,19 +48,19 @@ impl Endpoints {
         &self,
         sites: &[Arc<RelyingParty>],
         headers: &HeaderMap,
-    ) -> Option<Result<(Arc<RelyingParty>, Arc<Session>), Away>> {
-        let mut is_away = false;
+    ) -> Option<Result<(Arc<RelyingParty>, Arc<Session>), Unavailable>> {
+        let mut is_unavailable = false;
         for site in sites {
             for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
                 match self.sessions.find(&site.realm, value).await {
                     Found::Live(session) if session.is_within(site.limits, self.sessions.now()) => {
                         return Some(Ok((site.clone(), session)));
                     }
-                    Found::Away => is_away = true,
+                    Found::Unavailable => is_unavailable = true,
                     Found::Live(_) | Found::Absent => {}
                 }
             }
         }
-        is_away.then_some(Err(Away))
+        is_unavailable.then_some(Err(Unavailable))
     }
 }

@@ -246,3 +246,66 @@ fn another_claim_may_say_who_a_program_is() {
     assert!(judge(&lightweight, &by_client).is_ok());
     assert!(judge(&token(json!({"sub": "x"})), &by_client).is_err());
 }
+
+/// OpenID Connect Back-Channel Logout 1.0, 2.4 and 2.6; a token of each provider that is known to differ.
+#[test]
+fn logout_tokens_are_judged() {
+    let own = settings("https://id.test");
+    let event = json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+    let plain = json!({"typ": null, "sid": "s", "jti": "j", "iat": NOW, "events": event});
+    let judge = |algorithm, header: Value, changed: Value| {
+        let mut claims = plain.clone();
+        claims.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+        let token = token_as(algorithm, header, claims);
+        let keys = key_set(&["rs", "es", "ed"], None);
+        Unverified::read(&token)?.verify_logout(&keys, &own, Timestamp::from_seconds(NOW))
+    };
+    let with = |changed| judge(Algorithm::RS256, json!({"kid": "rs"}), changed);
+    let both = with(json!({})).unwrap();
+    assert_eq!((both.session_id.as_deref(), both.id.as_str()), (Some("s"), "j"));
+    assert!(both.subject.is_some());
+    for typ in [json!(null), json!("JWT"), json!("logout+jwt"), json!("Logout+JWT")] {
+        assert!(judge(Algorithm::RS256, json!({"kid": "rs", "typ": typ}), json!({})).is_ok(), "{typ}");
+    }
+    for good in [
+        json!({"typ": "Logout"}),
+        json!({"sub": null}),
+        json!({"sid": null}),
+        json!({"exp": null}),
+        json!({"aud": ["x", "doorward"]}),
+        json!({"exp": NOW - 59}),
+        json!({"iat": NOW + 59}),
+    ] {
+        assert!(with(good.clone()).is_ok(), "{good}");
+    }
+    for bad in [
+        json!({"iss": "https://other.test"}),
+        json!({"aud": "other"}),
+        json!({"aud": null}),
+        json!({"nonce": "n"}),
+        json!({"nonce": ""}),
+        json!({"events": null}),
+        json!({"events": {}}),
+        json!({"events": ["http://schemas.openid.net/event/backchannel-logout"]}),
+        json!({"events": {"http://schemas.openid.net/event/backchannel-logout": true}}),
+        json!({"events": {"http://schemas.openid.net/event/Backchannel-Logout": {}}}),
+        json!({"jti": null}),
+        json!({"jti": 7}),
+        json!({"sub": null, "sid": null}),
+        json!({"sid": ""}),
+        json!({"sid": ["s"]}),
+        json!({"sub": 7}),
+        json!({"iat": null}),
+        json!({"iat": NOW + 600}),
+        json!({"exp": NOW - 61}),
+        json!({"exp": "soon"}),
+        json!({"exp": null, "iat": NOW - 181}),
+        json!({"exp": NOW + 99_999, "iat": NOW - 3661}),
+    ] {
+        assert!(with(bad.clone()).is_err(), "{bad}");
+    }
+    for header in [json!({"kid": "rs", "typ": "at+jwt"}), json!({"kid": "rs", "alg": "none"}), json!({"kid": "es"})] {
+        assert!(judge(Algorithm::RS256, header.clone(), json!({})).is_err(), "{header}");
+    }
+    assert!(judge(Algorithm::HS256, json!({"kid": "rs"}), json!({})).is_err());
+}

@@ -13,8 +13,7 @@ use crate::session::realm::Realm;
 use crate::session::record::{Cold, Hot};
 use crate::session::session::Session;
 use crate::session::sessions::Sessions;
-use crate::store::kv::Away;
-use crate::store::kv::Change;
+use crate::store::kv::{Change, Unavailable};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,14 +87,14 @@ impl Sessions {
         if !asks_userinfo(provider) {
             return Ok(Renewed::Same);
         }
-        let told = match userinfo_about(provider, access, &hot.subject).await {
-            Ok(told) => told,
+        let claims = match userinfo_about(provider, access, &hot.subject).await {
+            Ok(claims) => claims,
             Err(NoUserInfo::Forged) => return Err(Renewal::Forged),
             Err(NoUserInfo::Refused) => return Ok(Renewed::Same),
             Err(NoUserInfo::Unavailable) => return Ok(Renewed::Untold),
         };
         let before = id.and_then(|id| Unverified::read(id).ok()).map(|id| id.claims().clone()).unwrap_or_default();
-        let identity = Identity::renewed(before, told, provider.settings()).map_err(|_| Renewal::Forged)?;
+        let identity = Identity::renewed(before, claims, provider.settings()).map_err(|_| Renewal::Forged)?;
         Ok(Renewed::Told(Box::new(identity)))
     }
 
@@ -112,14 +111,14 @@ impl Sessions {
             let work = move || async move {
                 match own.renew_identity(&realm_, &session).await {
                     Ok(outcome) => outcome,
-                    Err(Away) => Outcome::Live(session),
+                    Err(Unavailable) => Outcome::Live(session),
                 }
             };
             let _ = sessions.refreshes.join(place, work).await; // in the background: no request waits for it
         });
     }
 
-    async fn renew_identity(&self, realm: &Realm, session: &Session) -> Result<Outcome, Away> {
+    async fn renew_identity(&self, realm: &Realm, session: &Session) -> Result<Outcome, Unavailable> {
         let reading = self.begin_reading();
         let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(Outcome::Ended) };
         let Some((cold, _)) = self.load_cold(realm, &session.ticket).await? else { return Ok(Outcome::Live(stored)) };

@@ -1,9 +1,7 @@
 //! Which replica may spend a session's refresh token now.
 
 use crate::kit::entropy::Entropy;
-use crate::store::kv::Key;
-use crate::store::kv::Space;
-use crate::store::kv::{Away, Entry, Kv};
+use crate::store::kv::{Entry, Key, Kv, Space, Unavailable};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -33,7 +31,7 @@ impl Lease {
         entropy: &dyn Entropy,
         place: &str,
         lives: Duration,
-    ) -> Result<Taken, Away> {
+    ) -> Result<Taken, Unavailable> {
         let mut value = vec![0; 16];
         entropy.fill(&mut value);
         let key = Key::of(Space::Lease, place);

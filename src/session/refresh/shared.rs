@@ -5,9 +5,7 @@ use crate::kit::clock::Timestamp;
 use crate::kit::seal::{Secrets, derive};
 use crate::kit::secret::Secret;
 use crate::provider::Tokens;
-use crate::store::kv::Key;
-use crate::store::kv::Space;
-use crate::store::kv::{Away, Entry, Kv};
+use crate::store::kv::{Entry, Key, Kv, Space, Unavailable};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -30,15 +28,15 @@ struct Place {
 const PURPOSE: &[&[u8]] = &[b"refresh result"];
 
 /// The result that another replica published for the same token within the last seconds.
-pub(super) async fn find(kv: &dyn Kv, spent: &Secret, now: Timestamp) -> Result<Option<Tokens>, Away> {
+pub(super) async fn find(kv: &dyn Kv, spent: &Secret, now: Timestamp) -> Result<Option<Tokens>, Unavailable> {
     let place = Place::of(spent);
     let Some(entry) = kv.get(&place.key()).await? else { return Ok(None) };
     let opened = place.seal.open(b"", PURPOSE, place.digest.as_bytes(), &entry.value);
-    let told: Option<Shared> = opened.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
-    if told.is_none() {
+    let result: Option<Shared> = opened.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
+    if result.is_none() {
         kv.count_unreadable();
     }
-    Ok(told.map(|told| told.into_tokens(now)))
+    Ok(result.map(|result| result.into_tokens(now)))
 }
 
 pub(super) async fn publish(kv: &dyn Kv, spent: &Secret, tokens: &Tokens, now: Timestamp, ttl: Duration) {

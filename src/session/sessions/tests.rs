@@ -4,15 +4,12 @@ use super::*;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::SystemEntropy;
 use crate::kit::seal::Secrets;
-use crate::kit::setting::Span;
-use crate::kit::setting::Wait;
+use crate::kit::setting::{Span, Wait};
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
 use crate::provider::{GrantError, Tokens, UserInfo};
 use crate::session::outcome::{Dependency, Outcome};
 use crate::session::realm::Realm;
-use crate::session::session::Limits;
-use crate::session::session::RefreshLimits;
-use crate::session::session::Session;
+use crate::session::session::{Limits, RefreshLimits, Session};
 use crate::store::faulty::Faulty;
 use crate::telemetry::metrics::{Cache as CacheName, Metrics};
 use serde_json::{Value, json};
@@ -93,7 +90,7 @@ impl World {
         match self.sessions.find(&self.realm, cookie).await {
             Found::Live(session) => session,
             Found::Absent => panic!("absent"),
-            Found::Away => panic!("away"),
+            Found::Unavailable => panic!("away"),
         }
     }
 
@@ -161,7 +158,7 @@ async fn copies_spare_the_store_and_an_end_is_at_once() {
     w.store.away.store(true, Ordering::SeqCst);
     w.live(&cookie).await;
     w.clock.advance(Duration::from_secs(6));
-    assert!(matches!(w.sessions.find(&w.realm, &cookie).await, Found::Away), "away is not absent");
+    assert!(matches!(w.sessions.find(&w.realm, &cookie).await, Found::Unavailable), "away is not absent");
     w.store.away.store(false, Ordering::SeqCst);
     let reading = w.sessions.begin_reading();
     let read_before = w.live(&cookie).await;

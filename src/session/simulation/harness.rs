@@ -1,7 +1,7 @@
 //! The environment of the replicas in one run: dice, clock, the store behind an unreliable link, and the provider.
 
-use super::invariants::{COMMAND_TIMEOUT, Law};
-use super::scenario::{Dice, Plan};
+use super::invariants::{COMMAND_TIMEOUT, Invariants};
+use super::scenario::{Dice, Scenario};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
@@ -10,9 +10,7 @@ use crate::provider::fake::{NOW, key_set, token_as};
 use crate::provider::keys::KeySet;
 use crate::provider::settings::Settings;
 use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
-use crate::store::kv::Change;
-use crate::store::kv::Key;
-use crate::store::kv::{Away, Entry, Invalidation, Kv};
+use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Unavailable};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
 use jsonwebtoken::Algorithm;
@@ -37,12 +35,12 @@ impl Clock for Paused {
     }
 }
 
-pub(super) struct World {
+pub(super) struct Harness {
     pub(super) began: Instant,
-    pub(super) plan: Plan,
+    pub(super) scenario: Scenario,
     pub(super) dice: Arc<Dice>,
     pub(super) memory: Arc<Memory>,
-    pub(super) law: Mutex<Law>,
+    pub(super) invariants: Mutex<Invariants>,
     /// Once set, nothing fails any more.
     pub(super) healed: AtomicBool,
     news: broadcast::Sender<Invalidation>,
@@ -60,21 +58,21 @@ struct Family {
     revoked: bool,
 }
 
-impl World {
-    pub(super) fn new(plan: Plan, dice: Arc<Dice>, law: Law) -> Arc<Self> {
+impl Harness {
+    pub(super) fn new(scenario: Scenario, dice: Arc<Dice>, invariants: Invariants) -> Arc<Self> {
         let began = Instant::now();
-        Arc::new(World {
+        Arc::new(Harness {
             began,
             dice,
             memory: Arc::new(Memory::new(Arc::new(Paused(began)))),
-            law: Mutex::new(law),
+            invariants: Mutex::new(invariants),
             healed: false.into(),
             news: broadcast::channel(64).0,
-            crashed: (0..plan.replicas).map(|_| watch::channel(false).0).collect(),
-            frozen: Mutex::new(vec![began; plan.replicas]),
+            crashed: (0..scenario.replicas).map(|_| watch::channel(false).0).collect(),
+            frozen: Mutex::new(vec![began; scenario.replicas]),
             key: 0.into(),
             family: Mutex::default(),
-            plan,
+            scenario,
         })
     }
 
@@ -85,7 +83,7 @@ impl World {
     /// Stops the replica's tasks: each hangs at its next call to the store or the provider.
     pub(super) fn crash(&self, replica: usize) {
         if !self.healed.load(SeqCst) && !self.crashed[replica].send_replace(true) {
-            self.law.lock().crashed(replica, self.now());
+            self.invariants.lock().crashed(replica, self.now());
         }
     }
 
@@ -100,7 +98,7 @@ impl World {
     fn freeze(&self, replica: usize, lasts: Duration) {
         if !self.healed.load(SeqCst) {
             self.frozen.lock()[replica] = Instant::now() + lasts;
-            self.law.lock().froze(replica, self.now()..self.now() + lasts);
+            self.invariants.lock().froze(replica, self.now()..self.now() + lasts);
         }
     }
 
@@ -118,12 +116,12 @@ impl World {
         }
     }
 
-    fn is_away(&self, replica: usize) -> bool {
+    fn is_unavailable(&self, replica: usize) -> bool {
         let now = self.now();
         let hits = |(whose, when): &(Option<usize>, Range<Duration>)| {
             whose.is_none_or(|whose| whose == replica) && when.contains(&now)
         };
-        !self.healed.load(SeqCst) && self.plan.outages.iter().any(hits)
+        !self.healed.load(SeqCst) && self.scenario.outages.iter().any(hits)
     }
 
     /// The number of the current refresh token, and whether the provider has revoked all of them.
@@ -134,13 +132,13 @@ impl World {
 
     fn revoke(&self) {
         self.family.lock().revoked = true;
-        self.law.lock().revoked(self.now());
+        self.invariants.lock().revoked(self.now());
     }
 
     pub(super) fn rotate_keys(&self) {
         if !self.healed.load(SeqCst) {
             let key = self.key.fetch_add(1, SeqCst) + 1;
-            self.law.lock().tell(self.now(), || format!("the provider signs with key {key}"));
+            self.invariants.lock().tell(self.now(), || format!("the provider signs with key {key}"));
         }
     }
 
@@ -157,67 +155,71 @@ impl World {
 
     /// The ID token of a grant, if it has one.
     fn id_token(&self) -> Option<Secret> {
-        if !self.plan.rotates && !self.healed.load(SeqCst) && self.dice.chance(self.plan.untold) {
+        if !self.scenario.rotates && !self.healed.load(SeqCst) && self.dice.chance(self.scenario.untold) {
             return Some("a.b.c".to_string().into());
         }
         let signed = || token_as(Algorithm::EdDSA, json!({"kid": self.kid()}), json!({"exp": NOW + 3600})).into();
-        self.plan.rotates.then(signed)
+        self.scenario.rotates.then(signed)
     }
 
     fn spend(&self, number: u64) -> Result<Tokens, GrantError> {
         let mut family = self.family.lock();
         if family.revoked || number != family.current {
             drop(family);
-            if !self.plan.lenient {
+            if !self.scenario.lenient {
                 self.revoke();
             }
             return Err(GrantError::Denied);
         }
         family.current += 1;
-        self.law.lock().granted(family.current);
+        self.invariants.lock().granted(family.current);
         Ok(Tokens {
             access: "access".to_string().into(),
             id: self.id_token(),
             refresh: Some(family.current.to_string().into()),
-            lives: Some(self.plan.life),
+            lives: Some(self.scenario.life),
         })
     }
 }
 
 /// One replica's link to the store.
-pub(super) struct Line {
-    pub(super) world: Arc<World>,
+pub(super) struct StoreLink {
+    pub(super) harness: Arc<Harness>,
     pub(super) replica: usize,
     /// The last call had no answer.
     pub(super) failed: AtomicBool,
 }
 
-impl Line {
-    async fn call<T, F>(&self, key: &Key, act: impl FnOnce(Arc<Memory>, Key) -> F + Send + 'static) -> Result<T, Away>
+impl StoreLink {
+    async fn call<T, F>(
+        &self,
+        key: &Key,
+        act: impl FnOnce(Arc<Memory>, Key) -> F + Send + 'static,
+    ) -> Result<T, Unavailable>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, Away>> + Send + 'static,
+        F: Future<Output = Result<T, Unavailable>> + Send + 'static,
     {
-        let (world, dice, plan) = (&self.world, &self.world.dice, &self.world.plan);
-        if plan.freezes && dice.chance(2) {
-            world.freeze(self.replica, dice.millis(0..15_000));
+        let (harness, dice, scenario) = (&self.harness, &self.harness.dice, &self.harness.scenario);
+        if scenario.freezes && dice.chance(2) {
+            harness.freeze(self.replica, dice.millis(0..15_000));
         }
-        world.going(self.replica).await;
-        let healed = world.healed.load(SeqCst);
-        let slowest = if plan.slow_store && !healed { dice.pick(&[2, 20, 120]) } else { 3 };
+        harness.going(self.replica).await;
+        let healed = harness.healed.load(SeqCst);
+        let slowest = if scenario.slow_store && !healed { dice.pick(&[2, 20, 120]) } else { 3 };
         let (there, back) = (dice.millis(0..slowest), dice.millis(0..slowest));
-        let act = act(world.memory.clone(), key.clone());
-        let fails = if world.is_away(self.replica) {
+        let act = act(harness.memory.clone(), key.clone());
+        let fails = if harness.is_unavailable(self.replica) {
             sleep(dice.pick(&[Duration::ZERO, COMMAND_TIMEOUT])).await;
             true
-        } else if !healed && dice.chance(plan.losses) {
+        } else if !healed && dice.chance(scenario.losses) {
             // The request or its answer is lost; or the request arrives after the caller has given up.
             if dice.chance(60) {
-                let (world, key, late) = (world.clone(), key.clone(), dice.pick(&[there, dice.millis(0..4000)]));
+                let (harness, key, late) = (harness.clone(), key.clone(), dice.pick(&[there, dice.millis(0..4000)]));
                 tokio::spawn(async move {
                     sleep(late).await;
                     let _ = act.await;
-                    world.law.lock().saw_write(key.as_str(), world.now());
+                    harness.invariants.lock().saw_write(key.as_str(), harness.now());
                 });
             }
             sleep(COMMAND_TIMEOUT).await;
@@ -225,63 +227,74 @@ impl Line {
         } else {
             sleep(there).await;
             let answer = act.await;
-            world.law.lock().saw_write(key.as_str(), world.now());
+            harness.invariants.lock().saw_write(key.as_str(), harness.now());
             sleep(back).await;
-            world.going(self.replica).await;
+            harness.going(self.replica).await;
             self.failed.store(false, SeqCst);
             return answer;
         };
-        world.going(self.replica).await;
+        harness.going(self.replica).await;
         self.failed.store(fails, SeqCst);
-        world.law.lock().store_failed(self.replica, key.as_str(), world.now());
-        Err(Away)
+        harness.invariants.lock().store_failed(self.replica, key.as_str(), harness.now());
+        Err(Unavailable)
     }
 }
 
 #[async_trait]
-impl Kv for Line {
-    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
+impl Kv for StoreLink {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
         self.call(key, |memory, key| async move { memory.get_with_ttl(&key).await }).await
     }
-    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Unavailable> {
         self.call(key, move |memory, key| async move { memory.put(&key, entry, ttl).await }).await
     }
-    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.call(key, move |memory, key| async move { memory.put_new(&key, entry, ttl).await }).await
     }
-    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.call(key, move |memory, key| async move { memory.replace(&key, entry, ttl).await }).await
     }
-    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Unavailable> {
         self.call(key, move |memory, key| async move { memory.delete(&key, remember).await }).await
     }
-    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.call(key, move |memory, key| async move { memory.restore(&key, entry, ttl).await }).await
     }
-    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
         let value = value.to_vec();
         self.call(key, move |memory, key| async move { memory.extend(&key, &value, ttl).await }).await
     }
+    async fn add(&self, key: &Key, member: &str, ttl: Duration) -> Result<bool, Unavailable> {
+        let member = member.to_string();
+        self.call(key, move |memory, key| async move { memory.add(&key, &member, ttl).await }).await
+    }
+    async fn members(&self, key: &Key) -> Result<Vec<String>, Unavailable> {
+        self.call(key, |memory, key| async move { memory.members(&key).await }).await
+    }
+    async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable> {
+        let member = member.to_string();
+        self.call(key, move |memory, key| async move { memory.remove(&key, &member).await }).await
+    }
     async fn announce(&self, change: &Change) {
-        self.world.going(self.replica).await;
-        if !self.world.is_away(self.replica) && !self.world.dice.chance(self.world.plan.losses) {
-            let _ = self.world.news.send(Invalidation::Key(change.clone()));
+        self.harness.going(self.replica).await;
+        if !self.harness.is_unavailable(self.replica) && !self.harness.dice.chance(self.harness.scenario.losses) {
+            let _ = self.harness.news.send(Invalidation::Key(change.clone()));
         }
     }
     fn announcements(&self) -> Option<broadcast::Receiver<Invalidation>> {
-        Some(self.world.news.subscribe())
+        Some(self.harness.news.subscribe())
     }
     fn is_shared(&self) -> bool {
         true
     }
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         self.failed.load(SeqCst)
     }
 }
 
 /// One replica's link to the provider. Only `refresh`, `revoke` and `fetch_keys` do anything.
-pub(super) struct Way {
-    pub(super) world: Arc<World>,
+pub(super) struct ProviderLink {
+    pub(super) harness: Arc<Harness>,
     pub(super) replica: usize,
     pub(super) settings: Settings,
     keys: Mutex<Option<Arc<KeySet>>>,
@@ -291,15 +304,15 @@ pub(super) struct Way {
 /// The provider's own tokens cause at most one key fetch per replica in this time.
 const OWN_WINDOW: Duration = Duration::from_secs(5);
 
-impl Way {
-    pub(super) fn new(world: &Arc<World>, replica: usize, settings: Settings) -> Self {
-        let keys = world.plan.rotates.then(|| Arc::new(key_set(&["ed0"], None)));
-        Way { world: world.clone(), replica, settings, keys: Mutex::new(keys), fetched: Mutex::default() }
+impl ProviderLink {
+    pub(super) fn new(harness: &Arc<Harness>, replica: usize, settings: Settings) -> Self {
+        let keys = harness.scenario.rotates.then(|| Arc::new(key_set(&["ed0"], None)));
+        ProviderLink { harness: harness.clone(), replica, settings, keys: Mutex::new(keys), fetched: Mutex::default() }
     }
 }
 
 #[async_trait]
-impl Provider for Way {
+impl Provider for ProviderLink {
     fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -314,51 +327,52 @@ impl Provider for Way {
     }
 
     async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError> {
-        let (world, dice, plan, replica) = (&self.world, &self.world.dice, &self.world.plan, self.replica);
-        world.going(replica).await;
+        let (harness, dice, scenario, replica) =
+            (&self.harness, &self.harness.dice, &self.harness.scenario, self.replica);
+        harness.going(replica).await;
         let number: u64 = token.expose().parse().unwrap();
-        let ask = world.law.lock().asked(replica, number, world.now());
-        if plan.provider_hangs && !world.healed.load(SeqCst) {
+        let ask = harness.invariants.lock().asked(replica, number, harness.now());
+        if scenario.provider_hangs && !harness.healed.load(SeqCst) {
             sleep(PROVIDER_TIMEOUT).await;
-            world.going(replica).await;
+            harness.going(replica).await;
             let answer = Err(GrantError::Unavailable);
-            world.law.lock().answered(ask, &answer, world.now());
+            harness.invariants.lock().answered(ask, &answer, harness.now());
             return answer;
         }
         let soon = dice.millis(0..1500);
-        if plan.crashes && dice.chance(25) {
-            let world = world.clone();
+        if scenario.crashes && dice.chance(25) {
+            let harness = harness.clone();
             tokio::spawn(async move {
                 sleep(soon).await;
-                world.crash(replica);
+                harness.crash(replica);
             });
-        } else if plan.freezes && dice.chance(30) {
-            let (world, lasts) = (world.clone(), plan.lease.mul_f64(0.3) + dice.millis(0..15_000));
+        } else if scenario.freezes && dice.chance(30) {
+            let (harness, lasts) = (harness.clone(), scenario.lease.mul_f64(0.3) + dice.millis(0..15_000));
             tokio::spawn(async move {
                 sleep(soon).await;
-                world.freeze(replica, lasts);
+                harness.freeze(replica, lasts);
             });
         }
-        let fails = plan.provider_fails && !world.healed.load(SeqCst);
+        let fails = scenario.provider_fails && !harness.healed.load(SeqCst);
         let there = dice.millis(if fails && dice.chance(15) { 0..9000 } else { 1..dice.pick(&[100, 400, 2400]) });
         let back = dice.millis(if fails && dice.chance(15) { 0..9000 } else { 1..dice.pick(&[100, 400, 2400]) });
         let (refused, lost) = (fails && dice.chance(15), fails && dice.chance(10));
         // A task of its own: the provider processes the request even if the caller has given up.
         let work = tokio::spawn({
-            let world = world.clone();
+            let harness = harness.clone();
             async move {
                 sleep(there).await;
                 if refused {
                     return Err(GrantError::Unavailable);
                 }
-                let answer = world.spend(number);
+                let answer = harness.spend(number);
                 sleep(back).await;
                 if lost { Err(GrantError::Unavailable) } else { answer }
             }
         });
         let answer = timeout(PROVIDER_TIMEOUT, work).await.map_or(Err(GrantError::Unavailable), Result::unwrap);
-        world.going(replica).await;
-        world.law.lock().answered(ask, &answer, world.now());
+        harness.going(replica).await;
+        harness.invariants.lock().answered(ask, &answer, harness.now());
         answer
     }
 
@@ -369,19 +383,19 @@ impl Provider for Way {
         Err(GrantError::Unavailable)
     }
     async fn revoke(&self, _token: &Secret) {
-        self.world.revoke();
+        self.harness.revoke();
     }
     async fn fetch_keys(&self, _demand: Demand) -> Fetched {
-        let (world, now) = (&self.world, Instant::now());
-        if !world.plan.rotates {
+        let (harness, now) = (&self.harness, Instant::now());
+        if !harness.scenario.rotates {
             return Fetched::Unavailable;
         }
         if self.fetched.lock().is_some_and(|last| now.duration_since(last) < OWN_WINDOW) {
             return Fetched::Closed;
         }
         *self.fetched.lock() = Some(now);
-        sleep(world.dice.millis(0..300)).await;
-        let keys = Arc::new(world.published());
+        sleep(harness.dice.millis(0..300)).await;
+        let keys = Arc::new(harness.published());
         *self.keys.lock() = Some(keys.clone());
         Fetched::Keys(keys)
     }

@@ -46,7 +46,7 @@ struct Ask {
     good: bool,
 }
 
-pub(super) struct Law {
+pub(super) struct Invariants {
     fallback: bool,
     lease: Duration,
     probe: Option<Probe>,
@@ -71,9 +71,9 @@ pub(super) struct Law {
     pub(super) story: Option<Vec<String>>,
 }
 
-impl Law {
+impl Invariants {
     pub(super) fn new(fallback: bool, lease: Duration, tell: bool) -> Self {
-        Law {
+        Invariants {
             fallback,
             lease,
             probe: None,

@@ -46,7 +46,7 @@ impl Entropy for Dice {
 
 /// The kinds of faults in a run, and its settings. Most runs have few, so that their effects can be told apart.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct Scenario {
     pub(super) replicas: usize,
     pub(super) lease: Duration,
     /// How long an access token lives.
@@ -72,7 +72,7 @@ pub(super) struct Plan {
     pub(super) untold: u64,
 }
 
-impl Plan {
+impl Scenario {
     pub(super) fn roll(dice: &Dice) -> Self {
         let replicas = usize::try_from(dice.of(2..5)).unwrap();
         let mut outages = Vec::new();
@@ -83,7 +83,7 @@ impl Plan {
                 outages.push((whose, from..from + dice.millis(20..12_000)));
             }
         }
-        Plan {
+        Scenario {
             replicas,
             lease: Duration::from_secs(dice.pick(&[2, 6, 10])),
             life: Duration::from_secs(dice.pick(&[2, 4, 20, 300])),

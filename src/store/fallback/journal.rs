@@ -2,7 +2,7 @@
 
 use crate::kit::clock::Timestamp;
 use crate::store::fallback::MOST_MARKS;
-use crate::store::kv::{Away, Change as Announced, Entry, Key, Space};
+use crate::store::kv::{Change as Announced, Entry, Key, Space, Unavailable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ordered by key, so that a replay is deterministic.
@@ -10,6 +10,8 @@ pub(super) struct Journal {
     changes: BTreeMap<Key, Replay>,
     /// Places whose invalidation could not be announced.
     unsaid: BTreeSet<Announced>,
+    /// Members of sets: until when they were added, or that they were removed.
+    members: BTreeMap<(Key, String), Option<Timestamp>>,
     max_entries: usize,
     /// How many of the changes are login marks, which have a limit of their own.
     marks: usize,
@@ -28,11 +30,11 @@ pub(super) enum Replay {
 impl Journal {
     pub(super) fn of(max_entries: u64) -> Self {
         let max_entries = usize::try_from(max_entries).unwrap_or(usize::MAX);
-        Journal { changes: BTreeMap::new(), unsaid: BTreeSet::new(), max_entries, marks: 0 }
+        Journal { changes: BTreeMap::new(), unsaid: BTreeSet::new(), members: BTreeMap::new(), max_entries, marks: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.changes.is_empty() && self.members.is_empty()
     }
 
     pub(super) fn has_deleted(&self, key: &Key) -> bool {
@@ -52,7 +54,7 @@ impl Journal {
 
     /// # Errors
     /// The journal is full: failing is better than losing a change.
-    pub(super) fn note(&mut self, key: &Key, change: Replay) -> Result<(), Away> {
+    pub(super) fn note(&mut self, key: &Key, change: Replay) -> Result<(), Unavailable> {
         let before = self.changes.get(key);
         let is_mark = key.space() == Space::Used;
         if before.is_none() {
@@ -61,7 +63,7 @@ impl Journal {
                 false => self.changes.len() - self.marks >= self.max_entries,
             };
             if is_full {
-                return Err(Away);
+                return Err(Unavailable);
             }
             self.marks += usize::from(is_mark);
         }
@@ -82,6 +84,24 @@ impl Journal {
 
     pub(super) fn unsaid(&mut self) -> BTreeSet<Announced> {
         std::mem::take(&mut self.unsaid)
+    }
+
+    /// Beyond the limit it is dropped: a session that is in no index is ended by its own cookie or lifetime.
+    pub(super) fn note_member(&mut self, key: &Key, member: &str, until: Option<Timestamp>) {
+        if self.members.len() < self.max_entries {
+            self.members.insert((key.clone(), member.to_string()), until);
+        }
+    }
+
+    pub(super) fn members(&self) -> Vec<((Key, String), Option<Timestamp>)> {
+        self.members.iter().map(|(at, until)| (at.clone(), *until)).collect()
+    }
+
+    /// Removes a replayed change of a set, unless there is a newer one.
+    pub(super) fn settle_member(&mut self, at: &(Key, String), replayed: Option<Timestamp>) {
+        if self.members.get(at) == Some(&replayed) {
+            self.members.remove(at);
+        }
     }
 
     /// Removes a replayed change, unless there is a newer one.

@@ -71,18 +71,18 @@ async fn what_this_replica_knows_outlives_an_outage() {
     w.goes_away().await;
     let before = w.shared.asked.load(SeqCst);
     assert_eq!(w.one.get(&key("session:a")).await, Ok(Some(entry(1, "a"))));
-    assert_eq!(w.one.get(&key("session:b")).await, Err(Away), "away is not absent");
+    assert_eq!(w.one.get(&key("session:b")).await, Err(Unavailable), "away is not absent");
     assert_eq!(
         w.one.put_new(&key("lease:x"), entry(0, ""), HOUR).await,
-        Err(Away),
+        Err(Unavailable),
         "one that others cannot see leases nothing"
     );
     assert_eq!(w.one.put_new(&key("used:x"), entry(0, ""), HOUR).await, Ok(true));
     assert_eq!(w.one.put_new(&key("used:x"), entry(0, ""), HOUR).await, Ok(false));
-    assert!(w.one.is_away());
+    assert!(w.one.is_unavailable());
     assert_eq!(w.shared.asked.load(SeqCst), before, "while it is away nobody waits for it");
     w.comes_back().await;
-    assert!(!w.one.is_away() && w.one.get(&key("session:b")).await.unwrap().is_some());
+    assert!(!w.one.is_unavailable() && w.one.get(&key("session:b")).await.unwrap().is_some());
     assert_eq!(*w.ups.lock(), [true, false, true], "one word for each change");
 }
 
@@ -165,8 +165,8 @@ async fn the_journal_is_bounded_and_can_be_off() {
     };
     let clock = w.shared.clock.clone();
     let none = Fallback::new(w.shared.clone(), clock, Arc::new(Counted::default()), off, Box::new(|_| {}));
-    assert_eq!(none.put(&key("session:a"), entry(1, "x"), HOUR).await, Err(Away));
-    assert_eq!(none.get(&key("session:a")).await, Err(Away));
+    assert_eq!(none.put(&key("session:a"), entry(1, "x"), HOUR).await, Err(Unavailable));
+    assert_eq!(none.get(&key("session:a")).await, Err(Unavailable));
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +180,7 @@ async fn it_heals_by_itself() {
     }
     w.shared.away.store(false, SeqCst);
     let back = timeout(Duration::from_secs(6), async {
-        while w.one.is_away() {
+        while w.one.is_unavailable() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });

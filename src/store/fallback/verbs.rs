@@ -2,7 +2,7 @@
 
 use crate::store::fallback::journal::Replay;
 use crate::store::fallback::{Fallback, REPLAY};
-use crate::store::kv::{Away, Change, Entry, Invalidation, Key, Kv};
+use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Unavailable};
 use async_trait::async_trait;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use tokio::sync::broadcast;
 
 #[async_trait]
 impl Kv for Fallback {
-    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Away> {
+    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
         let answer = match self.ask(self.inner.get_with_ttl(key)).await {
-            Ok(None) if self.has_lost(key).await => Err(Away),
+            Ok(None) if self.has_lost(key).await => Err(Unavailable),
             answer => answer,
         };
         match answer {
@@ -29,18 +29,18 @@ impl Kv for Fallback {
                 self.memory_of(key).invalidate(key);
                 Ok(None)
             }
-            Err(Away) => {
+            Err(Unavailable) => {
                 self.may_stand_in(key)?;
                 if self.is_deleted(key) {
                     return Ok(None);
                 }
-                let (entry, ends) = self.remembered(key).ok_or(Away)?;
+                let (entry, ends) = self.remembered(key).ok_or(Unavailable)?;
                 Ok(Some((entry, self.clock.now().until(ends))))
             }
         }
     }
 
-    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Away> {
+    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Unavailable> {
         if self.ask(self.inner.put(key, entry.clone(), ttl)).await.is_err() {
             self.may_stand_in(key)?;
             self.journal.lock().note(key, Replay::Made(entry.clone(), self.clock.now().plus(ttl)))?;
@@ -49,7 +49,7 @@ impl Kv for Fallback {
         Ok(())
     }
 
-    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         match self.ask(self.inner.put_new(key, entry.clone(), ttl)).await {
             Ok(wrote) => {
                 if wrote {
@@ -57,7 +57,7 @@ impl Kv for Fallback {
                 }
                 Ok(wrote)
             }
-            Err(Away) => {
+            Err(Unavailable) => {
                 // A lease that other replicas cannot see is worthless; a login mark protects at least this replica.
                 self.may_stand_in(key)?;
                 if self.remembered(key).is_some() || self.journal.lock().has_made(key) {
@@ -70,9 +70,9 @@ impl Kv for Fallback {
         }
     }
 
-    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         let answer = match self.ask(self.inner.replace(key, entry.clone(), ttl)).await {
-            Ok(false) if self.has_lost(key).await => Err(Away),
+            Ok(false) if self.has_lost(key).await => Err(Unavailable),
             answer => answer,
         };
         match answer {
@@ -84,12 +84,12 @@ impl Kv for Fallback {
                 self.remember(key, entry, ttl);
                 Ok(true)
             }
-            Err(Away) => {
+            Err(Unavailable) => {
                 self.may_stand_in(key)?;
                 if self.is_deleted(key) {
                     return Ok(false);
                 }
-                let (there, _) = self.remembered(key).ok_or(Away)?;
+                let (there, _) = self.remembered(key).ok_or(Unavailable)?;
                 if there.generation >= entry.generation {
                     return Ok(false);
                 }
@@ -100,13 +100,13 @@ impl Kv for Fallback {
         }
     }
 
-    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Away> {
+    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Unavailable> {
         let known = self.remembered(key).is_some();
         self.deleted.insert(key.clone(), ());
         self.memory_of(key).invalidate(key);
         match self.ask(self.inner.delete(key, remember)).await {
             Ok(was) => Ok(was),
-            Err(Away) => {
+            Err(Unavailable) => {
                 let ends = self.clock.now().plus(remember);
                 let noted = self.may_stand_in(key).and_then(|()| self.journal.lock().note(key, Replay::Deleted(ends)));
                 if noted.is_err() {
@@ -117,12 +117,33 @@ impl Kv for Fallback {
         }
     }
 
-    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Away> {
+    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         self.ask(self.inner.restore(key, entry, ttl)).await
     }
 
-    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Away> {
+    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
         self.ask(self.inner.extend(key, value, ttl)).await
+    }
+
+    async fn add(&self, key: &Key, member: &str, ttl: Duration) -> Result<bool, Unavailable> {
+        let added = self.ask(self.inner.add(key, member, ttl)).await;
+        added.or_else(|Unavailable| {
+            self.journal.lock().note_member(key, member, Some(self.clock.now().plus(ttl)));
+            Ok(true)
+        })
+    }
+
+    /// What other replicas added is not known during an outage.
+    async fn members(&self, key: &Key) -> Result<Vec<String>, Unavailable> {
+        self.ask(self.inner.members(key)).await
+    }
+
+    async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable> {
+        let removed = self.ask(self.inner.remove(key, member)).await;
+        removed.or_else(|Unavailable| {
+            self.journal.lock().note_member(key, member, None);
+            Ok(())
+        })
     }
 
     async fn announce(&self, change: &Change) {
@@ -147,7 +168,7 @@ impl Kv for Fallback {
         self.inner.announcements()
     }
 
-    fn is_away(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         self.suspect.load(SeqCst)
     }
 

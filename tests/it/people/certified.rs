@@ -3,6 +3,7 @@
 use super::main_route;
 use super::person::{Answer, Person, SESSION};
 use crate::app::App;
+use crate::client::ask;
 use crate::gateway::{Config, Gateway};
 use crate::oidc::{Oidc, http};
 use crate::wait::until;
@@ -133,4 +134,44 @@ async fn a_session_outlives_several_access_tokens() {
     .await;
     assert_eq!(world.state().await["grants"]["refresh_token"]["refused"].as_u64().unwrap_or(0), 0);
     assert_eq!(world.app.last().header("x-forwarded-user"), Some("alice"));
+}
+
+/// Its logout token, as it posts it, ends the session that the browser ended there, and no other.
+#[tokio::test]
+async fn a_logout_at_the_provider_ends_the_session() {
+    let receiver = App::start().await;
+    let client = json!({
+        "client_id": "doorward", "client_secret": "doorward-secret",
+        "redirect_uris": ["http://app.test/oauth2/callback"],
+        "backchannel_logout_uri": format!("{}/logout", receiver.origin),
+    });
+    let world = Certified::start(json!({"clients": [client]})).await;
+    let mut other = world.signed_in().await;
+    let mut person = Person::at(&world.gateway);
+    let begun = person.begin("/x").await;
+    let mut browser = AtProvider::default();
+    let callback = browser.walk(begun, &[("login", "alice"), ("password", "alice")]).await;
+    assert_eq!(person.go_back(&Answer { callback, form: None }).await.outcome(), "302");
+
+    let page = browser.send(http().get(format!("{}/session/end", world.oidc.issuer))).await.text().await.unwrap();
+    let hidden = page.split("name=\"xsrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let form =
+        form_urlencoded::Serializer::new(String::new()).extend_pairs([("xsrf", hidden), ("logout", "yes")]).finish();
+    let post = http().post(format!("{}/session/end/confirm", world.oidc.issuer)).body(form);
+    browser.send(post.header("content-type", "application/x-www-form-urlencoded")).await;
+    until("a logout token", async || receiver.received().pop()).await;
+    let told = receiver.last();
+    assert_eq!(
+        (told.method.as_str(), told.header("content-type")),
+        ("POST", Some("application/x-www-form-urlencoded"))
+    );
+
+    let notice = ask("POST", "/oauth2/backchannel_logout")
+        .with("Content-Type", "application/x-www-form-urlencoded")
+        .body(&told.body);
+    assert_eq!(person.fetch("/x").await.outcome(), "200");
+    assert_eq!(world.gateway.ask(&notice).await.status, 200);
+    assert_eq!(person.fetch("/x").await.outcome(), "401 login_required");
+    assert_eq!(other.fetch("/x").await.outcome(), "200");
+    assert_eq!(world.gateway.ask(&notice).await.outcome(), "400 bad_request", "it counts once");
 }

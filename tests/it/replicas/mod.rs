@@ -8,6 +8,7 @@ mod grace;
 mod holder;
 mod kinds;
 mod load;
+mod logout;
 mod outage;
 mod relay;
 mod server;

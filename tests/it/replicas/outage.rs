@@ -98,7 +98,10 @@ async fn nobody_notices(trouble: Trouble) -> Duration {
     for (gateway, before) in replicas.gateways.iter().zip(said) {
         let told = told_of_store(gateway);
         assert_eq!(told.len() - before, 2, "one line for each change: {told:#?}");
-        assert!(told[before].contains("\"WARN\"") && told[before + 1].contains("the store is back"), "{told:#?}");
+        assert!(
+            told[before].contains("\"WARN\"") && told[before + 1].contains("the store is available again"),
+            "{told:#?}"
+        );
     }
     met.slowest.saturating_sub(normal.slowest)
 }

@@ -135,9 +135,15 @@ impl RedisServer {
         keys
     }
 
-    /// What stands under a key, as bytes.
+    /// What stands under a key, as bytes; of a set each member.
     pub async fn bytes(&self, key: &str) -> Vec<u8> {
-        redis::from_redis_value(self.ask(&["GET", key]).await).unwrap()
+        match self.ask(&["TYPE", key]).await {
+            redis::Value::SimpleString(kind) if kind == "set" => {
+                let members: Vec<Vec<u8>> = redis::from_redis_value(self.ask(&["SMEMBERS", key]).await).unwrap();
+                members.concat()
+            }
+            _ => redis::from_redis_value(self.ask(&["GET", key]).await).unwrap(),
+        }
     }
 
     pub async fn set(&self, key: &str, value: &[u8]) {

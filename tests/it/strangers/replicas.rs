@@ -185,7 +185,7 @@ async fn a_store_that_is_away_refuses_nobody() {
     assert_eq!((api.list().await.status, api.revoke(&id).await), (503, 503));
 
     redis.begin().await;
-    until_so("the store is back", async || outcome(&gateway, &unread).await == "200").await;
+    until_so("the store is available again", async || outcome(&gateway, &unread).await == "200").await;
     for _ in 0..FEW {
         assert_eq!(outcome(&gateway, &made_up).await, "401 unknown_token");
     }
@@ -208,7 +208,7 @@ async fn an_emptied_store_ends_no_configured_key() {
     assert_eq!(outcome(&gateway, &made).await, "200");
     redis.kill();
     redis.begin_empty().await;
-    until_so("the store is back", async || outcome(&gateway, &made).await == "401 unknown_token").await;
+    until_so("the store is available again", async || outcome(&gateway, &made).await == "401 unknown_token").await;
     assert_eq!(outcome(&gateway, configured).await, "200");
 }
 

@@ -1,0 +1,85 @@
+//! A logout that begins at the provider: OpenID Connect Back-Channel Logout 1.0, and Front-Channel Logout 1.0.
+
+use crate::kit::digest::TokenDigest;
+use crate::login::relying_party::RelyingParty;
+use crate::provider::jwt::{LogoutClaims, Unverified};
+use crate::provider::keys::KeySet;
+use crate::provider::{NotVerified, verify_at_hand, verify_with_fetched};
+use crate::session::index::Of;
+use crate::session::sessions::Sessions;
+use crate::store::kv::{Entry, Key, Space, Unavailable};
+use std::sync::Arc;
+
+/// Why a logout was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotEnded {
+    /// The token is not a logout token of one of these providers, or it was used before.
+    Invalid,
+    ProviderUnavailable,
+    StoreUnavailable,
+}
+
+/// Verifies a logout token, and ends what it names; how many sessions. None is no error.
+pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Sessions) -> Result<usize, NotEnded> {
+    let token = Unverified::read(token).map_err(|_| NotEnded::Invalid)?;
+    let mut refused = NotEnded::Invalid;
+    for site in sites {
+        let settings = site.realm.provider.settings();
+        if !settings.is_issuer_of(token.claims()) {
+            continue;
+        }
+        match verified(site, &token, sessions).await {
+            Ok(claims) => return end(site, claims, sessions).await,
+            Err(NotVerified::Unavailable) => refused = NotEnded::ProviderUnavailable,
+            Err(NotVerified::Refused(_)) => {}
+        }
+    }
+    Err(refused)
+}
+
+async fn verified(
+    site: &RelyingParty,
+    token: &Unverified<'_>,
+    sessions: &Sessions,
+) -> Result<LogoutClaims, NotVerified> {
+    let (provider, now) = (site.realm.provider.as_ref(), sessions.now());
+    let read = |keys: &KeySet| token.verify_logout(keys, provider.settings(), now);
+    match verify_at_hand(provider, read) {
+        Some(decided) => decided,
+        None => verify_with_fetched(provider, read).await,
+    }
+}
+
+async fn end(site: &RelyingParty, claims: LogoutClaims, sessions: &Sessions) -> Result<usize, NotEnded> {
+    let settings = site.realm.provider.settings();
+    let id = TokenDigest::of([settings.issuer.as_str(), settings.client_id.as_str(), &claims.id].join("\n").as_bytes());
+    let mark = Key::of(Space::Used, format!("logout:{}", data_encoding::HEXLOWER.encode(id.bytes())));
+    let entry = Entry { generation: 0, value: Vec::new() };
+    let left = sessions.now().until(claims.expires);
+    match sessions.kv.put_new(&mark, entry, left).await {
+        Ok(true) => {}
+        Ok(false) => return Err(NotEnded::Invalid),
+        Err(Unavailable) => return Err(NotEnded::StoreUnavailable),
+    }
+    let of = Of::Logout { session_id: claims.session_id, subject: claims.subject };
+    sessions.end_all_of(&site.realm, &of).await.map_err(|Unavailable| NotEnded::StoreUnavailable)
+}
+
+/// The provider has the browser load this in a frame: `iss` and `sid` name the session.
+pub async fn frontchannel(
+    sites: &[Arc<RelyingParty>],
+    issuer: &str,
+    session_id: &str,
+    sessions: &Sessions,
+) -> Result<usize, NotEnded> {
+    let mut ended = None;
+    for site in sites {
+        if !site.realm.provider.settings().is_response_issuer(issuer) {
+            continue;
+        }
+        let of = Of::Logout { session_id: Some(session_id.to_string()), subject: None };
+        let more = sessions.end_all_of(&site.realm, &of).await.map_err(|Unavailable| NotEnded::StoreUnavailable)?;
+        ended = Some(ended.unwrap_or(0) + more);
+    }
+    ended.ok_or(NotEnded::Invalid)
+}
