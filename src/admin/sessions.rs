@@ -80,7 +80,7 @@ async fn list(sessions: &Sessions, realms: &[Arc<Realm>], user: &str, provider: 
         }
     }
     found.sort_by(|a, b| (b.created, &b.place).cmp(&(a.created, &a.place)));
-    found.dedup();
+    found.dedup_by(|a, b| a.place == b.place);
     let shown = |session: &Listed| {
         let [created, seen] = [session.created, session.seen].map(|at| time(Some(at.seconds())));
         json!({

@@ -16,6 +16,7 @@ use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
 use crate::session::cache::SessionCache;
+use crate::session::index::lines_of_record;
 use crate::session::sessions::Sessions;
 use crate::store::fallback::Fallback;
 use crate::store::file::File;
@@ -179,7 +180,8 @@ fn open_shared(
         told.told(up);
         measured.store_up(up);
     });
-    let stand_in = fallback::Settings { breaker: settings.breaker, standby: settings.fallback };
+    let stand_in =
+        fallback::Settings { breaker: settings.breaker, standby: settings.fallback, sets_of: lines_of_record };
     let fallback = Fallback::new(redis.clone(), clock.clone(), entropy.clone(), stand_in, on_change);
     let (watch, follow) = (fallback.clone().watch(), fallback.clone().follow());
     let upkeep: Work = Box::pin(async move {

@@ -9,6 +9,7 @@ use crate::session::index::Of;
 use crate::session::sessions::Sessions;
 use crate::store::kv::{Entry, Key, Space, Unavailable};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a logout was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +23,45 @@ pub enum NotEnded {
 /// Verifies a logout token, and ends what it names; how many sessions. None is no error.
 pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Sessions) -> Result<usize, NotEnded> {
     let token = Unverified::read(token).map_err(|_| NotEnded::Invalid)?;
-    let mut refused = NotEnded::Invalid;
+    let (mut refused, mut verified_for) = (NotEnded::Invalid, Vec::new());
     for site in sites {
         let settings = site.realm.provider.settings();
         if !settings.is_issuer_of(token.claims()) {
             continue;
         }
         match verified(site, &token, sessions).await {
-            Ok(claims) => return end(site, claims, sessions).await,
+            Ok(claims) => verified_for.push((site, claims)),
             Err(NotVerified::Unavailable) => refused = NotEnded::ProviderUnavailable,
             Err(NotVerified::Refused(_)) => {}
         }
     }
-    Err(refused)
+    let Some((site, claims)) = verified_for.first() else { return Err(refused) };
+    let mark = mark_of(site, claims);
+    // A token counts once. Where the store is unavailable it may count again, for sessions begun before it did.
+    let left = sessions.now().until(claims.expires.plus(*site.realm.provider.settings().clock_skew));
+    if sessions.kv.put_new(&mark, Entry { generation: 0, value: Vec::new() }, left).await == Ok(false) {
+        return Err(NotEnded::Invalid);
+    }
+    let mut ended = 0;
+    for (site, claims) in verified_for {
+        let of = Of::Logout { session_id: claims.session_id, subject: claims.subject };
+        match sessions.end_all_of(&site.realm, &of).await {
+            Ok(more) => ended += more,
+            Err(Unavailable) => {
+                // The provider may try again.
+                let _ = sessions.kv.delete(&mark, Duration::ZERO).await;
+                return Err(NotEnded::StoreUnavailable);
+            }
+        }
+    }
+    Ok(ended)
+}
+
+fn mark_of(site: &RelyingParty, claims: &LogoutClaims) -> Key {
+    let settings = site.realm.provider.settings();
+    let id = [settings.issuer.as_str(), settings.client_id.as_str(), &claims.id].join("\n");
+    let id = TokenDigest::of(id.as_bytes());
+    Key::of(Space::Used, format!("logout:{}", data_encoding::HEXLOWER.encode(id.bytes())))
 }
 
 async fn verified(
@@ -50,21 +77,6 @@ async fn verified(
     }
 }
 
-async fn end(site: &RelyingParty, claims: LogoutClaims, sessions: &Sessions) -> Result<usize, NotEnded> {
-    let settings = site.realm.provider.settings();
-    let id = TokenDigest::of([settings.issuer.as_str(), settings.client_id.as_str(), &claims.id].join("\n").as_bytes());
-    let mark = Key::of(Space::Used, format!("logout:{}", data_encoding::HEXLOWER.encode(id.bytes())));
-    let entry = Entry { generation: 0, value: Vec::new() };
-    let left = sessions.now().until(claims.expires);
-    match sessions.kv.put_new(&mark, entry, left).await {
-        Ok(true) => {}
-        Ok(false) => return Err(NotEnded::Invalid),
-        Err(Unavailable) => return Err(NotEnded::StoreUnavailable),
-    }
-    let of = Of::Logout { session_id: claims.session_id, subject: claims.subject };
-    sessions.end_all_of(&site.realm, &of).await.map_err(|Unavailable| NotEnded::StoreUnavailable)
-}
-
 /// The provider has the browser load this in a frame: `iss` and `sid` name the session.
 pub async fn frontchannel(
     sites: &[Arc<RelyingParty>],
@@ -77,7 +89,7 @@ pub async fn frontchannel(
         if !site.realm.provider.settings().is_response_issuer(issuer) {
             continue;
         }
-        let of = Of::Logout { session_id: Some(session_id.to_string()), subject: None };
+        let of = Of::SessionId(session_id.to_string());
         let more = sessions.end_all_of(&site.realm, &of).await.map_err(|Unavailable| NotEnded::StoreUnavailable)?;
         ended = Some(ended.unwrap_or(0) + more);
     }

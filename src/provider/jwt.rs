@@ -173,7 +173,9 @@ impl<'a> Unverified<'a> {
     /// Verifies a logout token (OpenID Connect Back-Channel Logout 1.0, 2.6). Providers differ in `typ`: absent, `JWT` or
     /// `logout+jwt` in the header, some in the claims; some leave `exp` out.
     pub fn verify_logout(&self, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<LogoutClaims, Refusal> {
-        let is_logout = |typ: &str| ["JWT", "logout+jwt"].iter().any(|good| typ.eq_ignore_ascii_case(good));
+        let is_logout = |typ: &str| {
+            ["JWT", "logout+jwt", "application/logout+jwt"].iter().any(|good| typ.eq_ignore_ascii_case(good))
+        };
         if !self.header.typ.as_deref().is_none_or(is_logout) || !settings.is_issuer_of(&self.claims) {
             return Err(Refusal::Invalid);
         }

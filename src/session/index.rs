@@ -5,7 +5,7 @@ use crate::kit::clock::Timestamp;
 use crate::session::realm::Realm;
 use crate::session::record::{Envelope, envelope, names};
 use crate::session::sessions::Sessions;
-use crate::session::unfinished::Ending;
+use crate::session::unfinished::{By, Ending, MOST_UNFINISHED};
 use crate::store::kv::{Change, Key, Space, Unavailable};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use std::time::Duration;
 pub enum Of {
     /// The claim that names the user.
     User(String),
+    /// The session at the provider. Anyone may say that it has ended: during an outage few are kept.
+    SessionId(String),
     /// What a logout token names: the session at the provider, or all of a subject. A session that never had an id at
     /// the provider is ended by its subject.
     Logout { session_id: Option<String>, subject: Option<String> },
@@ -35,7 +37,15 @@ const SUBJECT: &str = "sub";
 const SESSION_ID: &str = "sid";
 /// Hex digits of a place that choose its part of the index of all sessions.
 const PART: usize = 2;
+/// How often endings are carried out that the store does not know of, and how often they are carried out again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+const REPEAT: Duration = Duration::from_secs(10);
+/// Members looked at to make room in a full set.
+const SAMPLE: usize = 100;
+/// A refresh in flight ends sooner.
+const FOR_A_REFRESH: Duration = Duration::from_secs(600);
+/// The room for endings that anyone may ask for.
+const MOST_OF_ANYONE: usize = MOST_UNFINISHED / 10;
 
 fn line(provider: &str, kind: &str, name: &str) -> Key {
     Key::of(Space::Index, format!("{provider}:{kind}:{name}"))
@@ -43,6 +53,11 @@ fn line(provider: &str, kind: &str, name: &str) -> Key {
 
 fn line_of_all(part: &str) -> Key {
     Key::of(Space::Index, format!("all:{part}"))
+}
+
+/// The lines that a stored record belongs in.
+pub fn lines_of_record(place: &str, record: &[u8]) -> Vec<Key> {
+    envelope(record).map(|label| lines(&label, place)).unwrap_or_default()
 }
 
 fn lines(label: &Envelope, place: &str) -> Vec<Key> {
@@ -57,13 +72,32 @@ impl Sessions {
     pub(super) async fn enlist(&self, label: &Envelope, place: &str, ttl: Duration) {
         for line in lines(label, place) {
             if self.kv.add(&line, place, ttl).await == Ok(false) {
-                // Full: what has ended gives way.
-                let _ = self.living(&line).await;
-                if self.kv.add(&line, place, ttl).await == Ok(false) {
-                    tracing::warn!("a user has too many sessions; one is not in the index");
+                let made = self.make_room(&line, line != line_of_all(place.get(..PART).unwrap_or_default())).await;
+                if made.is_err() || self.kv.add(&line, place, ttl).await == Ok(false) {
+                    tracing::warn!("there are too many sessions; one is not in the index");
                 }
             }
         }
+    }
+
+    /// What has ended gives way; of one user, else, another session.
+    async fn make_room(&self, line: &Key, of_one_user: bool) -> Result<(), Unavailable> {
+        let mut living = None;
+        for place in self.kv.members(line).await?.into_iter().take(SAMPLE) {
+            match self.label_at(&place).await? {
+                Some(label) => living = Some((place, label)),
+                None => {
+                    self.kv.remove(line, &place).await?;
+                    living = None;
+                    break;
+                }
+            }
+        }
+        if let Some((place, label)) = living.filter(|_| of_one_user) {
+            self.delete_place(&place, FOR_A_REFRESH).await?;
+            self.strike(&label, &place).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn strike(&self, label: &Envelope, place: &str) {
@@ -78,18 +112,25 @@ impl Sessions {
             let [created, seen] = [label.created, label.seen].map(Timestamp::from_millis);
             Listed { place, provider: label.provider, created, seen }
         };
-        Ok(self.named(&self.ending(realm, of)).await?.into_iter().map(listed).collect())
+        let mut found = Vec::new();
+        for ending in self.endings(realm, of) {
+            found.extend(self.named(&ending).await?.into_iter().map(listed));
+        }
+        Ok(found)
     }
 
     /// Ends sessions on all replicas. Where the store is unavailable, they are ended here at once, and everywhere when it is
-    /// back.
+    /// available again.
     pub async fn end_all_of(&self, realm: &Realm, of: &Of) -> Result<usize, Unavailable> {
-        let ending = Arc::new(self.ending(realm, of));
-        if let Ok(ended) = self.carry_out(&ending).await {
-            return Ok(ended);
+        let room = if matches!(of, Of::SessionId(_)) { MOST_OF_ANYONE } else { MOST_UNFINISHED };
+        let mut ended = 0;
+        for ending in self.endings(realm, of) {
+            match self.carry_out(&ending, |_| true).await {
+                Ok(more) => ended += more,
+                Err(Unavailable) => self.unfinished.keep(ending, room)?,
+            }
         }
-        self.unfinished.keep(ending)?;
-        Ok(0)
+        Ok(ended)
     }
 
     /// Ends the session at a place; false if there is none.
@@ -122,13 +163,11 @@ impl Sessions {
             }
             let all = self.unfinished.all();
             for ending in all {
-                if self.carry_out(&ending).await.is_ok() {
-                    self.unfinished.forget(&ending);
+                if self.carry_out(&ending, |label| ending.is_before(label)).await.is_ok() {
+                    self.unfinished.was_carried_out(&ending, self.clock.now());
                 }
             }
-            if !self.unfinished.is_empty() {
-                tokio::time::sleep(TRY_AGAIN).await;
-            }
+            tokio::time::sleep(if self.unfinished.is_behind() { TRY_AGAIN } else { REPEAT }).await;
         }
     }
 
@@ -137,46 +176,50 @@ impl Sessions {
         !self.unfinished.is_empty() && self.unfinished.name(label)
     }
 
-    fn ending(&self, realm: &Realm, of: &Of) -> Ending {
-        let (user, session_id, subject) = match of {
-            Of::User(user) => (Some(user), None, None),
-            Of::Logout { session_id, subject } => (None, session_id.as_ref(), subject.as_ref()),
-        };
-        let named =
-            |kind, text: Option<&String>| text.map(|text| names(&realm.secrets, kind, text)).unwrap_or_default();
-        Ending {
+    fn endings(&self, realm: &Realm, of: &Of) -> Vec<Ending> {
+        let ending = |by, kind, name: &str| Ending {
             provider: realm.provider.settings().name.to_string(),
-            by_user: named(USER, user),
-            by_session_id: named(SESSION_ID, session_id),
-            by_subject: named(SUBJECT, subject),
-            subject_ends_all: session_id.is_none(),
+            by,
+            names: names(&realm.secrets, kind, name),
             remember: realm.max_age,
             before: self.clock.now(),
+        };
+        match of {
+            Of::User(user) => vec![ending(By::User, USER, user)],
+            Of::SessionId(id) => vec![ending(By::SessionId, SESSION_ID, id)],
+            Of::Logout { session_id: None, subject } => {
+                subject.iter().map(|subject| ending(By::Subject, SUBJECT, subject)).collect()
+            }
+            Of::Logout { session_id: Some(id), subject } => {
+                let subject = subject.iter().map(|subject| ending(By::SubjectOfSession, SUBJECT, subject));
+                std::iter::once(ending(By::SessionId, SESSION_ID, id)).chain(subject).collect()
+            }
         }
     }
 
-    async fn carry_out(&self, ending: &Ending) -> Result<usize, Unavailable> {
+    async fn carry_out(&self, ending: &Ending, counts: impl Fn(&Envelope) -> bool) -> Result<usize, Unavailable> {
         let mut ended = 0;
         for (place, label) in self.named(ending).await? {
-            self.delete_place(&place, ending.remember).await?;
-            self.strike(&label, &place).await;
-            ended += 1;
+            if counts(&label) {
+                self.delete_place(&place, ending.remember).await?;
+                self.strike(&label, &place).await;
+                ended += 1;
+            }
         }
         Ok(ended)
     }
 
     /// The living sessions that an ending names.
     async fn named(&self, ending: &Ending) -> Result<Vec<(String, Envelope)>, Unavailable> {
-        let by = [(USER, &ending.by_user), (SESSION_ID, &ending.by_session_id), (SUBJECT, &ending.by_subject)];
-        let lines: Vec<Key> =
-            by.iter().flat_map(|(kind, names)| names.iter().map(|name| line(&ending.provider, kind, name))).collect();
-        let mut found: Vec<(String, Envelope)> = Vec::new();
-        for line in lines {
-            for (place, label) in self.living(&line).await? {
-                if ending.names(&label) && !found.iter().any(|(known, _)| *known == place) {
-                    found.push((place, label));
-                }
-            }
+        let kind = match ending.by {
+            By::User => USER,
+            By::SessionId => SESSION_ID,
+            By::Subject | By::SubjectOfSession => SUBJECT,
+        };
+        let mut found = Vec::new();
+        for name in &ending.names {
+            let living = self.living(&line(&ending.provider, kind, name)).await?;
+            found.extend(living.into_iter().filter(|(_, label)| ending.names(label)));
         }
         Ok(found)
     }

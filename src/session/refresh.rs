@@ -259,6 +259,7 @@ impl Sessions {
                 realm.metrics.refreshed(Refresh::denied);
                 tracing::warn!(provider = %realm.provider.settings().name, "a refreshed ID token is forged or of another user; the session ends");
                 self.delete(realm, &stored.ticket).await?;
+                self.strike(&stored.label, &stored.ticket.place()).await;
                 return Ok(Outcome::Ended);
             }
             Err(Renewal::Untold) => return Ok(self.unavailable(realm, stored)),
@@ -335,6 +336,7 @@ impl Sessions {
         }
         realm.metrics.refreshed(Refresh::denied);
         self.delete(realm, ticket).await?;
+        self.strike(&grant.stored.label, &ticket.place()).await;
         Ok(Outcome::Ended)
     }
 

@@ -288,6 +288,8 @@ impl Sessions {
         stored.hot.seen = now.millis();
         stored.label.seen = now.millis();
         if self.replace_hot(realm, &session.ticket, &stored.label, &stored.hot, generation).await? {
+            // Again, as after a refresh: there may be none.
+            self.enlist(&stored.label, &session.ticket.place(), realm.ttl(stored.hot.created, now)).await;
             self.keep_cached(
                 realm,
                 Arc::new(Session::new(stored.hot, stored.ticket, stored.label, generation)),

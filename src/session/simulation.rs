@@ -14,6 +14,7 @@ use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token};
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
 use crate::session::cache::{self, SessionCache};
+use crate::session::index::lines_of_record;
 use crate::session::outcome::{Dedup, Outcome};
 use crate::session::realm::Realm;
 use crate::session::record::{Cold, Hot};
@@ -77,7 +78,7 @@ impl Replica {
             true => {
                 let breaker = Breaker { failures: Count::of(3), cooldown: COOLDOWN.into() };
                 let standby = Standby { max_entries: 100, ..Standby::default() };
-                let settings = fallback::Settings { breaker, standby };
+                let settings = fallback::Settings { breaker, standby, sets_of: lines_of_record };
                 let kv = Fallback::new(line, clock.clone(), harness.dice.clone(), settings, Box::new(|_| {}));
                 tokio::spawn(kv.clone().watch());
                 tokio::spawn(kv.clone().follow());

@@ -24,6 +24,8 @@ use tokio::time::{Instant, timeout};
 pub struct Settings {
     pub breaker: Breaker,
     pub standby: Standby,
+    /// The sets that a record belongs in, by the id of its key: they are written back with it.
+    pub sets_of: fn(&str, &[u8]) -> Vec<Key>,
 }
 
 pub struct Fallback {
@@ -169,12 +171,12 @@ impl Fallback {
         }
         *self.epoch.lock() = found;
         loop {
-            self.replay_members().await?;
             let changes = self.journal.lock().changes();
             for (key, change) in changes {
                 self.replay(&key, &change).await?;
                 self.journal.lock().settle(&key, &change);
             }
+            self.replay_members().await?;
             // Under the journal's lock, so that no change is added between the check and the switch.
             if self.ask_again_if_settled() {
                 break;
@@ -234,7 +236,15 @@ impl Fallback {
         for (key, (entry, ends)) in self.memory.iter().chain(self.marks.iter()) {
             let left = self.clock.now().until(ends);
             if !left.is_zero() {
-                self.inner.restore(&key, entry, left).await?;
+                let sets = match key.space() {
+                    Space::Session => (self.settings.sets_of)(key.id(), &entry.value),
+                    _ => Vec::new(),
+                };
+                if self.inner.restore(&key, entry, left).await? {
+                    for set in sets {
+                        self.inner.add(&set, key.id(), left).await?;
+                    }
+                }
             }
         }
         Ok(())

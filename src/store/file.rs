@@ -9,7 +9,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub struct File {
@@ -124,15 +124,19 @@ struct Writer {
 
 impl Writer {
     fn run(self) {
+        let mut swept = Instant::now();
         loop {
-            let mut group = match self.waiting.recv_timeout(SWEEP_EVERY) {
-                Ok(first) => vec![first],
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(problem) = self.sweep() {
-                        tracing::warn!(%problem, "expired entries stay in the store");
-                    }
-                    continue;
+            let first = self.waiting.recv_timeout(SWEEP_EVERY);
+            // Also where something is always written.
+            if swept.elapsed() >= SWEEP_EVERY {
+                swept = Instant::now();
+                if let Err(problem) = self.sweep() {
+                    tracing::warn!(%problem, "expired entries stay in the store");
                 }
+            }
+            let mut group = match first {
+                Ok(first) => vec![first],
+                Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             group.extend(self.waiting.try_iter().take(GROUP - 1));
@@ -182,12 +186,22 @@ fn add(
     now: Timestamp,
 ) -> Result<bool, redb::Error> {
     let is_there = sets.get((key, member))?.is_some();
-    let others = || -> Result<usize, redb::Error> {
-        let rows = sets.range((key, "")..)?.take_while(|row| row.as_ref().is_ok_and(|(at, _)| at.value().0 == key));
-        Ok(rows.take(MOST_MEMBERS).count())
-    };
-    if !is_there && others()? >= MOST_MEMBERS {
-        return Ok(false);
+    if !is_there {
+        let (mut living, mut expired) = (0, Vec::new());
+        for row in sets.range((key, "")..)? {
+            let (at, ends) = row?;
+            match at.value() {
+                (set, _) if set != key => break,
+                (_, member) if ends.value() <= now.millis() => expired.push(member.to_string()),
+                _ => living += 1,
+            }
+        }
+        for member in expired {
+            sets.remove((key, member.as_str()))?;
+        }
+        if living >= MOST_MEMBERS {
+            return Ok(false);
+        }
     }
     sets.insert((key, member), now.plus(ttl).millis())?;
     Ok(true)

@@ -116,6 +116,11 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.name
     }
+
+    /// Its name within the space; empty for the one key of a space.
+    pub fn id(&self) -> &str {
+        self.name.split_once(':').map_or("", |(_, id)| id)
+    }
 }
 
 impl Change {

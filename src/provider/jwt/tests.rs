@@ -264,7 +264,7 @@ fn logout_tokens_are_judged() {
     let both = with(json!({})).unwrap();
     assert_eq!((both.session_id.as_deref(), both.id.as_str()), (Some("s"), "j"));
     assert!(both.subject.is_some());
-    for typ in [json!(null), json!("JWT"), json!("logout+jwt"), json!("Logout+JWT")] {
+    for typ in [json!(null), json!("JWT"), json!("logout+jwt"), json!("Logout+JWT"), json!("application/logout+jwt")] {
         assert!(judge(Algorithm::RS256, json!({"kid": "rs", "typ": typ}), json!({})).is_ok(), "{typ}");
     }
     for good in [

@@ -88,8 +88,9 @@ impl Journal {
 
     /// Beyond the limit it is dropped: a session that is in no index is ended by its own cookie or lifetime.
     pub(super) fn note_member(&mut self, key: &Key, member: &str, until: Option<Timestamp>) {
-        if self.members.len() < self.max_entries {
-            self.members.insert((key.clone(), member.to_string()), until);
+        let at = (key.clone(), member.to_string());
+        if self.members.len() < self.max_entries || self.members.contains_key(&at) {
+            self.members.insert(at, until);
         }
     }
 

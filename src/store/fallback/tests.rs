@@ -21,6 +21,7 @@ async fn world() -> World {
     let settings = Settings {
         breaker: Breaker { failures: Count::of(3), cooldown: Wait::seconds(5) },
         standby: Standby { max_entries: 100, ..Standby::default() },
+        sets_of: |place, _| vec![Key::of(Space::Index, format!("of:{place}"))],
     };
     let ups: Arc<Mutex<Vec<bool>>> = Arc::default();
     let entropy = Arc::new(Counted::default());
@@ -162,6 +163,7 @@ async fn the_journal_is_bounded_and_can_be_off() {
     let off = Settings {
         breaker: Breaker { failures: Count::of(1), cooldown: HOUR.into() },
         standby: Standby { enabled: false, max_entries: 10, ..Standby::default() },
+        sets_of: |_, _| Vec::new(),
     };
     let clock = w.shared.clock.clone();
     let none = Fallback::new(w.shared.clone(), clock, Arc::new(Counted::default()), off, Box::new(|_| {}));

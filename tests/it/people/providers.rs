@@ -206,7 +206,8 @@ async fn a_client_may_show_an_assertion_that_others_keep_fresh() {
     let begun = person.begin("/").await;
     let reply = person.go_back(&consent(&provider, &begun, "alice").await).await;
     assert_eq!(reply.outcome(), "502 login_failed");
-    assert!(gateway.log().contains("the gateway cannot authenticate at the provider"));
+    until_so("a line in the log", async || gateway.log().contains("the gateway cannot authenticate at the provider"))
+        .await;
 }
 
 /// B22: no document; what the operator writes is all.

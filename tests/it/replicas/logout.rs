@@ -131,6 +131,47 @@ async fn a_logout_during_an_outage_is_kept() {
     until_so("the later login counts", async || replicas.outcomes(&later).await == ["200"; 3]).await;
 }
 
+/// Redis comes back empty: the replicas write their sessions back, and not those that were ended meanwhile.
+#[tokio::test]
+async fn a_logout_during_an_outage_outlives_the_store_s_data() {
+    let mut redis = RedisServer::start().await;
+    let replicas = Setting::on(&redis).start().await;
+    let alice = replicas.signed_in_as(0, "alice", json!("a-sid")).await;
+    let bob = replicas.signed_in_as(0, "bob", json!("b-sid")).await;
+    redis.kill();
+    replicas.all_see(false).await;
+    assert_eq!(replicas.told(1, None, Some("a-sid")).await.status, 200);
+    redis.begin_empty().await;
+    replicas.all_see(true).await;
+    until_so("all replicas know", async || replicas.outcomes(&alice).await == [OVER; 3]).await;
+    until_so("the record is gone", async || redis.keys("doorward:{session:*").await.len() == 1).await;
+    replicas.everywhere(&bob, "200").await;
+    assert_eq!(replicas.told(2, Some("bob"), None).await.status, 200, "the index was written back, too");
+    until_so("all replicas know", async || replicas.outcomes(&bob).await == [OVER; 3]).await;
+}
+
+/// Whoever invents ids of sessions during an outage takes no room from the provider.
+#[tokio::test]
+async fn a_flood_of_front_channel_logouts_leaves_room() {
+    let redis = RedisServer::start().await;
+    let replicas = Setting { replicas: 1, ..Setting::impatient(&redis) }.start().await;
+    let alice = replicas.signed_in_as(0, "alice", json!("a-sid")).await;
+    redis.freeze();
+    replicas.all_see(false).await;
+    let front = format!("/oauth2/frontchannel_logout?iss={}&sid=", replicas.provider.issuer());
+    let mut connection = replicas.gateways[0].connect().await;
+    let mut refused = 0;
+    for n in 0..1_100 {
+        refused += usize::from(connection.ask(&get(&format!("{front}{n}"))).await.status == 400);
+    }
+    assert_eq!(refused, 100);
+    assert_eq!(replicas.told(0, Some("alice"), Some("a-sid")).await.status, 200);
+    replicas.everywhere(&alice, OVER).await;
+    redis.thaw();
+    replicas.all_see(true).await;
+    replicas.everywhere(&alice, OVER).await;
+}
+
 /// The index is written again by a refresh.
 #[tokio::test]
 async fn a_store_that_lost_the_index_has_it_again() {
@@ -246,6 +287,7 @@ async fn what_is_no_logout_ends_nobody() {
     }
     assert_eq!(gateway.ask(&form(&"x".repeat(1 << 20))).await.status, 413);
     assert_eq!(gateway.ask(&get(PATH)).await.status, 405);
+    assert_eq!(gateway.ask(&ask("HEAD", "/oauth2/frontchannel_logout")).await.status, 405);
     replicas.everywhere(&alice, "200").await;
 
     let front = format!("/oauth2/frontchannel_logout?iss={}&sid=a-sid", replicas.provider.issuer());
