@@ -14,7 +14,7 @@ use doorward::demo::{IssueOptions, Provider as DemoProvider, ProviderOptions, Si
 use doorward::gate::authenticate::Authenticator;
 use doorward::gate::cookies::OwnCookies;
 use doorward::gate::gate::{Endpoints, Gate, Warned};
-use doorward::gate::identity_headers::{HeaderFilter, IdentityHeaders, Preset};
+use doorward::gate::identity_headers::{self, HeaderFilter};
 use doorward::gate::place::{Hosts, Place};
 use doorward::gate::refusal::Html;
 use doorward::gate::request::{Body, RequestHead};
@@ -107,7 +107,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
             on_unauthenticated: OnUnauthenticated::Reject,
             require: Rules { groups: vec!["admins".into()], ..Rules::default() },
         })),
-        headers: IdentityHeaders::new(Preset::Standard, Vec::new()),
+        headers: identity_headers::Settings::default().identity_headers(),
         cors: None,
         strip_prefix: false,
         bases: Vec::new(),

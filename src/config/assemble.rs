@@ -145,7 +145,6 @@ fn session(file: &File, route: &Route, provider: &str, auth: &Protected, jars: &
         redirect_uri: settings.redirect_uri.as_ref().map(|uri| uri.as_str().to_string()),
         shares_jar,
         params: settings.authorization_params.with(&auth.authorization_params),
-        access_token: route.headers.access_token,
     })
 }
 

@@ -186,9 +186,27 @@ fn access(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
         let told = "scopes belong to bearer tokens and API keys; write `accept: [bearer]`, or use groups or claims";
         problems.add(&seen.path("require.scopes"), told);
     }
-    if route.headers.access_token && !auth.accepts(Accept::Session) {
-        let told = "passes the session's token, and the route accepts no session";
-        problems.add(&seen.path("headers.access_token"), told);
+    let (access, id) = route.headers.identity_headers().wants_tokens();
+    if access && !auth.accepts(Accept::Session) && !auth.accepts(Accept::Bearer) {
+        problems.add(
+            &seen.path("headers.access_token"),
+            "passes a token, and the route accepts neither session nor bearer",
+        );
+    }
+    if id && !auth.accepts(Accept::Session) {
+        problems.add(&seen.path("headers.id_token"), "passes the session's token, and the route accepts no session");
+    }
+    if route.headers.id_token.name().is_some_and(|name| route.headers.access_token.name() == Some(name)) {
+        let told = "is passed in the same header as `access_token`; write the name of another header";
+        problems.add(&seen.path("headers.id_token"), told);
+    }
+    let set = route.headers.set.keys().map(|name| name.as_str());
+    let both = [("access_token", &route.headers.access_token), ("id_token", &route.headers.id_token)];
+    for (key, name) in both.into_iter().filter_map(|(key, pass)| Some((key, pass.name()?))) {
+        if set.clone().any(|own| own.eq_ignore_ascii_case(name.as_str())) {
+            let told = format!("is passed in the header `{name}`, which `headers.set` sets, too; write another name");
+            problems.add(&seen.path(&format!("headers.{key}")), &told);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Authenticates a request by an API key, a bearer token or a session, in this order; never by two of them.
 
 mod browser;
+mod tokens;
 
 use crate::caller::rate_limit::{Account, Limiter, Reservation};
 use crate::caller::tarpit::Tarpit;

@@ -8,8 +8,8 @@ pub fn encode(text: &str) -> String {
 }
 
 /// Joins a list with commas; commas inside an item are encoded. `None` for an empty list.
-pub fn encode_list(texts: &[Box<str>]) -> Option<String> {
-    let encoded: Vec<String> = texts.iter().map(|text| encode_but(text, |b| b == b',')).collect();
+pub fn encode_list<'a>(texts: impl IntoIterator<Item = &'a Box<str>>) -> Option<String> {
+    let encoded: Vec<String> = texts.into_iter().map(|text| encode_but(text, |b| b == b',')).collect();
     (!encoded.is_empty()).then(|| encoded.join(","))
 }
 

@@ -2,9 +2,11 @@
 //! spelling that an app might fold to the same name, and the identity's headers are added.
 
 use crate::gate::encode::{encode, encode_list};
+use crate::gate::group_filter::{GroupPattern, matches};
+use crate::gate::passed_tokens::{PassToken, Tokens};
+use crate::gate::set_name::SetName;
 use crate::gate::template::Template;
 use crate::kit::digest::Fingerprint;
-use crate::kit::setting::{Rule, Text, rule};
 use crate::provider::identity::{Identity, Rendered};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use schemars::JsonSchema;
@@ -27,22 +29,28 @@ pub enum Preset {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Headers")]
 pub struct Settings {
+    /// The groups that the app is told of, `*` is any text; empty: all.
+    pub groups: Vec<GroupPattern>,
     /// The names of the headers for user, e-mail, name and groups.
     pub preset: Preset,
-    /// Name: "text with {user} {email} {name} {username} {groups} {claims.x.y}"; `{{` is a brace.
+    /// Name: "text with {user} {email} {name} {username} {groups} {access_token} {id_token} {claims.x.y}"; `{{` is a brace.
     pub set: BTreeMap<SetName, Template>,
-    /// Pass the session's access token as `Authorization: Bearer`.
-    pub access_token: bool,
+    /// Pass the access token: `true`: as `Authorization: Bearer`; a name: alone in that header.
+    pub access_token: PassToken,
+    /// The same for the session's ID token.
+    pub id_token: PassToken,
 }
-
-/// The name of a header that may be set.
-pub type SetName = Text<SetNameRule>;
 
 /// The identity headers of one route.
 #[derive(Clone, Debug)]
 pub struct IdentityHeaders {
     preset: Preset,
+    groups: Vec<GroupPattern>,
     set: Vec<(HeaderName, Template)>,
+    /// Those that hold a token: they are rendered for each request.
+    set_with_tokens: Vec<(HeaderName, Template)>,
+    access_token: PassToken,
+    id_token: PassToken,
     id: Fingerprint,
 }
 
@@ -72,42 +80,26 @@ const NAMES: [&str; 15] = [
     "http2-settings",
 ];
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SetNameRule;
-
-impl Rule for SetNameRule {
-    fn check(text: &str) -> Result<(), String> {
-        match text.parse::<HeaderName>() {
-            Ok(name) => rule(!RESERVED.contains(&name.as_str()), || {
-                "is set by the proxy itself and cannot be set here; remove it".into()
-            }),
-            Err(_) => Err(format!("`{text}` is not the name of a header")),
-        }
-    }
-}
-
-/// Host, Cookie, hop-by-hop and framing names.
-const RESERVED: [&str; 13] = [
-    "host",
-    "cookie",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
-    "expect",
-];
-
 impl Settings {
     pub fn identity_headers(&self) -> IdentityHeaders {
         let name = |name: &SetName| name.as_str().parse::<HeaderName>().ok();
         let set = self.set.iter().filter_map(|(key, template)| Some((name(key)?, template.clone())));
-        IdentityHeaders::new(self.preset, set.collect())
+        let (set_with_tokens, set): (Vec<_>, Vec<_>) =
+            set.partition(|(_, template)| template.has_access_token() || template.has_id_token());
+        let id = Fingerprint::of()
+            .part(format!("{:?}", self.preset))
+            .parts(self.groups.iter().map(|pattern| pattern.as_str()))
+            .parts(set.iter().map(|rule| format!("{rule:?}")))
+            .finish();
+        IdentityHeaders {
+            preset: self.preset,
+            groups: self.groups.clone(),
+            set,
+            set_with_tokens,
+            access_token: self.access_token.clone(),
+            id_token: self.id_token.clone(),
+            id,
+        }
     }
 }
 
@@ -125,10 +117,9 @@ impl Preset {
     }
 
     /// Their values, in the order of the names; `None` if a claim is absent.
-    pub fn values(self, who: &Identity) -> [Option<String>; 4] {
+    fn values(self, who: &Identity, groups: Option<String>) -> [Option<String>; 4] {
         let text = |text: &Option<Box<str>>| text.as_deref().map(encode);
-        let (email, name, username, groups) =
-            (text(&who.email), text(&who.name), text(&who.username), encode_list(&who.groups));
+        let (email, name, username) = (text(&who.email), text(&who.name), text(&who.username));
         let user = Some(encode(&who.user));
         match self {
             Preset::Standard => [user, email, username, groups],
@@ -143,15 +134,56 @@ impl Preset {
 }
 
 impl IdentityHeaders {
-    pub fn new(preset: Preset, set: Vec<(HeaderName, Template)>) -> Self {
-        let id =
-            Fingerprint::of().part(format!("{preset:?}")).parts(set.iter().map(|rule| format!("{rule:?}"))).finish();
-        IdentityHeaders { preset, set, id }
+    /// The names in `headers.set`, and those of tokens.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.set.iter().map(|(name, _)| name).chain(self.names_with_tokens())
     }
 
-    /// The names in `headers.set`.
-    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.set.iter().map(|(name, _)| name)
+    /// The headers that hold a token.
+    pub fn names_with_tokens(&self) -> impl Iterator<Item = &HeaderName> {
+        let set = self.set_with_tokens.iter().map(|(name, _)| name);
+        set.chain(self.access_token.name()).chain(self.id_token.name())
+    }
+
+    /// Whether the access token and the ID token are passed.
+    pub fn wants_tokens(&self) -> (bool, bool) {
+        let in_set = |has: fn(&Template) -> bool| self.set_with_tokens.iter().any(|(_, template)| has(template));
+        (
+            self.access_token.is_on() || in_set(Template::has_access_token),
+            self.id_token.is_on() || in_set(Template::has_id_token),
+        )
+    }
+
+    /// The groups that the app is told of.
+    pub fn groups(&self, who: &Identity) -> Option<String> {
+        let is_told = |group: &str| self.groups.is_empty() || self.groups.iter().any(|own| matches(own, group));
+        encode_list(who.groups.iter().filter(|group| is_told(group)))
+    }
+
+    /// The values of the preset's headers, in the order of its names; `None` if a claim is absent.
+    pub fn preset_values(&self, who: &Identity) -> [Option<String>; 4] {
+        self.preset.values(who, self.groups(who))
+    }
+
+    /// The headers that hold a token.
+    pub fn with_tokens(&self, who: &Identity, tokens: &Tokens) -> Vec<(HeaderName, HeaderValue)> {
+        let passed = [(&self.access_token, &tokens.access), (&self.id_token, &tokens.id)];
+        let passed =
+            passed.into_iter().filter_map(|(pass, token)| Some((pass.name()?.clone(), pass.value(token.as_ref()?)?)));
+        if self.set_with_tokens.is_empty() {
+            return passed.collect();
+        }
+        let groups = self.groups(who);
+        let set = self.set_with_tokens.iter().filter_map(|(name, template)| {
+            let mut value = template.render(who, groups.as_deref(), tokens)?;
+            value.set_sensitive(true);
+            Some((name.clone(), value))
+        });
+        passed.chain(set).collect()
+    }
+
+    pub fn passes_access_token(&self) -> bool {
+        self.access_token.is_on()
     }
 
     pub fn preset(&self) -> Preset {
@@ -161,7 +193,7 @@ impl IdentityHeaders {
     /// Whether to remove the client's `Authorization`. Grafana takes a bearer token for one of its own credentials, so
     /// a token that was judged here must not reach it.
     pub fn takes_authorization(&self, was_judged: bool) -> bool {
-        (self.preset == Preset::Grafana && was_judged) || self.set.iter().any(|(name, _)| name == header::AUTHORIZATION)
+        (self.preset == Preset::Grafana && was_judged) || self.names().any(|name| name == header::AUTHORIZATION)
     }
 
     /// The headers for an identity: rendered once for the first set of headers it is used with, else each time.
@@ -171,12 +203,16 @@ impl IdentityHeaders {
     }
 
     fn render(&self, who: &Identity) -> Rendered {
-        let preset = self.preset.names().into_iter().zip(self.preset.values(who)).filter_map(|(name, value)| {
+        let groups = self.groups(who);
+        let values = self.preset.values(who, groups.clone());
+        let preset = self.preset.names().into_iter().zip(values).filter_map(|(name, value)| {
             let value = HeaderValue::from_str(&value?).ok()?;
             Some((HeaderName::from_static(name), value))
         });
         // `headers.set` comes last: it replaces a preset's header of the same name.
-        let set = self.set.iter().filter_map(|(name, template)| Some((name.clone(), template.render(who)?)));
+        let set = self.set.iter().filter_map(|(name, template)| {
+            Some((name.clone(), template.render(who, groups.as_deref(), &Tokens::default())?))
+        });
         preset.chain(set).collect()
     }
 }
@@ -237,8 +273,12 @@ pub(crate) mod tests {
         Identity::of_token(&verified, &settings).unwrap()
     }
 
+    pub(crate) fn of_preset(preset: Preset) -> IdentityHeaders {
+        Settings { preset, ..Settings::default() }.identity_headers()
+    }
+
     fn rendered(preset: Preset, changes: Value) -> Vec<String> {
-        let injection = IdentityHeaders::new(preset, Vec::new());
+        let injection = of_preset(preset);
         injection
             .headers(&an_identity(changes, &[]))
             .iter()
@@ -275,8 +315,7 @@ pub(crate) mod tests {
     #[test]
     fn an_identity_with_two_sets_of_headers_gets_each() {
         let who = an_identity(json!({}), &[]);
-        let (standard, authelia) =
-            (IdentityHeaders::new(Preset::Standard, vec![]), IdentityHeaders::new(Preset::Authelia, vec![]));
+        let (standard, authelia) = (of_preset(Preset::Standard), of_preset(Preset::Authelia));
         for _ in 0..2 {
             assert_eq!(standard.headers(&who)[0].0, "x-forwarded-user");
             assert_eq!(authelia.headers(&who)[0].0, "remote-user");

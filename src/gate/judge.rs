@@ -51,10 +51,11 @@ impl Gate {
         audit.outcome = Outcome::forwarded;
         let by_method = self.routes.chooses_by_method(audit.host.as_ref(), path.as_str().as_bytes());
         let mut forward = self.rewrite.forward(route, head, &path, &case.caller, audit, by_method);
+        if let Some(who) = &audit.identity {
+            let tokens = self.authenticator.tokens(route, passed.as_deref(), audit.credential, head.headers).await?;
+            forward.set.extend(route.headers.with_tokens(who, &tokens));
+        }
         if let (Access::Protected(protected), Some(session)) = (&route.access, &passed) {
-            if protected.access_token {
-                self.authenticator.pass_access_token(protected, session, &mut forward).await?;
-            }
             forward.held = protected.site.clone().map(|site| SessionInUse {
                 sessions: self.authenticator.sessions.clone(),
                 site,

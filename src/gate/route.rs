@@ -86,8 +86,6 @@ pub struct SessionSettings {
     /// Another provider uses the same cookie name and host or domain.
     pub shares_jar: bool,
     pub params: Vec<(String, String)>,
-    /// The session's access token is passed to the app.
-    pub access_token: bool,
 }
 
 pub enum Access {
@@ -104,7 +102,6 @@ pub struct Protected {
     pub require: Rules,
     /// Where users sign in; `None` if sessions are not accepted.
     pub site: Option<Arc<RelyingParty>>,
-    pub access_token: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -294,7 +291,6 @@ impl Route {
                 policy: policy(&p.bearer),
                 on_unauthenticated: p.on_unauthenticated,
                 require: p.require,
-                access_token: p.session.is_some_and(|session| session.access_token),
                 site,
             })),
         };

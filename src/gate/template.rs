@@ -1,6 +1,7 @@
 //! Header values made of text and an identity's claims: `Name: "{user} of {claims.org.unit}"`.
 
 use crate::gate::encode::{encode, encode_list};
+use crate::gate::passed_tokens::Tokens;
 use crate::provider::claims::ClaimPath;
 use crate::provider::identity::Identity;
 use http::HeaderValue;
@@ -22,6 +23,8 @@ enum Part {
     Username,
     Groups,
     Claim(ClaimPath),
+    AccessToken,
+    IdToken,
 }
 
 /// What is wrong with a template, for the operator.
@@ -42,6 +45,8 @@ impl From<Template> for String {
             Part::Username => "{username}".into(),
             Part::Groups => "{groups}".into(),
             Part::Claim(path) => format!("{{claims.{}}}", path.as_str()),
+            Part::AccessToken => "{access_token}".into(),
+            Part::IdToken => "{id_token}".into(),
         };
         template.0.iter().map(part).collect()
     }
@@ -96,8 +101,17 @@ impl Template {
         })
     }
 
-    /// `None` if a placeholder has no value.
-    pub fn render(&self, identity: &Identity) -> Option<HeaderValue> {
+    /// Whether a value is that of one request: it holds a token.
+    pub fn has_access_token(&self) -> bool {
+        self.0.contains(&Part::AccessToken)
+    }
+
+    pub fn has_id_token(&self) -> bool {
+        self.0.contains(&Part::IdToken)
+    }
+
+    /// `None` if a placeholder has no value. `groups`: those that the app is told of.
+    pub fn render(&self, identity: &Identity, groups: Option<&str>, tokens: &Tokens) -> Option<HeaderValue> {
         let mut out = String::new();
         for part in &self.0 {
             let present = |text: &Option<Box<str>>| text.as_deref().map(encode);
@@ -107,8 +121,10 @@ impl Template {
                 Part::Email => out.push_str(&present(&identity.email)?),
                 Part::Name => out.push_str(&present(&identity.name)?),
                 Part::Username => out.push_str(&present(&identity.username)?),
-                Part::Groups => out.push_str(&encode_list(&identity.groups)?),
+                Part::Groups => out.push_str(groups?),
                 Part::Claim(path) => out.push_str(&encode_list(identity.claim(path))?),
+                Part::AccessToken => out.push_str(tokens.access.as_ref()?.expose()),
+                Part::IdToken => out.push_str(tokens.id.as_ref()?.expose()),
             }
         }
         HeaderValue::from_str(&out).ok()
@@ -123,6 +139,8 @@ impl Part {
             "name" => Part::Name,
             "username" => Part::Username,
             "groups" => Part::Groups,
+            "access_token" => Part::AccessToken,
+            "id_token" => Part::IdToken,
             _ => match name.strip_prefix("claims.") {
                 Some(path) if !path.is_empty() => Part::Claim(ClaimPath::new(path)),
                 _ => return Err(TemplateError::Unknown(name.into())),
@@ -133,7 +151,8 @@ impl Part {
 
 impl std::fmt::Display for TemplateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const NAMES: &str = "{user}, {email}, {name}, {username}, {groups} or {claims.<path>}";
+        const NAMES: &str =
+            "{user}, {email}, {name}, {username}, {groups}, {access_token}, {id_token} or {claims.<path>}";
         match self {
             TemplateError::Unclosed => f.write_str("a `{` without its `}`; a brace itself is written `{{`"),
             TemplateError::Unknown(name) => write!(f, "unknown placeholder {{{name}}}; use {NAMES}"),
@@ -152,7 +171,8 @@ mod tests {
     fn placeholders_are_filled() {
         let identity = an_identity(json!({"org": {"units": ["a,b", "c"]}, "name": null}), &["org.units"]);
         let check = |text: &str, expected: Option<&str>| {
-            let value = Template::parse(text).unwrap().render(&identity);
+            let groups = encode_list(&identity.groups);
+            let value = Template::parse(text).unwrap().render(&identity, groups.as_deref(), &Tokens::default());
             assert_eq!(value.as_ref().map(|v| v.to_str().unwrap()), expected, "{text}");
         };
         check("{user}|{email}|{username}|{groups}", Some("alice-1|alice@corp.test|alice|dev,ops"));

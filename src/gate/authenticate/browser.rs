@@ -1,19 +1,16 @@
 //! Browser users: the session in a cookie.
 
 use crate::gate::authenticate::{Authenticator, Proved};
-use crate::gate::decision::{Audit, Forward};
-use crate::gate::refusal::Refusal;
-use crate::gate::route::Protected;
+use crate::gate::decision::Audit;
 use crate::login::cookie::named_like;
 use crate::login::relying_party::RelyingParty;
 use crate::session::outcome::{Dependency, Outcome as Refreshed};
 use crate::session::session::Session;
 use crate::session::sessions::Found;
 use crate::session::ticket::Ticket;
-use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 use std::sync::Arc;
 
 impl Authenticator {
@@ -77,27 +74,5 @@ impl Authenticator {
             Refreshed::Unavailable(Dependency::Provider) => Err(Reason::ProviderUnavailable),
             Refreshed::Unavailable(Dependency::Store) => Err(Reason::StoreUnavailable),
         }
-    }
-
-    /// Forwards the session's access token to the app, unless it has expired.
-    pub(in crate::gate) async fn pass_access_token(
-        &self,
-        protected: &Protected,
-        session: &Session,
-        forward: &mut Forward,
-    ) -> Result<(), Refusal> {
-        let Some(site) = &protected.site else { return Ok(()) };
-        forward.remove.push(header::AUTHORIZATION);
-        if session.hot.has_expired(self.sessions.now()) {
-            return Ok(());
-        }
-        let cold = self
-            .sessions
-            .cold(&site.realm, session)
-            .await
-            .map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
-        let value = cold.and_then(|cold| HeaderValue::from_str(&format!("Bearer {}", cold.access)).ok());
-        forward.set.extend(value.map(|value| (header::AUTHORIZATION, value)));
-        Ok(())
     }
 }

@@ -6,12 +6,13 @@
 use crate::gate::authorise::{Entry, View};
 use crate::gate::case::{Asker, Case, Place};
 use crate::gate::decision::{Answer, Audit, Reply};
-use crate::gate::encode::{encode, encode_list};
+use crate::gate::encode::encode;
 use crate::gate::endpoint::Endpoint;
 use crate::gate::endpoints::parameters::Parameters;
 use crate::gate::gate::{Gate, METHODS};
 use crate::gate::host::Host;
 use crate::gate::identity_headers::Preset;
+use crate::gate::passed_tokens::Tokens;
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::is_served;
 use crate::gate::refusal::{REASON, Refusal, own_headers};
@@ -20,6 +21,7 @@ use crate::gate::route::{Access, Route};
 use crate::gate::rules::Rules;
 use crate::gate::subject::Subject;
 use crate::provider::identity::Identity;
+use crate::session::session::Session;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
@@ -28,6 +30,8 @@ use std::sync::Arc;
 
 const IDENTITY: [&str; 4] =
     ["x-auth-request-user", "x-auth-request-email", "x-auth-request-preferred-username", "x-auth-request-groups"];
+
+const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-auth-request-access-token");
 
 impl Gate {
     /// For `/auth`: the asking proxy forwards the request on any 2xx.
@@ -47,10 +51,13 @@ impl Gate {
         };
         case.route = Some(route);
         match self.judge_subject(route, &subject, &path, head, &mut case.audit).await? {
-            Entry::Pass(_) => {
+            Entry::Pass(session) => {
                 let is_within = narrowed.is_empty()
                     || case.audit.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok());
-                is_within.then(|| accepted(route, &mut case.audit)).ok_or(Refusal::of(Reason::Forbidden))
+                if !is_within {
+                    return Err(Refusal::of(Reason::Forbidden));
+                }
+                self.accepted(route, session.as_deref(), head, &mut case.audit).await
             }
             Entry::Login(_) => Err(Refusal::of(Reason::LoginRequired)),
         }
@@ -75,7 +82,7 @@ impl Gate {
         case.route = Some(route);
         // Preflights are judged, too: the asking proxy would forward the request on their 204.
         match self.judge_subject(route, &subject, &path, head, &mut case.audit).await? {
-            Entry::Pass(_) => Ok(accepted(route, &mut case.audit)),
+            Entry::Pass(session) => self.accepted(route, session.as_deref(), head, &mut case.audit).await,
             Entry::Login(reply) => Ok(*reply),
         }
     }
@@ -133,6 +140,24 @@ impl Gate {
             Answer::Forward(_) => Err(Refusal::of(Reason::BadRequest)),
         }
     }
+
+    /// The 202 of both endpoints, with identity headers and tokens. What is absent, and all of it without an identity on a
+    /// protected route, are empty values, so that the asking proxy overwrites what a client sent.
+    async fn accepted(
+        &self,
+        route: &Route,
+        session: Option<&Session>,
+        head: &RequestHead<'_>,
+        audit: &mut Audit,
+    ) -> Result<Reply, Refusal> {
+        let tokens = self.authenticator.tokens(route, session, audit.credential, head.headers).await?;
+        audit.outcome = Outcome::own_page;
+        let mut headers = own_headers(&audit.request_id);
+        if !matches!(route.access, Access::Public) {
+            headers.extend(told(route, audit.identity.as_deref(), &tokens));
+        }
+        Ok(Reply { status: StatusCode::ACCEPTED, headers, body: Bytes::new() })
+    }
 }
 
 const fn of_question() -> Refusal {
@@ -157,26 +182,31 @@ fn narrowed(query: &Parameters) -> Option<Rules> {
     Some(rules)
 }
 
-/// The 202 of both endpoints, with the identity headers. Absent claims, and an absent identity on a protected route,
-/// are empty values, so that the asking proxy overwrites what a client sent.
-fn accepted(route: &Route, audit: &mut Audit) -> Reply {
-    audit.outcome = Outcome::own_page;
-    let who = audit.identity.as_deref();
-    let mut headers = own_headers(&audit.request_id);
-    if !matches!(route.access, Access::Public) {
-        let preset = route.headers.preset();
-        let values = who.map_or([const { None }; 4], |who| preset.values(who));
-        let preset = preset.names().into_iter().zip(values).filter(|_| preset != Preset::None);
-        let identity = IDENTITY.into_iter().zip(who.map_or([const { None }; 4], identity_values));
-        headers.extend(identity.chain(preset).filter_map(|(name, value)| {
+fn told(route: &Route, who: Option<&Identity>, tokens: &Tokens) -> Vec<(HeaderName, HeaderValue)> {
+    let own = &route.headers;
+    let preset = own.preset();
+    let values = who.map_or([const { None }; 4], |who| own.preset_values(who));
+    let preset = preset.names().into_iter().zip(values).filter(|_| preset != Preset::None);
+    let identity =
+        IDENTITY.into_iter().zip(who.map_or([const { None }; 4], |who| identity_values(who, own.groups(who))));
+    let mut headers: Vec<_> = identity
+        .chain(preset)
+        .filter_map(|(name, value)| {
             Some((HeaderName::from_static(name), HeaderValue::from_str(&value.unwrap_or_default()).ok()?))
-        }));
-        if let Some(who) = who {
-            let set = route.headers.headers(who);
-            headers.extend(set.iter().filter(|(name, _)| !preset_has(route, name)).cloned());
-        }
+        })
+        .collect();
+    let with_tokens = who.map(|who| own.with_tokens(who, tokens)).unwrap_or_default();
+    let is_absent = |name: &&HeaderName| !with_tokens.iter().any(|(known, _)| known == *name);
+    headers.extend(own.names_with_tokens().filter(is_absent).map(|name| (name.clone(), HeaderValue::from_static(""))));
+    headers.extend(with_tokens);
+    if own.passes_access_token() {
+        let token = tokens.access.as_ref().and_then(|token| HeaderValue::from_str(token.expose()).ok());
+        headers.push((ACCESS_TOKEN, token.unwrap_or(HeaderValue::from_static(""))));
     }
-    Reply { status: StatusCode::ACCEPTED, headers, body: Bytes::new() }
+    if let Some(who) = who {
+        headers.extend(own.headers(who).iter().filter(|(name, _)| !preset_has(route, name)).cloned());
+    }
+    headers
 }
 
 /// Maps a refusal's status to the few of `/auth`: 401, 403 and 503.
@@ -194,7 +224,7 @@ fn preset_has(route: &Route, name: &HeaderName) -> bool {
     route.headers.preset().names().contains(&name.as_str())
 }
 
-fn identity_values(who: &Identity) -> [Option<String>; 4] {
+fn identity_values(who: &Identity, groups: Option<String>) -> [Option<String>; 4] {
     let text = |text: &Option<Box<str>>| text.as_deref().map(encode);
-    [Some(encode(&who.user)), text(&who.email), text(&who.username), encode_list(&who.groups)]
+    [Some(encode(&who.user)), text(&who.email), text(&who.username), groups]
 }

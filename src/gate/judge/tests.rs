@@ -13,7 +13,8 @@ use crate::gate::cookies::OwnCookies;
 use crate::gate::cors::{Cors, Origins};
 use crate::gate::decision::Forward;
 use crate::gate::gate::{Endpoints, Warned};
-use crate::gate::identity_headers::{HeaderFilter, IdentityHeaders, Preset};
+use crate::gate::identity_headers::tests::of_preset;
+use crate::gate::identity_headers::{HeaderFilter, Preset};
 use crate::gate::place::{Hosts, Place as RoutePlace};
 use crate::gate::refusal::Html;
 use crate::gate::request::{Body, RequestHead};
@@ -101,7 +102,7 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             },
             https: true,
             access,
-            headers: IdentityHeaders::new(preset, Vec::new()),
+            headers: of_preset(preset),
             cors: (name == "cors").then_some(cors),
             strip_prefix: false,
             bases: Vec::new(),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::credential::policy::Policy;
 use crate::gate::identity_headers::Preset;
+use crate::gate::identity_headers::tests::of_preset;
 use crate::telemetry::metrics::Metrics;
 
 /// A public route at `host[:port] path`, `*` for any host; `=` before the path for an exact one.
@@ -27,7 +28,7 @@ fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -
         },
         https,
         access: AccessSettings::Public,
-        headers: IdentityHeaders::new(Preset::Standard, Vec::new()),
+        headers: of_preset(Preset::Standard),
         cors: None,
         strip_prefix: true,
         bases: Vec::new(),

@@ -2,6 +2,7 @@
 //! tests drive it with a few lines of cookie jar (`person`), so that every step can be held, repeated and spoilt; some
 //! with Chromium (`browser`).
 
+mod app_tokens;
 mod browser;
 mod callback;
 mod certified;

@@ -1,0 +1,44 @@
+//! The tokens that a route passes to the app.
+
+use crate::gate::authenticate::Authenticator;
+use crate::gate::passed_tokens::Tokens;
+use crate::gate::refusal::Refusal;
+use crate::gate::route::{Access, Route};
+use crate::session::session::Session;
+use crate::store::kv::Unavailable;
+use crate::telemetry::metrics::Credential;
+use crate::telemetry::reason::Reason;
+use http::{HeaderMap, header};
+
+impl Authenticator {
+    /// The tokens that a route passes. Of a session they cost a read of the store; an access token that has expired is
+    /// not passed.
+    pub(in crate::gate) async fn tokens(
+        &self,
+        route: &Route,
+        session: Option<&Session>,
+        credential: Credential,
+        headers: &HeaderMap,
+    ) -> Result<Tokens, Refusal> {
+        let Access::Protected(protected) = &route.access else { return Ok(Tokens::default()) };
+        let (wants_access, wants_id) = route.headers.wants_tokens();
+        if credential == Credential::bearer && wants_access {
+            let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let token = value.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
+            return Ok(Tokens { access: token.map(|token| token.to_string().into()), id: None });
+        }
+        let (Some(site), Some(session)) = (&protected.site, session) else { return Ok(Tokens::default()) };
+        let wants_access = wants_access && !session.hot.has_expired(self.sessions.now());
+        if !wants_access && !wants_id {
+            return Ok(Tokens::default());
+        }
+        let cold = self.sessions.cold(&site.realm, session).await;
+        let Some(cold) = cold.map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))? else {
+            return Ok(Tokens::default());
+        };
+        Ok(Tokens {
+            access: wants_access.then(|| cold.access.into()),
+            id: cold.id.filter(|_| wants_id).map(Into::into),
+        })
+    }
+}
