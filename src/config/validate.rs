@@ -13,6 +13,7 @@ use crate::gate::route::OnUnauthenticated;
 use crate::kit::setting::{OneOrMany, http_url};
 use crate::login::cookie::SameSite;
 use crate::provider::settings::{Automatic, Settings as Provider};
+use http::HeaderName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
@@ -186,6 +187,11 @@ fn access(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
         let told = "scopes belong to bearer tokens and API keys; write `accept: [bearer]`, or use groups or claims";
         problems.add(&seen.path("require.scopes"), told);
     }
+    tokens(route, seen, auth, problems);
+}
+
+/// The tokens that the app is to get are there, each in a header of its own.
+fn tokens(route: &Route, seen: &Seen<'_>, auth: &Protected, problems: &mut Problems) {
     let (access, id) = route.headers.identity_headers().wants_tokens();
     if access && !auth.accepts(Accept::Session) && !auth.accepts(Accept::Bearer) {
         problems.add(
@@ -207,6 +213,19 @@ fn access(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
             let told = format!("is passed in the header `{name}`, which `headers.set` sets, too; write another name");
             problems.add(&seen.path(&format!("headers.{key}")), &told);
         }
+    }
+    // The preset's value would stand in the place of a token that is absent.
+    let own = route.headers.identity_headers();
+    let preset = route.headers.preset.names();
+    let is_taken = |name: &str| {
+        preset.contains(&name) || (name.starts_with("x-auth-request-") && name != "x-auth-request-access-token")
+    };
+    for name in own.names_with_tokens().map(HeaderName::as_str).filter(|name| is_taken(name)) {
+        let told = format!("pass a token in the header `{name}`, which holds the identity; write another name");
+        problems.add(&seen.path("headers"), &told);
+    }
+    if access && route.headers.id_token.name().is_some_and(|name| name == "x-auth-request-access-token") {
+        problems.add(&seen.path("headers.id_token"), "is passed in the header of the access token; write another name");
     }
 }
 

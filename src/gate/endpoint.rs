@@ -40,8 +40,6 @@ impl Endpoint {
             Endpoint::Auth | Endpoint::Forward => None,
             Endpoint::Callback(_) | Endpoint::SignOut => Some("GET, HEAD, POST"),
             Endpoint::BackchannelLogout => Some("POST"),
-            // It ends sessions: neither a link checker's nor a browser's HEAD must.
-            Endpoint::FrontchannelLogout => Some("GET"),
             _ => Some("GET, HEAD"),
         }
     }

@@ -51,7 +51,7 @@ impl Gate {
             Endpoint::SignedOut => self.endpoints.signed_out_page(&sites, &query, audit),
             Endpoint::Userinfo => self.endpoints.userinfo_page(&sites, &query, head, audit).await?,
             Endpoint::BackchannelLogout => self.endpoints.backchannel_logout(&sites, head, audit).await?,
-            Endpoint::FrontchannelLogout => self.endpoints.frontchannel_logout(&sites, &query, audit).await?,
+            Endpoint::FrontchannelLogout => self.endpoints.frontchannel_logout(&sites, &query, head, audit).await?,
         };
         Ok(Answer::Reply(Box::new(reply)))
     }

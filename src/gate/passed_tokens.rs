@@ -41,6 +41,13 @@ impl TryFrom<String> for PassToken {
         match text.as_str() {
             "true" => Ok(PassToken::Bearer),
             "false" => Ok(PassToken::No),
+            // Else a misspelt `false` would pass the token in a header of that name.
+            flag if ["true", "false", "yes", "no", "on", "off", "0", "1", "null", "~"]
+                .iter()
+                .any(|other| flag.eq_ignore_ascii_case(other)) =>
+            {
+                Err(format!("`{flag}` is neither true nor false, nor the name of a header"))
+            }
             name => {
                 SetNameRule::check(name)?;
                 name.parse().map(PassToken::In).map_err(|_| format!("`{name}` is not the name of a header"))
@@ -99,7 +106,7 @@ mod tests {
         let value = |pass: &PassToken| pass.value(&token).map(|value| value.to_str().unwrap().to_string());
         assert_eq!(value(&named).as_deref(), Some("a.b"));
         assert_eq!((value(&PassToken::Bearer).as_deref(), value(&PassToken::No)), (Some("Bearer a.b"), None));
-        for wrong in ["", "Cookie", "host", "a b", "content-length"] {
+        for wrong in ["", "False", "no", "OFF", "yes", "0", "Cookie", "host", "a b", "content-length"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

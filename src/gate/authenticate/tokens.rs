@@ -1,6 +1,6 @@
 //! The tokens that a route passes to the app.
 
-use crate::gate::authenticate::Authenticator;
+use crate::gate::authenticate::{Authenticator, Presented, presented, token68};
 use crate::gate::passed_tokens::Tokens;
 use crate::gate::refusal::Refusal;
 use crate::gate::route::{Access, Route};
@@ -8,7 +8,7 @@ use crate::session::session::Session;
 use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 
 impl Authenticator {
     /// The tokens that a route passes. Of a session they cost a read of the store; an access token that has expired is
@@ -23,8 +23,10 @@ impl Authenticator {
         let Access::Protected(protected) = &route.access else { return Ok(Tokens::default()) };
         let (wants_access, wants_id) = route.headers.wants_tokens();
         if credential == Credential::bearer && wants_access {
-            let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-            let token = value.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
+            let token = match presented(headers) {
+                Presented::Token(token) => token68(token),
+                Presented::Nothing | Presented::Unusable => None,
+            };
             return Ok(Tokens { access: token.map(|token| token.to_string().into()), id: None });
         }
         let (Some(site), Some(session)) = (&protected.site, session) else { return Ok(Tokens::default()) };

@@ -12,7 +12,7 @@ use crate::gate::endpoints::parameters::Parameters;
 use crate::gate::gate::{Gate, METHODS};
 use crate::gate::host::Host;
 use crate::gate::identity_headers::Preset;
-use crate::gate::passed_tokens::Tokens;
+use crate::gate::passed_tokens::{PassToken, Tokens};
 use crate::gate::path::CanonicalPath;
 use crate::gate::protocol::is_served;
 use crate::gate::refusal::{REASON, Refusal, own_headers};
@@ -199,8 +199,8 @@ fn told(route: &Route, who: Option<&Identity>, tokens: &Tokens) -> Vec<(HeaderNa
     let is_absent = |name: &&HeaderName| !with_tokens.iter().any(|(known, _)| known == *name);
     headers.extend(own.names_with_tokens().filter(is_absent).map(|name| (name.clone(), HeaderValue::from_static(""))));
     headers.extend(with_tokens);
-    if own.passes_access_token() {
-        let token = tokens.access.as_ref().and_then(|token| HeaderValue::from_str(token.expose()).ok());
+    if own.passes_access_token() && !headers.iter().any(|(name, _)| *name == ACCESS_TOKEN) {
+        let token = tokens.access.as_ref().and_then(|token| PassToken::In(ACCESS_TOKEN).value(token));
         headers.push((ACCESS_TOKEN, token.unwrap_or(HeaderValue::from_static(""))));
     }
     if let Some(who) = who {

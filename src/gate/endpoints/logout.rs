@@ -68,11 +68,15 @@ impl Endpoints {
         &self,
         sites: &[Arc<RelyingParty>],
         query: &Parameters,
+        head: &RequestHead<'_>,
         audit: &Audit,
     ) -> Result<Reply, Refusal> {
         let (Some(issuer), Some(session_id)) = (query.only("iss"), query.only("sid")) else {
             return Err(Refusal::of(Reason::BadRequest));
         };
+        if *head.method == Method::HEAD {
+            return self.ended(Ok(0), audit); // a link checker or a browser looks ahead
+        }
         let ended = frontchannel(sites, issuer, session_id, &self.sessions).await;
         self.ended(ended, audit)
     }

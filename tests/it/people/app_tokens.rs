@@ -12,6 +12,12 @@ async fn scene() -> Scene {
             .more("client_ip: {trusted_proxies: [127.0.0.0/8]}")
             .route("plain", "http://app.test/plain/", &app.origin, &format!("{AUTH}, headers: {{access_token: true}}"))
             .route("named", "http://app.test/named/", &app.origin, &format!("{AUTH}, {NAMED}"))
+            .route(
+                "usual",
+                "http://app.test/usual/",
+                &app.origin,
+                &format!("{AUTH}, headers: {{access_token: X-Auth-Request-Access-Token}}"),
+            )
             .route("id", "http://app.test/id/", &app.origin, &format!("{AUTH}, headers: {{id_token: true}}"))
             .route(
                 "open",
@@ -83,12 +89,18 @@ async fn a_bearer_token_is_the_access_token() {
         ("/named/x", "x-id-token", None),
         ("/named/x", "x-both", None),
         ("/id/x", "authorization", None),
+        ("/usual/x", "x-auth-request-access-token", Some(token.clone())),
     ] {
         assert_eq!(scene.gateway.ask(&get(path).bearer(&token)).await.outcome(), "200");
         assert_eq!(scene.app.last().header(name), expected.as_deref(), "{path} {name}");
     }
     let told = scene.gateway.ask(&about("/oauth2/forward", "/named/x").bearer(&token)).await;
     assert_eq!([told.header("x-token"), told.header("x-id-token")], [Some(token.as_str()), Some("")]);
+    let told = scene.gateway.ask(&about("/oauth2/auth", "/usual/x").bearer(&token)).await;
+    assert_eq!(told.all("x-auth-request-access-token"), [token.as_str()], "once");
+    let tab = get("/plain/x").with("Authorization", &format!("bearer\t{token}"));
+    assert_eq!(scene.gateway.ask(&tab).await.outcome(), "200");
+    assert_eq!(scene.app.last().header("authorization"), Some(format!("Bearer {token}").as_str()));
 }
 
 /// Who is nobody brings no token of his own.
