@@ -98,7 +98,7 @@ async fn end_user(sessions: &Sessions, realms: &[Arc<Realm>], user: String, prov
             return unavailable();
         }
     }
-    ended(Ok(0))
+    ended(Ok(()))
 }
 
 async fn end(sessions: &Sessions, realms: &[Arc<Realm>], id: &str) -> Page {
@@ -107,14 +107,14 @@ async fn end(sessions: &Sessions, realms: &[Arc<Realm>], id: &str) -> Page {
     }
     match sessions.end_place(id, remember(realms)).await {
         Ok(false) => not_found(),
-        Ok(true) => ended(Ok(1)),
+        Ok(true) => ended(Ok(())),
         Err(Unavailable) => unavailable(),
     }
 }
 
-fn ended(ended: Result<usize, Unavailable>) -> Page {
+fn ended(ended: Result<(), Unavailable>) -> Page {
     match ended {
-        Ok(_) => (StatusCode::NO_CONTENT, JSON, String::new()),
+        Ok(()) => (StatusCode::NO_CONTENT, JSON, String::new()),
         Err(Unavailable) => unavailable(),
     }
 }

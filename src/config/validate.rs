@@ -192,7 +192,8 @@ fn access(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
 
 /// The tokens that the app is to get are there, each in a header of its own.
 fn tokens(route: &Route, seen: &Seen<'_>, auth: &Protected, problems: &mut Problems) {
-    let (access, id) = route.headers.identity_headers().wants_tokens();
+    let own = route.headers.identity_headers();
+    let (access, id) = own.wants_tokens();
     if access && !auth.accepts(Accept::Session) && !auth.accepts(Accept::Bearer) {
         problems.add(
             &seen.path("headers.access_token"),
@@ -215,7 +216,6 @@ fn tokens(route: &Route, seen: &Seen<'_>, auth: &Protected, problems: &mut Probl
         }
     }
     // The preset's value would stand in the place of a token that is absent.
-    let own = route.headers.identity_headers();
     let preset = route.headers.preset.names();
     let is_taken = |name: &str| {
         preset.contains(&name) || (name.starts_with("x-auth-request-") && name != "x-auth-request-access-token")

@@ -20,8 +20,8 @@ pub enum NotEnded {
     StoreUnavailable,
 }
 
-/// Verifies a logout token, and ends what it names; how many sessions. None is no error.
-pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Sessions) -> Result<usize, NotEnded> {
+/// Verifies a logout token, and ends what it names; also where that is nobody.
+pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Sessions) -> Result<(), NotEnded> {
     let token = Unverified::read(token).map_err(|_| NotEnded::Invalid)?;
     let (mut refused, mut verified_for) = (NotEnded::Invalid, Vec::new());
     for site in sites {
@@ -42,19 +42,15 @@ pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Se
     if sessions.kv.put_new(&mark, Entry { generation: 0, value: Vec::new() }, left).await == Ok(false) {
         return Err(NotEnded::Invalid);
     }
-    let mut ended = 0;
     for (site, claims) in verified_for {
         let of = Of::Logout { session_id: claims.session_id, subject: claims.subject };
-        match sessions.end_all_of(&site.realm, &of).await {
-            Ok(more) => ended += more,
-            Err(Unavailable) => {
-                // The provider may try again.
-                let _ = sessions.kv.delete(&mark, Duration::ZERO).await;
-                return Err(NotEnded::StoreUnavailable);
-            }
+        if sessions.end_all_of(&site.realm, &of).await.is_err() {
+            // The provider may try again.
+            let _ = sessions.kv.delete(&mark, Duration::ZERO).await;
+            return Err(NotEnded::StoreUnavailable);
         }
     }
-    Ok(ended)
+    Ok(())
 }
 
 fn mark_of(site: &RelyingParty, claims: &LogoutClaims) -> Key {
@@ -83,15 +79,14 @@ pub async fn frontchannel(
     issuer: &str,
     session_id: &str,
     sessions: &Sessions,
-) -> Result<usize, NotEnded> {
-    let mut ended = None;
+) -> Result<(), NotEnded> {
+    let of = Of::SessionId(session_id.to_string());
+    let mut outcome = Err(NotEnded::Invalid);
     for site in sites {
-        if !site.realm.provider.settings().is_response_issuer(issuer) {
-            continue;
+        if site.realm.provider.settings().is_response_issuer(issuer) {
+            outcome = sessions.end_all_of(&site.realm, &of).await.map_err(|Unavailable| NotEnded::StoreUnavailable);
+            outcome?;
         }
-        let of = Of::SessionId(session_id.to_string());
-        let more = sessions.end_all_of(&site.realm, &of).await.map_err(|Unavailable| NotEnded::StoreUnavailable)?;
-        ended = Some(ended.unwrap_or(0) + more);
     }
-    ended.ok_or(NotEnded::Invalid)
+    outcome
 }

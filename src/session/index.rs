@@ -1,5 +1,5 @@
-//! The index of sessions: which sessions a user has, a subject of a provider, or a session at the provider. It names nobody: its
-//! keys are the keyed digests that stand in every record's envelope, its members the places of records.
+//! The index of sessions: which sessions a user has, a subject of a provider, or a session at the provider. It names
+//! nobody: its keys are the keyed digests that stand in every record's envelope, its members the places of records.
 
 use crate::kit::clock::Timestamp;
 use crate::session::realm::Realm;
@@ -7,6 +7,7 @@ use crate::session::record::{Envelope, envelope, names};
 use crate::session::sessions::Sessions;
 use crate::session::unfinished::{By, Ending, MOST_UNFINISHED};
 use crate::store::kv::{Change, Key, Space, Unavailable};
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,20 +64,28 @@ pub fn lines_of_record(place: &str, record: &[u8]) -> Vec<Key> {
 fn lines(label: &Envelope, place: &str) -> Vec<Key> {
     let mut lines = vec![line(&label.provider, USER, &label.user), line(&label.provider, SUBJECT, &label.subject)];
     lines.extend(label.session_id.as_ref().map(|sid| line(&label.provider, SESSION_ID, sid)));
-    lines.push(line_of_all(place.get(..PART).unwrap_or_default()));
+    lines.push(line_of_all_with(place));
     lines
+}
+
+fn line_of_all_with(place: &str) -> Key {
+    line_of_all(place.get(..PART).unwrap_or_default())
 }
 
 impl Sessions {
     /// Best effort: a session that is in no index ends by its cookie and its lifetime.
     pub(super) async fn enlist(&self, label: &Envelope, place: &str, ttl: Duration) {
-        for line in lines(label, place) {
-            if self.kv.add(&line, place, ttl).await == Ok(false) {
-                let made = self.make_room(&line, line != line_of_all(place.get(..PART).unwrap_or_default())).await;
-                if made.is_err() || self.kv.add(&line, place, ttl).await == Ok(false) {
-                    tracing::warn!("there are too many sessions; one is not in the index");
-                }
-            }
+        // At once: a login and a refresh wait for it.
+        join_all(lines(label, place).iter().map(|line| self.enlist_in(line, place, ttl))).await;
+    }
+
+    async fn enlist_in(&self, line: &Key, place: &str, ttl: Duration) {
+        if self.kv.add(line, place, ttl).await != Ok(false) {
+            return;
+        }
+        let made = self.make_room(line, *line != line_of_all_with(place)).await;
+        if made.is_err() || self.kv.add(line, place, ttl).await == Ok(false) {
+            tracing::warn!("there are too many sessions; one is not in the index");
         }
     }
 
@@ -119,18 +128,16 @@ impl Sessions {
         Ok(found)
     }
 
-    /// Ends sessions on all replicas. Where the store is unavailable, they are ended here at once, and everywhere when it is
-    /// available again.
-    pub async fn end_all_of(&self, realm: &Realm, of: &Of) -> Result<usize, Unavailable> {
+    /// Ends sessions on all replicas. Where the store is unavailable, they are ended here at once, and everywhere when it
+    /// is available again.
+    pub async fn end_all_of(&self, realm: &Realm, of: &Of) -> Result<(), Unavailable> {
         let room = if matches!(of, Of::SessionId(_)) { MOST_OF_ANYONE } else { MOST_UNFINISHED };
-        let mut ended = 0;
         for ending in self.endings(realm, of) {
-            match self.carry_out(&ending, |_| true).await {
-                Ok(more) => ended += more,
-                Err(Unavailable) => self.unfinished.keep(ending, room)?,
+            if self.carry_out(&ending, |_| true).await.is_err() {
+                self.unfinished.keep(ending, room)?;
             }
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// Ends the session at a place; false if there is none.
@@ -143,16 +150,15 @@ impl Sessions {
         Ok(label.is_some())
     }
 
-    pub async fn end_all(&self, remember: Duration) -> Result<usize, Unavailable> {
-        let mut ended = 0;
+    pub async fn end_all(&self, remember: Duration) -> Result<(), Unavailable> {
         for part in 0..=u8::MAX {
             let line = line_of_all(&format!("{part:02x}"));
             for place in self.kv.members(&line).await? {
-                ended += usize::from(self.end_place(&place, remember).await?);
+                self.end_place(&place, remember).await?;
                 self.kv.remove(&line, &place).await?;
             }
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// Tells the store of logouts that it has missed; runs until it is dropped.
@@ -197,16 +203,14 @@ impl Sessions {
         }
     }
 
-    async fn carry_out(&self, ending: &Ending, counts: impl Fn(&Envelope) -> bool) -> Result<usize, Unavailable> {
-        let mut ended = 0;
+    async fn carry_out(&self, ending: &Ending, counts: impl Fn(&Envelope) -> bool) -> Result<(), Unavailable> {
         for (place, label) in self.named(ending).await? {
             if counts(&label) {
                 self.delete_place(&place, ending.remember).await?;
                 self.strike(&label, &place).await;
-                ended += 1;
             }
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// The living sessions that an ending names.

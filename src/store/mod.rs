@@ -1,4 +1,4 @@
-//! Opaque bytes with a time to live, behind one trait. Independent of sessions and tokens: callers seal the values.
+//! Opaque bytes, and sets of names, with a time to live, behind one trait. Independent of sessions and tokens: callers seal the values.
 
 #[cfg(test)]
 mod conformance;

@@ -75,13 +75,13 @@ impl Endpoints {
             return Err(Refusal::of(Reason::BadRequest));
         };
         if *head.method == Method::HEAD {
-            return self.ended(Ok(0), audit); // a link checker or a browser looks ahead
+            return self.ended(Ok(()), audit); // a link checker or a browser looks ahead
         }
         let ended = frontchannel(sites, issuer, session_id, &self.sessions).await;
         self.ended(ended, audit)
     }
 
-    fn ended(&self, ended: Result<usize, NotEnded>, audit: &Audit) -> Result<Reply, Refusal> {
+    fn ended(&self, ended: Result<(), NotEnded>, audit: &Audit) -> Result<Reply, Refusal> {
         let reason = |cause| match cause {
             NotEnded::Invalid => Reason::BadRequest,
             NotEnded::ProviderUnavailable => Reason::ProviderUnavailable,
