@@ -6,7 +6,7 @@ use crate::app::services::{Caches, Providers, Services};
 use crate::config::settings::{Route, Settings};
 use crate::credential::policy::{Issuer, Policy};
 use crate::credential::verifier::Verifier;
-use crate::edge::Live;
+use crate::edge::live::Live;
 use crate::edge::upstream::Upstreams;
 use crate::gate::authenticate::Authenticator;
 use crate::gate::cookies::OwnCookies;

@@ -143,7 +143,7 @@ pub(crate) mod test {
     use super::*;
 
     /// The live state built from this configuration.
-    pub(crate) fn built(text: &str) -> crate::edge::Live {
+    pub(crate) fn built(text: &str) -> crate::edge::live::Live {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let sources = crate::config::Sources { file: std::path::Path::new("test.yaml"), text, env: Vec::new() };
         let settings = crate::config::check(&sources).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;

@@ -4,19 +4,15 @@
 //! complete and when a response has ended, and a periodic sweep over all connections cuts those that have waited too
 //! long. So a request sets no timer and reads no clock for this.
 
+mod frames;
 pub mod stream;
 
+use crate::edge::ending::Ending;
 use crate::edge::quoted::Taken;
-use futures_util::task::AtomicWaker;
 use memchr::{memchr, memchr_iter, memmem};
 use parking_lot::Mutex;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -48,8 +44,11 @@ pub struct Connection {
     /// How long no bytes may be read or written while a request is served, in milliseconds; 0: no limit.
     silence: AtomicU64,
     has_given_up: AtomicBool,
-    is_cut: AtomicBool,
-    task: AtomicWaker,
+    /// The app has switched to the WebSocket protocol.
+    is_tunnel: AtomicBool,
+    /// What it carries is to be closed from our side.
+    is_closing: AtomicBool,
+    ending: Ending,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,12 +140,23 @@ pub fn allow_silence(silence: Duration) -> bool {
 
 /// Whether the limit of [`allow_silence`] was exceeded.
 pub fn has_given_up() -> bool {
-    CURRENT.try_with(|connection| connection.has_given_up.load(Relaxed)).unwrap_or(false)
+    let gave_up = |c: &Arc<Connection>| c.has_given_up.load(Relaxed) && !c.is_closing.load(Relaxed);
+    CURRENT.try_with(gave_up).unwrap_or(false)
 }
 
 /// Ends the connection that this task serves.
 pub fn cut_current() {
     let _ = CURRENT.try_with(|connection| connection.cut());
+}
+
+/// The connection that this task serves; none for HTTP/2.
+pub fn current() -> Option<Arc<Connection>> {
+    CURRENT.try_with(Arc::clone).ok()
+}
+
+/// What follows the response's head are WebSocket frames.
+pub fn is_tunnel_now() {
+    let _ = CURRENT.try_with(|connection| connection.is_tunnel.store(true, Relaxed));
 }
 
 /// A response has ended: the idle time before the next request begins.
@@ -179,25 +189,31 @@ impl Connection {
             moves: AtomicU32::new(0),
             silence: AtomicU64::new(0),
             has_given_up: AtomicBool::new(false),
-            is_cut: AtomicBool::new(false),
-            task: AtomicWaker::new(),
+            is_tunnel: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
+            ending: Ending::default(),
         })
     }
 
     /// Runs `work` for this connection until it ends or is cut; `None` for the latter.
     pub async fn serve<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(CURRENT.scope(self.clone(), work));
-        poll_fn(|cx| {
-            self.task.register(cx.waker());
-            if self.is_cut.load(Acquire) { None.into() } else { work.as_mut().poll(cx).map(Some) }
-        })
-        .await
+        self.ending.serve(CURRENT.scope(self.clone(), work)).await
     }
 
     /// Ends the connection whatever runs on it, even a tunnel, which no filter of the proxy can reach.
     pub fn cut(&self) {
-        self.is_cut.store(true, Release);
-        self.task.wake();
+        self.ending.end();
+    }
+
+    /// Ends the stream that this connection carries: a WebSocket gets a Close frame at the end of the frame that is
+    /// being sent, anything else stops where it is.
+    pub fn end_stream(&self) {
+        self.is_closing.store(true, Relaxed);
+        if self.is_tunnel.load(Relaxed) {
+            self.ending.wake();
+        } else {
+            self.give_up();
+        }
     }
 
     fn moved(&self) {
@@ -207,7 +223,7 @@ impl Connection {
     /// Makes reading from the client fail from now on, and wakes the task, which waits for the client or the app.
     fn give_up(&self) {
         self.has_given_up.store(true, Relaxed);
-        self.task.wake();
+        self.ending.wake();
     }
 
     fn enter(&self, phase: Phase) {

@@ -6,18 +6,20 @@ use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
 use crate::edge::connection::{Connection, Limits, Unreadable};
 use crate::edge::connections::{Capacity, Connections};
+use crate::edge::live::LiveConfig;
 use crate::edge::proxy::Proxy;
 use crate::edge::sockets::spelled;
 use crate::edge::tls::Certificates;
-use crate::edge::{Common, LiveConfig, Settings, reply};
+use crate::edge::{Common, Settings, ending, reply};
 use crate::gate::protocol::MAX_FIELDS;
 use crate::telemetry::access_log::AccessLog;
 use async_trait::async_trait;
-use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::listeners::{ConnectionFilter, L4BufferSettings, ListenerConfig, TcpSocketOptions};
-use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::ServerSession as HttpSession;
 use pingora_core::protocols::http::v2::server::H2Options;
+use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::listening::Service;
@@ -33,12 +35,16 @@ pub type FrontendService = Service<Frontend>;
 /// The application to which Pingora passes every accepted connection.
 pub struct Frontend {
     proxy: Arc<HttpProxy<Proxy>>,
+    http2: Arc<Http2>,
     connections: Arc<Connections>,
     places: Arc<Semaphore>,
     limits: Limits,
     acceptor: Option<Acceptor>,
     answer: AnswerUnreadable,
 }
+
+/// The proxy for HTTP/2: each request can be ended from outside.
+struct Http2(Arc<HttpProxy<Proxy>>);
 
 /// At the connection limit, the accept loop waits here until a connection closes.
 #[derive(Debug)]
@@ -65,9 +71,10 @@ pub fn services(
     let Common { live, access_log, connections, workers } = common;
     let places = capacity.places.clone();
     let service = |shard: usize| {
-        let proxy = Proxy::new(settings, capacity.clone(), common);
+        let proxy = Arc::new(http_proxy(Proxy::new(settings, capacity.clone(), common), settings, conf));
         let frontend = Frontend {
-            proxy: Arc::new(http_proxy(proxy, settings, conf)),
+            http2: Arc::new(Http2(proxy.clone())),
+            proxy,
             connections: connections.clone(),
             places: places.clone(),
             limits: settings.limits(),
@@ -138,6 +145,25 @@ impl Drop for Occupied<'_> {
 }
 
 #[async_trait]
+impl HttpServerApp for Http2 {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: HttpSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        ending::serve_request(self.0.process_new_http(session, shutdown)).await.flatten()
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.0.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.0.server_options()
+    }
+}
+
+#[async_trait]
 impl ServerApp for Frontend {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let connection = Connection::accepted(self.limits);
@@ -151,7 +177,10 @@ impl ServerApp for Frontend {
             }
         };
         let watched = Box::new(Watched::new(stream, connection.clone(), self.answer.clone()));
-        connection.serve(self.proxy.process_new(watched, shutdown)).await.flatten()
+        match watched.selected_alpn_proto() {
+            Some(ALPN::H2) => connection.serve(self.http2.process_new(watched, shutdown)).await.flatten(),
+            _ => connection.serve(self.proxy.process_new(watched, shutdown)).await.flatten(),
+        }
     }
 
     async fn cleanup(&self) {

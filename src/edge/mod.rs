@@ -5,9 +5,11 @@ mod access_entry;
 pub mod connection;
 pub mod connections;
 pub mod descriptors;
+mod ending;
 mod headers;
 mod http10;
 pub mod listen;
+pub mod live;
 mod proxy;
 mod quoted;
 mod reply;
@@ -20,12 +22,10 @@ pub mod upstream;
 
 use crate::edge::connection::Limits;
 use crate::edge::connections::Connections;
+use crate::edge::live::LiveConfig;
 use crate::edge::tls::CertificateFiles;
-use crate::edge::upstream::Upstreams;
-use crate::gate::gate::Gate;
 use crate::kit::setting::{Count, OneOrMany, Size, Wait};
 use crate::telemetry::access_log::AccessLog;
-use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -78,15 +78,6 @@ pub struct Common {
     pub connections: Arc<Connections>,
     pub workers: usize,
 }
-
-/// What a reload replaces: the gate, and the upstreams of its routes by route index.
-pub struct Live {
-    pub gate: Gate,
-    pub upstreams: Vec<Arc<Upstreams>>,
-}
-
-/// The current configuration. A request loads it once and uses that snapshot until it ends.
-pub type LiveConfig = Arc<ArcSwap<Live>>;
 
 fn default_head_timeout() -> Wait {
     Wait::seconds(10)

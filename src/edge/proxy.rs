@@ -1,22 +1,23 @@
 //! The proxy's phases, each a translation: the head becomes a `RequestHead`, the gate's decision becomes headers, a
 //! reply or an upstream, the end becomes an access log entry and metrics.
 
+mod context;
 mod exchange;
 mod outgoing;
 
 use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::{
-    allow_silence, answer_has_ended, head_is_read, more_has_come, target_as_written, wait_for_reader,
+    allow_silence, answer_has_ended, head_is_read, is_tunnel_now, more_has_come, target_as_written, wait_for_reader,
 };
 use crate::edge::connections::{Capacity, Connections};
 use crate::edge::headers::{strip_hop_by_hop, strip_planted_cookies};
+use crate::edge::live::LiveConfig;
+use crate::edge::proxy::context::RequestContext;
 use crate::edge::proxy::exchange::{
     PATIENCE, has_answered, is_grpc, is_stream, read_form, reason_of, request_head, send,
 };
-use crate::edge::streams::OpenStream;
-use crate::edge::upstream::Upstreams;
-use crate::edge::{Common, Live, LiveConfig, Settings, http10, quoted, retry};
-use crate::gate::decision::{Answer, Audit, Forward};
+use crate::edge::{Common, Settings, http10, quoted, retry};
+use crate::gate::decision::Answer;
 use crate::gate::endpoint::MAX_BODY;
 use crate::gate::request::Body;
 use crate::telemetry::access_log::AccessLog;
@@ -31,7 +32,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// One shard's proxy.
@@ -45,35 +46,6 @@ pub struct Proxy {
     idle_seconds: u64,
     redirect_to_https: bool,
 }
-
-/// The state of one request.
-#[allow(unreachable_pub)] // the context that Pingora's trait makes public
-pub struct RequestContext {
-    live: Arc<Live>,
-    begun: Instant,
-    audit: Option<Audit>,
-    forward: Option<Box<Forward>>,
-    /// The upstream that was tried last; `retried`: the one retry after a failed connect is used up.
-    tried: Option<usize>,
-    retried: bool,
-    /// The reused connection was dead: retry the same upstream on a new one.
-    renewed: bool,
-    /// The app's response has begun.
-    answered: bool,
-    is_tunnel: bool,
-    /// The target as the client wrote it, if Pingora holds it in another form.
-    quoted: Option<Vec<u8>>,
-    /// The longest silence of the app and the client, as set in Pingora's own time-outs.
-    silence: Duration,
-    /// How long the app may take to read a piece of the request.
-    patience: Duration,
-    stream: Option<OpenStream>,
-    line: Option<AccessEntry>,
-    _in_flight: InFlight,
-}
-
-/// Counts a request in flight until it ends, also by a panic.
-struct InFlight(Arc<Connections>, Arc<Capacity>);
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// A response that takes longer keeps its session in use.
@@ -98,30 +70,6 @@ impl Proxy {
             session.set_keepalive(None);
         }
     }
-
-    /// Keeps the session in use from now on until the response has ended.
-    fn hold(&self, ctx: &mut RequestContext) {
-        let held = ctx.forward.as_mut().and_then(|forward| forward.held.take());
-        if let Some(held) = held {
-            ctx.stream = Some(self.connections.streams.enter(held));
-        }
-    }
-}
-
-impl RequestContext {
-    fn forwarded(&self) -> Result<(&Forward, &Arc<Upstreams>)> {
-        let forward = self.forward.as_deref();
-        let found = forward.and_then(|forward| Some((forward, self.live.upstreams.get(forward.route.index)?)));
-        // Without a decision nothing is forwarded.
-        found.ok_or_else(|| Error::explain(ErrorType::InternalError, "no decision was made"))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.1.in_flight.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 #[async_trait]
@@ -129,25 +77,7 @@ impl ProxyHttp for Proxy {
     type CTX = RequestContext;
 
     fn new_ctx(&self) -> RequestContext {
-        self.connections.in_flight.fetch_add(1, Ordering::AcqRel);
-        self.capacity.in_flight.fetch_add(1, Ordering::AcqRel);
-        RequestContext {
-            live: self.live.load_full(),
-            begun: Instant::now(),
-            audit: None,
-            forward: None,
-            tried: None,
-            retried: false,
-            renewed: false,
-            answered: false,
-            is_tunnel: false,
-            quoted: None,
-            silence: Duration::ZERO,
-            patience: Duration::ZERO,
-            stream: None,
-            line: None,
-            _in_flight: InFlight(self.connections.clone(), self.capacity.clone()),
-        }
+        RequestContext::new(self.live.load_full(), &self.connections, &self.capacity)
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
@@ -291,16 +221,20 @@ impl ProxyHttp for Proxy {
             if !session.was_upgraded() && !session.is_upgrade_req() {
                 return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a 101 that nobody asked for").into_up());
             }
-            ctx.is_tunnel = true;
-            if let (Some(line), Some(audit)) = (&mut ctx.line, &ctx.audit) {
-                line.told(response.status.as_u16(), audit);
-            }
+            is_tunnel_now();
             if let Some(audit) = &ctx.audit {
+                ctx.is_counted = true;
                 audit.route.ended(Outcome::forwarded, ctx.begun.elapsed()); // a tunnel is counted when it starts
             }
         }
+        // A response that is cut off has no last phase.
+        if let (Some(line), Some(audit)) = (&mut ctx.line, &ctx.audit)
+            && (!response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS)
+        {
+            line.told(response.status.as_u16(), audit);
+        }
         if is_stream(response) {
-            self.hold(ctx);
+            ctx.hold(session, &self.connections.streams);
             let (_, upstreams) = ctx.forwarded()?;
             allow_silence(*upstreams.settings.stream_idle_timeout);
             wait_for_reader(*upstreams.settings.stream_idle_timeout);
@@ -310,14 +244,14 @@ impl ProxyHttp for Proxy {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _body: &mut Option<Bytes>,
         _end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
-        let has_session = ctx.forward.as_ref().is_some_and(|forward| forward.held.is_some());
-        if has_session && ctx.begun.elapsed() > LONG {
-            self.hold(ctx);
+        let is_known = ctx.audit.as_ref().is_some_and(|audit| audit.identity.is_some());
+        if is_known && !ctx.is_held && ctx.begun.elapsed() > LONG {
+            ctx.hold(session, &self.connections.streams);
         }
         Ok(None)
     }
@@ -372,10 +306,8 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut RequestContext) {
         answer_has_ended();
+        ctx.count();
         let Some(audit) = &ctx.audit else { return };
-        if !ctx.is_tunnel {
-            audit.route.ended(audit.outcome, ctx.begun.elapsed());
-        }
         if let Some(mut line) = ctx.line.take() {
             let answer = session.response_written().filter(|_| has_answered(session));
             line.told(answer.map_or(0, |response| response.status.as_u16()), audit);

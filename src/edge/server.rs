@@ -107,7 +107,7 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let work: Work = Box::pin(async move {
         // In a task of its own, so that deadlines hold whatever happens to the other work.
         tokio::spawn(async move { connections.open.keep_swept(step).await });
-        tokio::join!(parts.background, streams.keep_touched());
+        tokio::join!(parts.background, streams.keep_swept());
     });
     let mut background = background_service("background", Background(Mutex::new(Some(work))));
     background.threads = Some(1);

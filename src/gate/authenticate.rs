@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use std::sync::Arc;
 
 /// The credential in `Authorization`.
-enum Presented<'a> {
+pub(super) enum Presented<'a> {
     Nothing,
     /// Not parsed yet: the cache is keyed by its raw bytes.
     Token(&'a [u8]),
@@ -147,7 +147,11 @@ impl Authenticator {
 }
 
 /// An API key in its own header, or in place of a bearer token. Repeated fields count as none.
-fn presented_key<'a>(protected: &Protected, headers: &'a HeaderMap, bearer: &Presented<'a>) -> Option<&'a str> {
+pub(super) fn presented_key<'a>(
+    protected: &Protected,
+    headers: &'a HeaderMap,
+    bearer: &Presented<'a>,
+) -> Option<&'a str> {
     if !protected.accepts_api_key {
         return None;
     }
@@ -181,7 +185,7 @@ pub(super) fn identity_of(key: &Known) -> Arc<Identity> {
 }
 
 /// RFC 6750, 2.1; the scheme is case-insensitive. Other schemes are for the app.
-fn presented(headers: &HeaderMap) -> Presented<'_> {
+pub(super) fn presented(headers: &HeaderMap) -> Presented<'_> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Presented::Nothing,
@@ -196,7 +200,7 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
 }
 
 /// RFC 9110, 11.2: the syntax of an RFC 6750 bearer token.
-fn token68(token: &[u8]) -> Option<&str> {
+pub(super) fn token68(token: &[u8]) -> Option<&str> {
     let token = std::str::from_utf8(token).ok()?;
     let body = token.trim_end_matches('=');
     let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b);

@@ -2,10 +2,8 @@
 
 use crate::gate::host::Host;
 use crate::gate::route::Route;
-use crate::login::relying_party::RelyingParty;
 use crate::provider::identity::Identity;
 use crate::session::session::Session;
-use crate::session::sessions::Sessions;
 use crate::telemetry::metrics::{Credential, Outcome, RouteMetrics};
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
@@ -29,21 +27,7 @@ pub struct Forward {
     /// The request looks like a WebSocket, an event stream or gRPC; the response decides, where it can.
     pub stream: bool,
     /// The session that let the request pass.
-    pub held: Option<SessionInUse>,
-}
-
-/// A session that stays in use while a stream that it opened is open.
-#[derive(Clone)]
-pub struct SessionInUse {
-    pub sessions: Arc<Sessions>,
-    pub site: Arc<RelyingParty>,
-    pub session: Arc<Session>,
-}
-
-impl SessionInUse {
-    pub fn touch(&self) {
-        self.sessions.touch(&self.site.realm, &self.session, self.site.limits);
-    }
+    pub session: Option<Arc<Session>>,
 }
 
 /// A response made by the gateway itself.

@@ -4,13 +4,12 @@
 use crate::gate::authorise::{Entry, View};
 use crate::gate::case::{Case, Place};
 use crate::gate::cors::{Cors, is_preflight};
-use crate::gate::decision::{Answer, Audit, Decision, Reply, SessionInUse};
+use crate::gate::decision::{Answer, Audit, Decision, Reply};
 use crate::gate::gate::Gate;
 use crate::gate::host::Host;
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::{Refusal, own_headers};
 use crate::gate::request::RequestHead;
-use crate::gate::route::Access;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
@@ -55,13 +54,7 @@ impl Gate {
             let tokens = self.authenticator.tokens(route, passed.as_deref(), audit.credential, head.headers).await?;
             forward.set.extend(route.headers.with_tokens(who, &tokens));
         }
-        if let (Access::Protected(protected), Some(session)) = (&route.access, &passed) {
-            forward.held = protected.site.clone().map(|site| SessionInUse {
-                sessions: self.authenticator.sessions.clone(),
-                site,
-                session: session.clone(),
-            });
-        }
+        forward.session = passed;
         Ok(Answer::Forward(Box::new(forward)))
     }
 

@@ -13,6 +13,7 @@ mod endpoints;
 #[allow(clippy::module_inception)] // named after its type, `Gate`
 pub mod gate;
 pub mod group_filter;
+pub mod held;
 pub mod host;
 pub mod html;
 pub mod identity_headers;

@@ -70,6 +70,6 @@ impl Rewrite {
         }
         let sent_as_is = path.authority().is_none() && !route.strip_prefix;
         let target = (!sent_as_is).then(|| format!("{}{}", route.path_for_app(path.as_str()), path.query()));
-        Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(head), held: None }
+        Forward { route: route.clone(), target, remove, set, stream: protocol::is_stream(head), session: None }
     }
 }

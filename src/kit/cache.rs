@@ -55,15 +55,19 @@ where
 
     /// Keeps a value until `until` or for the TTL, whichever is sooner; not if its key was invalidated since the read began.
     pub fn keep(&self, key: K, value: V, until: Timestamp, begun: Begun, now: Timestamp) {
-        let is_stale = || self.forgotten.get(&key).unwrap_or(0).max(self.all_forgotten.load(SeqCst)) > begun.0;
-        if is_stale() {
+        if self.is_forgotten(&key, begun) {
             return;
         }
         self.entries.insert(key, (value, until.min(now.plus(self.ttl))));
         // Once more: an invalidation that came between the two has removed nothing.
-        if is_stale() {
+        if self.is_forgotten(&key, begun) {
             self.entries.invalidate(&key);
         }
+    }
+
+    /// Whether the key was invalidated since; known for a minute.
+    pub fn is_forgotten(&self, key: &K, begun: Begun) -> bool {
+        self.forgotten.get(key).unwrap_or(0).max(self.all_forgotten.load(SeqCst)) > begun.0
     }
 
     /// First counts, then removes: see [`Cache::keep`].

@@ -40,6 +40,11 @@ impl SessionCache {
         self.entries.keep(place, (proof, session), Timestamp::FAR, begun, now);
     }
 
+    /// Whether the session changed since then.
+    pub fn is_forgotten(&self, place: TokenDigest, begun: Begun) -> bool {
+        self.entries.is_forgotten(&place, begun)
+    }
+
     /// The session changed, or ended: the next request reads the store.
     pub fn forget(&self, place: TokenDigest) {
         self.entries.forget(&place);

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
 /// A store read in progress: the cache in use when it began, and that cache's invalidation counter.
-pub(crate) struct Reading(Option<(Begun, Arc<SessionCache>)>);
+pub struct Reading(Option<(Begun, Arc<SessionCache>)>);
 
 pub enum Found {
     Live(Arc<Session>),
@@ -162,6 +162,23 @@ impl Sessions {
         self.find_stored(realm, &session.ticket).await
     }
 
+    /// Reads a known session from the store. Unlike [`Self::look_again`] it leaves the copy to other requests.
+    pub async fn read_again(&self, realm: &Realm, session: &Session) -> Found {
+        self.find_stored(realm, &session.ticket).await
+    }
+
+    /// Whether no change of the session was announced since it was read; never without a cache.
+    pub fn is_unchanged(&self, session: &Session, reading: &Reading) -> bool {
+        let (now, Some((begun, cache))) = (self.cache.load(), &reading.0) else { return false };
+        now.as_ref().is_some_and(|now| Arc::ptr_eq(now, cache))
+            && !cache.is_forgotten(place_of(&session.ticket), *begun)
+    }
+
+    /// Whether this replica knows that the session was ended, even where the store does not know it yet.
+    pub fn has_ended(&self, session: &Session) -> bool {
+        self.has_been_ended(&session.label)
+    }
+
     /// Records that the session was used, at most once per touch interval, in a background task.
     pub fn touch(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>, limits: Limits) {
         let now = self.clock.now();
@@ -229,7 +246,7 @@ impl Sessions {
     }
 
     /// Call before reading from the store what is to be cached.
-    pub(crate) fn begin_reading(&self) -> Reading {
+    pub fn begin_reading(&self) -> Reading {
         Reading(self.cache.load_full().map(|cache| (cache.begin(), cache)))
     }
 

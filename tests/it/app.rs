@@ -7,6 +7,7 @@ use crate::websocket::{accept_key, echo_frames};
 use serde_json::json;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -173,6 +174,7 @@ async fn answer(stream: &mut Stream, wish: &str, request: &Received, app: &Share
         "never" => std::future::pending().await,
         "hang-up" => return Err(std::io::ErrorKind::ConnectionAborted.into()),
         "events" => return events(stream, app).await,
+        "drip" => return drip(stream).await,
         "chunked" => return chunked(stream, value.parse().unwrap()).await,
         other => panic!("no such wish: {other}"),
     }
@@ -195,6 +197,18 @@ async fn events(stream: &mut Stream, app: &Shared) -> std::io::Result<()> {
     stream.write_all(b"d\r\ndata: first\n\n\r\n").await?;
     word(app).await.forget();
     stream.write_all(b"e\r\ndata: second\n\n\r\n0\r\n\r\n").await
+}
+
+/// A download without an end, a byte now and then.
+async fn drip(stream: &mut Stream) -> std::io::Result<()> {
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await?;
+    let mut beat = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        beat.tick().await;
+        stream.write_all(b"1\r\nx\r\n").await?;
+    }
 }
 
 /// So many bytes that count up, in chunks of uneven sizes.

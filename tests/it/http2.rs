@@ -5,12 +5,15 @@ use crate::app::App;
 use crate::gateway::{Config, Folder, Gateway};
 use crate::tls::{Certificate, stream};
 use crate::wait::in_time;
-use crate::world::{BEARER, PUBLIC, provider};
+use crate::world::{BEARER, PUBLIC, object, provider};
 use bytes::Bytes;
 use doorward::demo::{IssueOptions, Provider};
+use doorward::kit::clock::{Clock, SystemClock};
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use serde_json::json;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 struct Http2 {
@@ -57,7 +60,7 @@ async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendRes
         send.send_data(piece, false).unwrap();
     }
     let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
-    send.send_trailers(trailers).unwrap();
+    let _ = send.send_trailers(trailers); // the call may have been reset
 }
 
 impl Http2 {
@@ -66,7 +69,7 @@ impl Http2 {
         let certificate = Certificate::of("app.test");
         let config = Config::default()
             .listener(&format!("tls: {}", certificate.write(&folder, "app")))
-            .provider("corp", provider.issuer(), "")
+            .provider("corp", provider.issuer(), "clock_skew: 0s")
             .route("public", "https://app.test/public/", &app.origin, PUBLIC)
             .route("main", "https://app.test/", &app.origin, BEARER)
             .route("grpc", "https://app.test/grpc/", &grpc.origin, BEARER);
@@ -308,4 +311,50 @@ async fn an_upload_ends_once() {
             assert_eq!(text.matches(&*String::from_utf8_lossy(piece)).count(), 3, "{text}");
         }
     }
+}
+
+/// A stream over HTTP/2 ends with the token that opened it; others on the connection go on.
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let world = Http2::start().await;
+    let token = |seconds: u64| {
+        let expires = SystemClock.now().plus(Duration::from_secs(seconds)).seconds();
+        let claims = object(json!({"exp": expires}));
+        let token = world.provider.issue_access_token("alice", &IssueOptions { claims, ..IssueOptions::default() });
+        world.gateway.secrets.lock().unwrap().insert(token.clone());
+        token
+    };
+    let mut client = world.connect().await;
+    let mut open = async |path: &str, token: &str, wish: &str| {
+        let request = get(path)
+            .method(if wish.is_empty() { Method::POST } else { Method::GET })
+            .header("content-type", "application/grpc")
+            .header("authorization", format!("Bearer {token}"))
+            .header("x-app", wish);
+        let (response, send) = client.send_request(request.body(()).unwrap(), !wish.is_empty()).unwrap();
+        let response = in_time("the head", response).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        (response.into_body(), send)
+    };
+    let (short, long) = (token(3), token(3600));
+    let (mut call, mut sent) = open("/grpc/pkg.Service/Call", &short, "").await;
+    let (mut events, _) = open("/events", &short, "events").await;
+    let (mut download, _) = open("/file", &short, "drip").await;
+    let (mut other, mut sending) = open("/grpc/pkg.Service/Call", &long, "").await;
+    sent.send_data(Bytes::from_static(b"first"), false).unwrap();
+    assert_eq!(in_time("the first message", call.data()).await.unwrap().unwrap(), "first");
+    for body in [&mut call, &mut events, &mut download] {
+        let end = in_time("the end of a stream", async {
+            loop {
+                match body.data().await {
+                    Some(Ok(piece)) => drop(body.flow_control().release_capacity(piece.len())),
+                    Some(Err(error)) => break error.to_string(),
+                    None => break "in order".into(),
+                }
+            }
+        });
+        assert_eq!(end.await, "stream error received: stream no longer needed", "it does not look complete");
+    }
+    sending.send_data(Bytes::from_static(b"still here"), false).unwrap();
+    assert_eq!(in_time("a message", other.data()).await.unwrap().unwrap(), "still here");
 }

@@ -68,7 +68,7 @@ pub fn handshake(target: &str) -> Request {
 }
 
 /// Sends a text and reads its echo.
-async fn echoed(connection: &mut Connection, text: &[u8]) -> Vec<u8> {
+pub async fn echoed(connection: &mut Connection, text: &[u8]) -> Vec<u8> {
     connection.send_bytes(&frame(text, Some([0x37, 0xfa, 0x21, 0x3d]))).await;
     let header = connection.exactly(2).await;
     assert_eq!(header[0], TEXT);

@@ -1,6 +1,7 @@
 //! Wraps a connection's stream: reports to [`Connection`] what arrives, and replaces Pingora's response to a head that
 //! it could not parse with the gateway's own.
 
+use crate::edge::connection::frames::{Frames, SIGNED_OUT};
 use crate::edge::connection::{Connection, Unreadable};
 use async_trait::async_trait;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
@@ -12,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Builds the gateway's own response to an unreadable head, as wire bytes.
@@ -26,17 +27,59 @@ pub struct Watched {
     answer: AnswerUnreadable,
     /// The gateway's response in place of Pingora's, and how much of it is written.
     instead: Option<(Vec<u8>, usize)>,
+    /// Of a WebSocket.
+    frames: Option<Frames>,
+    /// How much of our own Close frame is written; nothing of the app's follows it.
+    closing: Option<usize>,
 }
 
 impl Watched {
     pub fn new(inner: Stream, connection: Arc<Connection>, answer: AnswerUnreadable) -> Self {
         let is_http2 = matches!(inner.selected_alpn_proto(), Some(ALPN::H2));
-        Watched { inner, connection, is_http2, answer, instead: None }
+        Watched { inner, connection, is_http2, answer, instead: None, frames: None, closing: None }
     }
 
     /// `None` for HTTP/2: there, Pingora answers no head before the proxy has seen it.
     fn unreadable_head(&self) -> Option<Unreadable> {
         if self.is_http2 { None } else { self.connection.unreadable_head() }
+    }
+
+    /// Closes a WebSocket from the gateway's side, as soon as no frame of the app's is half written; then waits for the
+    /// client to close its own. `None`: not yet.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Option<Poll<std::io::Result<()>>> {
+        let frames = self.frames.as_ref().filter(|frames| frames.are_between());
+        let are_closed = frames?.are_closed;
+        let written = self.closing.get_or_insert(if are_closed { SIGNED_OUT.len() } else { 0 });
+        while let Some(rest) = SIGNED_OUT.get(*written..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.inner).poll_write(cx, rest) {
+                Poll::Ready(Ok(n @ 1..)) => *written += n,
+                Poll::Ready(Ok(_)) => return Some(Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(Poll::Pending),
+            }
+        }
+        Some(self.poll_drain(cx))
+    }
+
+    /// Reads what the client still sends, to its end: a connection that is closed over unread bytes is reset, and the
+    /// Close frame may be lost.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        let mut unread = [0; 1024];
+        loop {
+            let mut buf = ReadBuf::new(&mut unread);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
+            }
+        }
+    }
+
+    /// What was written belongs to a WebSocket.
+    fn follow(&mut self, written: &[u8]) {
+        if self.connection.is_tunnel.load(Relaxed) {
+            self.frames.get_or_insert_default().wrote(written);
+        }
     }
 
     /// Writes the gateway's response, then reports Pingora's `swallowed` bytes as written without writing them.
@@ -76,6 +119,12 @@ impl AsyncRead for Watched {
         if self.connection.has_given_up.load(Relaxed) {
             return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
+        if self.connection.is_closing.load(Relaxed)
+            && self.connection.is_tunnel.load(Relaxed)
+            && let Some(polled) = self.poll_close(cx)
+        {
+            return polled;
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if let Some(read) = buf.filled_mut().get_mut(before..).filter(|read| !read.is_empty()) {
@@ -88,11 +137,17 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        if self.closing.is_some() {
+            return Poll::Ready(Ok(buf.len()));
+        }
         match self.unreadable_head() {
             Some(unreadable) => self.poll_instead(cx, unreadable, buf.len()),
             None => {
                 let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
                 self.connection.wrote(polled.is_pending());
+                if let Poll::Ready(Ok(written)) = polled {
+                    self.follow(buf.get(..written).unwrap_or_default());
+                }
                 polled
             }
         }
@@ -113,11 +168,22 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        let whole = bufs.iter().map(|b| b.len()).sum();
+        if self.closing.is_some() {
+            return Poll::Ready(Ok(whole));
+        }
         match self.unreadable_head() {
-            Some(unreadable) => self.poll_instead(cx, unreadable, bufs.iter().map(|b| b.len()).sum()),
+            Some(unreadable) => self.poll_instead(cx, unreadable, whole),
             None => {
                 let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
                 self.connection.wrote(polled.is_pending());
+                if let Poll::Ready(Ok(mut left)) = polled {
+                    for buf in bufs {
+                        let written = left.min(buf.len());
+                        self.follow(buf.get(..written).unwrap_or_default());
+                        left -= written;
+                    }
+                }
                 polled
             }
         }

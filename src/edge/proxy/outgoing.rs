@@ -1,7 +1,7 @@
 //! The head that goes to the app.
 
 use crate::edge::headers::{is_only, parts_of};
-use crate::edge::proxy::RequestContext;
+use crate::edge::proxy::context::RequestContext;
 use crate::edge::quoted;
 use http::{HeaderValue, Version, header};
 use pingora_error::{ErrorType, OrErr, Result};

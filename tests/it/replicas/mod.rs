@@ -13,6 +13,7 @@ mod outage;
 mod relay;
 mod server;
 mod strangers;
+mod streams;
 mod together;
 mod troubled;
 mod wire;

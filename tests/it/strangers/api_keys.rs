@@ -4,6 +4,7 @@ use super::{Api, FEW, STORE_SECRET, guarded, is_secret, made_up, metrics_tell_no
 use crate::app::App;
 use crate::client::{Request, get};
 use crate::gateway::{Config, Folder, Gateway, run};
+use crate::websocket::{echoed, handshake};
 use crate::world::World;
 use serde_json::json;
 
@@ -282,4 +283,32 @@ async fn a_refused_key_is_not_nobody() {
     }
     assert_eq!(world.outcome(&in_its_field("/open/", &made_up(0))).await, "401 unknown_token");
     assert_eq!(world.outcome(&get("/open/").bearer(&made_up(0))).await, "401 unknown_token");
+}
+
+/// A key that is ended, and an opaque token that the provider no longer vouches for, end what they opened.
+#[tokio::test]
+async fn streams_end_with_their_key_and_their_token() {
+    let world = World::with(|config, app| {
+        let config = super::introspecting(with_keys(config, app));
+        config.more("caches: {unknown_tokens: {enabled: false}, introspection: {ttl: 1s}}")
+    })
+    .await;
+    let api = Api(&world.gateway);
+    let ((key, id), (other, _), token) = (api.robot().await, api.robot().await, world.opaque());
+    let open = async |request: Request| {
+        let mut connection = world.gateway.connect().await;
+        connection.send(&request).await;
+        assert_eq!(connection.head().await.unwrap().status, 101);
+        assert_eq!(echoed(&mut connection, b"hello").await, b"hello");
+        connection
+    };
+    let mut of_key = open(handshake("/keys/socket").with("X-API-Key", &key)).await;
+    let mut of_other = open(handshake("/keys/socket").with("X-API-Key", &other)).await;
+    let mut of_token = open(handshake("/socket").bearer(&token)).await;
+    assert_eq!(api.revoke(&id).await, 204);
+    assert_eq!(of_key.rest().await[..4], [0x88, 21, 3, 0xf0]);
+    assert_eq!(echoed(&mut of_token, b"still here").await, b"still here");
+    world.provider.revoke_token(&token);
+    assert_eq!(of_token.rest().await[..4], [0x88, 21, 3, 0xf0]);
+    assert_eq!(echoed(&mut of_other, b"still here").await, b"still here");
 }

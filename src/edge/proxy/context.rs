@@ -1,0 +1,108 @@
+//! What is kept of one request from phase to phase.
+
+use crate::edge::access_entry::AccessEntry;
+use crate::edge::connections::{Capacity, Connections};
+use crate::edge::live::Live;
+use crate::edge::streams::{OpenStream, Streams};
+use crate::edge::upstream::Upstreams;
+use crate::gate::decision::{Audit, Forward};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The state of one request.
+#[allow(unreachable_pub)] // the context that Pingora's trait makes public
+pub struct RequestContext {
+    pub(super) live: Arc<Live>,
+    pub(super) begun: Instant,
+    pub(super) audit: Option<Audit>,
+    pub(super) forward: Option<Box<Forward>>,
+    /// The upstream that was tried last; `retried`: the one retry after a failed connect is used up.
+    pub(super) tried: Option<usize>,
+    pub(super) retried: bool,
+    /// The reused connection was dead: retry the same upstream on a new one.
+    pub(super) renewed: bool,
+    /// The app's response has begun.
+    pub(super) answered: bool,
+    /// The target as the client wrote it, if Pingora holds it in another form.
+    pub(super) quoted: Option<Vec<u8>>,
+    /// The longest silence of the app and the client, as set in Pingora's own time-outs.
+    pub(super) silence: Duration,
+    /// How long the app may take to read a piece of the request.
+    pub(super) patience: Duration,
+    /// It was long enough to be held.
+    pub(super) is_held: bool,
+    pub(super) stream: Option<OpenStream>,
+    /// It stands in the metrics.
+    pub(super) is_counted: bool,
+    pub(super) line: Option<AccessEntry>,
+    _in_flight: InFlight,
+}
+
+/// Counts a request in flight until it ends, also by a panic.
+struct InFlight(Arc<Connections>, Arc<Capacity>);
+
+impl RequestContext {
+    pub(super) fn new(live: Arc<Live>, connections: &Arc<Connections>, capacity: &Arc<Capacity>) -> Self {
+        connections.in_flight.fetch_add(1, Ordering::AcqRel);
+        capacity.in_flight.fetch_add(1, Ordering::AcqRel);
+        RequestContext {
+            live,
+            begun: Instant::now(),
+            audit: None,
+            forward: None,
+            tried: None,
+            retried: false,
+            renewed: false,
+            answered: false,
+            quoted: None,
+            silence: Duration::ZERO,
+            patience: Duration::ZERO,
+            is_held: false,
+            stream: None,
+            is_counted: false,
+            line: None,
+            _in_flight: InFlight(connections.clone(), capacity.clone()),
+        }
+    }
+
+    pub(super) fn forwarded(&self) -> Result<(&Forward, &Arc<Upstreams>)> {
+        let forward = self.forward.as_deref();
+        let found = forward.and_then(|forward| Some((forward, self.live.upstreams.get(forward.route.index)?)));
+        // Without a decision nothing is forwarded.
+        found.ok_or_else(|| Error::explain(ErrorType::InternalError, "no decision was made"))
+    }
+
+    /// From now on until the response has ended, its session stays in use, and it ends with what let it in.
+    pub(super) fn hold(&mut self, session: &Session, streams: &Arc<Streams>) {
+        if self.is_held {
+            return;
+        }
+        self.is_held = true;
+        let (Some(forward), Some(audit)) = (&self.forward, &self.audit) else { return };
+        let held = self.live.gate.hold(forward, audit, &session.req_header().headers);
+        self.stream = held.and_then(|held| streams.enter(held, self.live.clone()));
+    }
+
+    pub(super) fn count(&mut self) {
+        if let Some(audit) = self.audit.as_ref().filter(|_| !self.is_counted) {
+            audit.route.ended(audit.outcome, self.begun.elapsed());
+            self.is_counted = true;
+        }
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        self.count(); // what is cut off has no last phase
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.1.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
