@@ -99,7 +99,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         },
         https: true,
         access: AccessSettings::Protected(Box::new(ProtectedSettings {
-            session: None,
+            sessions: Vec::new(),
             bearer: vec!["demo".into()],
             accepts_bearer: true,
             accepts_api_key: false,
@@ -125,7 +125,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         clock: clock.clone(),
         client_ip: ClientIp::default(),
         ids: Ids::new(Arc::new(SystemEntropy::default())),
-        routes: Table::new(vec![Arc::new(Route::new(0, route, policy, None, metrics.route("main")))]),
+        routes: Table::new(vec![Arc::new(Route::new(0, route, policy, Vec::new(), metrics.route("main")))]),
         authenticator: Authenticator {
             verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
             keyring: None,

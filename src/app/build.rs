@@ -137,8 +137,8 @@ fn build_route(
         });
         Policy::new(issuers.collect())
     };
-    let site = realms.site(&route.gate.access, settings.file.auth_path.as_str());
-    Arc::new(route::Route::new(index, route.gate.clone(), policy, site, metrics.route(&route.gate.name)))
+    let sites = realms.sites(&route.gate.access, settings.file.auth_path.as_str());
+    Arc::new(route::Route::new(index, route.gate.clone(), policy, sites, metrics.route(&route.gate.name)))
 }
 
 fn route_line((route, upstreams): (&Route, &Arc<Upstreams>)) -> RouteLine {

@@ -17,7 +17,7 @@ pub(super) struct Realms(BTreeMap<(Arc<str>, String), Arc<Realm>>);
 impl Realms {
     pub(super) fn new(settings: &Settings, services: &Services, providers: &Providers) -> Self {
         let mut widest: BTreeMap<(Arc<str>, String), Duration> = BTreeMap::new();
-        for session in settings.routes.iter().filter_map(|route| session_of(&route.gate.access)) {
+        for session in settings.routes.iter().flat_map(|route| sessions_of(&route.gate.access)) {
             let key = (session.provider.clone(), session.cookie.name.clone());
             let max_age = widest.entry(key).or_insert(Duration::ZERO);
             // Each route enforces its own limit; the session record must live as long as the longest of them.
@@ -37,30 +37,32 @@ impl Realms {
         self.0.values().cloned().collect()
     }
 
-    /// The relying party of a route; `None` if the route has no sessions.
-    pub(super) fn site(&self, access: &AccessSettings, auth_path: &str) -> Option<Arc<RelyingParty>> {
-        let AccessSettings::Protected(protected) = access else { return None };
-        let session = session_of(access)?;
-        let realm = self.0.get(&(session.provider.clone(), session.cookie.name.clone()))?.clone();
-        Some(Arc::new(RelyingParty {
-            realm,
-            cookie: session.cookie.clone(),
-            limits: session.limits,
-            refresh: session.refresh,
-            origin: session.origin.clone(),
-            redirect_uri: session.redirect_uri.clone(),
-            shares_jar: session.shares_jar,
-            limit: protected.limit,
-            auth_path: auth_path.to_string(),
-            params: session.params.clone(),
-        }))
+    /// The relying parties of a route; none if the route has no sessions.
+    pub(super) fn sites(&self, access: &AccessSettings, auth_path: &str) -> Vec<Arc<RelyingParty>> {
+        let AccessSettings::Protected(protected) = access else { return Vec::new() };
+        let site = |session: &SessionSettings| {
+            let realm = self.0.get(&(session.provider.clone(), session.cookie.name.clone()))?.clone();
+            Some(Arc::new(RelyingParty {
+                realm,
+                cookie: session.cookie.clone(),
+                limits: session.limits,
+                refresh: session.refresh,
+                origin: session.origin.clone(),
+                redirect_uri: session.redirect_uri.clone(),
+                shares_jar: session.shares_jar,
+                limit: protected.limit,
+                auth_path: auth_path.to_string(),
+                params: session.params.clone(),
+            }))
+        };
+        sessions_of(access).iter().filter_map(site).collect()
     }
 }
 
-fn session_of(access: &AccessSettings) -> Option<&SessionSettings> {
+fn sessions_of(access: &AccessSettings) -> &[SessionSettings] {
     match access {
-        AccessSettings::Protected(protected) => protected.session.as_ref(),
-        AccessSettings::Public => None,
+        AccessSettings::Protected(protected) => &protected.sessions,
+        AccessSettings::Public => &[],
     }
 }
 

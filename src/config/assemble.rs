@@ -106,13 +106,12 @@ fn protected(file: &File, route: &Route, auth: &Protected, jars: &Jars<'_>) -> O
     // API keys alone are the gateway's own word.
     let bearer: Vec<Arc<str>> = match auth.accepts(Accept::Session) || auth.accepts(Accept::Bearer) {
         false => Vec::new(),
-        true if auth.bearer.is_empty() => names(&[file.provider_of(auth)?]),
+        true if auth.bearer.is_empty() => names(&file.own_providers(auth)),
         true => names(&auth.bearer.iter().map(String::as_str).collect::<Vec<_>>()),
     };
-    let session = match file.sign_in(route) {
-        Some((provider, auth)) => Some(session(file, route, provider, auth, jars)?),
-        None => None,
-    };
+    let sign_ins = file.sign_ins(route).into_iter();
+    let sessions =
+        sign_ins.map(|(provider, auth)| session(file, route, provider, auth, jars)).collect::<Option<_>>()?;
     Some(ProtectedSettings {
         bearer,
         accepts_bearer: auth.accepts(Accept::Bearer),
@@ -120,7 +119,7 @@ fn protected(file: &File, route: &Route, auth: &Protected, jars: &Jars<'_>) -> O
         limit: route.limits.unknown_tokens,
         on_unauthenticated: auth.on_unauthenticated,
         require: route.require.clone(),
-        session,
+        sessions,
     })
 }
 
@@ -152,9 +151,9 @@ impl<'a> Jars<'a> {
     pub(crate) fn of(file: &'a File) -> Self {
         let mut providers: HashMap<String, BTreeSet<&str>> = HashMap::new();
         for (_, route) in file.routes.iter() {
-            let Some((provider, _)) = file.sign_in(route) else { continue };
-            for key in keys(file, route, Side::Set) {
-                providers.entry(key).or_default().insert(provider);
+            let names: Vec<&str> = file.sign_ins(route).into_iter().map(|(name, _)| name).collect();
+            for key in keys(file, route, Side::Set).into_iter().filter(|_| !names.is_empty()) {
+                providers.entry(key).or_default().extend(&names);
             }
         }
         Jars { providers }

@@ -16,7 +16,7 @@ use crate::telemetry::log::Logging;
 use crate::{admin, login, provider, session, store};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use url::Url;
 
 /// Doorward's configuration.
@@ -191,9 +191,9 @@ pub enum Public {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protected {
-    /// Where users sign in; may be left out where there is one provider.
-    pub provider: Option<String>,
-    /// Providers whose tokens are accepted, chosen by `iss`; empty = the provider.
+    /// Where users sign in; may be left out where there is one provider. A list: users choose on `/sign_in`.
+    pub provider: OneOrMany<String>,
+    /// Providers whose tokens are accepted, chosen by `iss`; empty = those of `provider`.
     pub bearer: Vec<String>,
     /// The kinds of credentials.
     pub accept: Accepted,
@@ -247,7 +247,7 @@ impl Default for Auth {
 impl Default for Protected {
     fn default() -> Self {
         Protected {
-            provider: None,
+            provider: OneOrMany::default(),
             bearer: Vec::new(),
             accept: Accepted(vec![Accept::Session, Accept::Bearer]),
             on_unauthenticated: OnUnauthenticated::Auto,
@@ -334,23 +334,24 @@ impl Auth {
 }
 
 impl File {
-    /// The provider where users of a route sign in: the named one, or the only one there is.
-    pub fn provider_of<'a>(&'a self, auth: &'a Protected) -> Option<&'a str> {
-        let only = || Some(self.providers.keys().next()?.as_str()).filter(|_| self.providers.len() == 1);
-        auth.provider.as_deref().or_else(only)
+    /// The providers where users of a route sign in: those that it names, or the only one there is.
+    pub fn own_providers<'a>(&'a self, auth: &'a Protected) -> Vec<&'a str> {
+        match auth.provider.as_slice() {
+            [] if self.providers.len() == 1 => self.providers.keys().map(String::as_str).collect(),
+            named => named.iter().map(String::as_str).collect(),
+        }
     }
 
-    /// The provider of a route that accepts sessions.
-    pub fn sign_in<'a>(&'a self, route: &'a Route) -> Option<(&'a str, &'a Protected)> {
-        let auth = route.auth.protected().filter(|auth| auth.accepts(Accept::Session))?;
-        Some((self.provider_of(auth)?, auth))
+    /// The providers of a route that accepts sessions.
+    pub fn sign_ins<'a>(&'a self, route: &'a Route) -> Vec<(&'a str, &'a Protected)> {
+        let auth = route.auth.protected().filter(|auth| auth.accepts(Accept::Session));
+        auth.into_iter().flat_map(|auth| self.own_providers(auth).into_iter().map(move |name| (name, auth))).collect()
     }
 
     /// All providers whose tokens or sessions a route accepts.
     pub fn providers_of<'a>(&'a self, auth: &'a Protected) -> Vec<&'a str> {
         let bearer = auth.bearer.iter().map(String::as_str);
-        let mut all: Vec<&str> = self.provider_of(auth).into_iter().chain(bearer).collect();
-        all.dedup();
-        all
+        let all: BTreeSet<&str> = self.own_providers(auth).into_iter().chain(bearer).collect();
+        all.into_iter().collect()
     }
 }

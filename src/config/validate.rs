@@ -232,8 +232,15 @@ fn tokens(route: &Route, seen: &Seen<'_>, auth: &Protected, problems: &mut Probl
 /// Each provider that a route names is there, and it names one where there are several.
 fn providers(file: &File, seen: &Seen<'_>, auth: &Protected, problems: &mut Problems) {
     let bearer = auth.bearer.iter().enumerate().map(|(i, name)| (format!("auth.bearer.{i}"), name));
-    let named = auth.provider.iter().map(|name| ("auth.provider".to_string(), name));
-    for (key, name) in named.chain(bearer) {
+    let key = |i: usize| match auth.provider {
+        OneOrMany::One(_) => "auth.provider".to_string(),
+        OneOrMany::Many(_) => format!("auth.provider.{i}"),
+    };
+    let named = auth.provider.as_slice();
+    for (i, name) in named.iter().enumerate().filter(|(i, name)| named.iter().take(*i).any(|other| other == *name)) {
+        problems.add(&seen.path(&key(i)), format!("`{name}` is named twice; remove one"));
+    }
+    for (key, name) in named.iter().enumerate().map(|(i, name)| (key(i), name)).chain(bearer) {
         // One that could not be read is reported where it stands.
         if !file.providers.contains_key(name) && !problems.is_written(&format!("providers.{name}")) {
             let known: Vec<&str> = file.providers.keys().map(String::as_str).collect();
@@ -242,7 +249,7 @@ fn providers(file: &File, seen: &Seen<'_>, auth: &Protected, problems: &mut Prob
         }
     }
     let asks_provider = auth.accepts(Accept::Session) || auth.accepts(Accept::Bearer);
-    if file.provider_of(auth).is_some() || !asks_provider {
+    if !file.own_providers(auth).is_empty() || !asks_provider {
         return;
     }
     match file.providers.is_empty() {
@@ -255,7 +262,10 @@ fn providers(file: &File, seen: &Seen<'_>, auth: &Protected, problems: &mut Prob
 
 /// What browsers do with a cookie under this origin, and whether a login there can end.
 fn sign_in(file: &File, seen: &Seen<'_>, jars: &Jars<'_>, problems: &mut Problems) {
-    let Some((name, auth)) = file.sign_in(seen.route) else { return };
+    let sign_ins = file.sign_ins(seen.route);
+    if sign_ins.is_empty() {
+        return;
+    }
     let (index, position) = (seen.index, &seen.position);
     let cookie = &seen.route.session.cookie;
     // Where the operator wrote it: in the route, or for all.
@@ -274,7 +284,22 @@ fn sign_in(file: &File, seen: &Seen<'_>, jars: &Jars<'_>, problems: &mut Problem
             format!("`{domain}` does not cover {host}, the host of routes.{index}; browsers would drop the cookie");
         problems.add(&at("domain", problems), told);
     }
-    let Some(provider) = file.providers.get(name) else { return };
+    for (name, auth) in sign_ins {
+        if let Some(provider) = file.providers.get(name) {
+            ends(file, seen, jars, (name, provider, auth), problems);
+        }
+    }
+}
+
+/// Whether a login at this provider can end on the route's hosts.
+fn ends(
+    file: &File,
+    seen: &Seen<'_>,
+    jars: &Jars<'_>,
+    (name, provider, auth): (&str, &Provider, &Protected),
+    problems: &mut Problems,
+) {
+    let (index, position, cookie) = (seen.index, &seen.position, &seen.route.session.cookie);
     if let Some(uri) = &provider.redirect_uri {
         let path = format!("providers.{name}.redirect_uri");
         if jars.are_shared(file, seen.route, name) && !uri.as_str().ends_with(&format!("/callback/{name}")) {
@@ -325,14 +350,16 @@ fn form_post(seen: &Seen<'_>, name: &str, provider: &Provider, auth: &Protected,
 fn cookie_names(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
     let mut names: HashMap<(&Hosts, &str), (&str, usize)> = HashMap::new();
     for Seen { index, route, position } in seen {
-        let Some((provider, _)) = file.sign_in(route) else { continue };
         let name = route.session.cookie.name.as_str();
-        let (first, other) = *names.entry((&position.hosts, provider)).or_insert((name, *index));
-        if first != name {
-            let told = format!(
-                "routes.{other} has the same host and provider and calls the cookie `{first}`; one login needs one name"
-            );
-            problems.add(&format!("routes.{index}.session.cookie.name"), told);
+        for (provider, _) in file.sign_ins(route) {
+            let (first, other) = *names.entry((&position.hosts, provider)).or_insert((name, *index));
+            if first != name {
+                let told = format!(
+                    "routes.{other} has the same host and provider and calls the cookie `{first}`; one login needs one name"
+                );
+                problems.add(&format!("routes.{index}.session.cookie.name"), told);
+                break;
+            }
         }
     }
 }

@@ -8,13 +8,12 @@ use crate::caller::tarpit::Tarpit;
 use crate::credential::api_key::ApiKey;
 use crate::credential::api_key::keyring::{KeyVerdict, Keyring, Known};
 use crate::credential::verifier::Verifier;
-use crate::gate::decision::Audit;
+use crate::gate::decision::{Audit, SignedIn};
 use crate::gate::refusal::Refusal;
 use crate::gate::route::Protected;
 use crate::kit::digest::TokenDigest;
 use crate::provider::identity::Identity;
 use crate::provider::verdict::{Cause, Verdict};
-use crate::session::session::Session;
 use crate::session::sessions::Sessions;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
@@ -47,7 +46,7 @@ pub struct Authenticator {
 pub(super) enum Proved {
     Token(Arc<Identity>),
     Key(Arc<Known>),
-    Session(Arc<Session>),
+    Session(SignedIn),
     Nobody(Reason),
 }
 
@@ -68,8 +67,10 @@ impl Authenticator {
             Presented::Token(token) if takes => Some(token),
             Presented::Unusable if takes || protected.accepts_api_key => None,
             _ => {
-                let Some(site) = &protected.site else { return Ok(Proved::Nobody(Reason::LoginRequired)) };
-                return Box::pin(self.signed_in(site, headers, audit)).await.map_err(Refusal::of);
+                if protected.sites.is_empty() {
+                    return Ok(Proved::Nobody(Reason::LoginRequired));
+                }
+                return Box::pin(self.signed_in(&protected.sites, headers, audit)).await.map_err(Refusal::of);
             }
         };
         audit.credential = Credential::bearer;

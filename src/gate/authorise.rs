@@ -1,7 +1,7 @@
 //! Credential and rules: who passes.
 
 use crate::gate::authenticate::{Proved, identity_of};
-use crate::gate::decision::{Audit, Reply};
+use crate::gate::decision::{Audit, Reply, SignedIn};
 use crate::gate::gate::Gate;
 use crate::gate::host::Host;
 use crate::gate::navigation::is_navigation;
@@ -9,7 +9,6 @@ use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::Refusal;
 use crate::gate::route::{Access, OnUnauthenticated, Protected, Route};
 use crate::gate::sign_in::Beginning;
-use crate::session::session::Session;
 use crate::telemetry::reason::Reason;
 use http::{HeaderMap, Method};
 use std::sync::Arc;
@@ -25,7 +24,7 @@ pub(super) struct View<'a> {
 
 /// The request passes, or is redirected to a login.
 pub(super) enum Entry {
-    Pass(Option<Arc<Session>>),
+    Pass(Option<SignedIn>),
     Login(Box<Reply>),
 }
 
@@ -55,7 +54,7 @@ impl Gate {
                 return Err(Refusal::of(Reason::Forbidden));
             }
             Proved::Key(key) => (identity_of(&key), None),
-            Proved::Session(session) => (session.hot.identity.clone(), Some(session)),
+            Proved::Session(found) => (found.session.hot.identity.clone(), Some(found)),
             Proved::Nobody(reason) => return self.nobody(route, protected, view, reason, audit),
         };
         let checked = protected.require.check(&identity);
@@ -77,15 +76,20 @@ impl Gate {
         let login = match protected.on_unauthenticated {
             OnUnauthenticated::Pass => return Ok(Entry::Pass(None)),
             OnUnauthenticated::Reject => None,
-            OnUnauthenticated::Auto => protected.site.as_ref().filter(|_| reads && is_navigation(view.headers)),
-            OnUnauthenticated::Login => protected.site.as_ref().filter(|_| reads),
+            OnUnauthenticated::Auto => protected.sites.first().filter(|_| reads && is_navigation(view.headers)),
+            OnUnauthenticated::Login => protected.sites.first().filter(|_| reads),
         };
         let Some(site) = login else { return Err(Refusal::of(reason)) };
         let origin = site.origin.for_host(view.host.as_ref().map(|h| h.name()).unwrap_or_default());
         let target =
             self.endpoints.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);
-        let beginning = Beginning { site, origin: &origin, target, hint: None, reason };
-        let mut reply = self.endpoints.begin_login(beginning, view.headers, audit)?;
+        let mut reply = match protected.sites.len() {
+            1 => {
+                let beginning = Beginning { site, origin: &origin, target, hint: None, reason };
+                self.endpoints.begin_login(beginning, view.headers, audit)?
+            }
+            _ => self.endpoints.let_choose(&target, reason, audit),
+        };
         if let Some(cors) = &route.cors {
             reply.headers.extend(cors.marks(view.headers));
         }

@@ -2,6 +2,7 @@
 
 use crate::gate::host::Host;
 use crate::gate::route::Route;
+use crate::login::relying_party::RelyingParty;
 use crate::provider::identity::Identity;
 use crate::session::session::Session;
 use crate::telemetry::metrics::{Credential, Outcome, RouteMetrics};
@@ -27,7 +28,14 @@ pub struct Forward {
     /// The request looks like a WebSocket, an event stream or gRPC; the response decides, where it can.
     pub stream: bool,
     /// The session that let the request pass.
-    pub session: Option<Arc<Session>>,
+    pub session: Option<SignedIn>,
+}
+
+/// A session, and the provider's logins that it is one of.
+#[derive(Clone)]
+pub struct SignedIn {
+    pub site: Arc<RelyingParty>,
+    pub session: Arc<Session>,
 }
 
 /// A response made by the gateway itself.

@@ -5,6 +5,8 @@ use http::Method;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Start,
+    /// The same, but users choose where there are several providers.
+    SignIn,
     /// With the provider's name, where several providers share a cookie name.
     Callback(Option<Box<str>>),
     SignOut,
@@ -21,7 +23,8 @@ impl Endpoint {
     pub fn at(path: &[u8], auth_path: &str) -> Option<Endpoint> {
         let name = path.strip_prefix(auth_path.as_bytes())?.strip_prefix(b"/")?;
         Some(match name {
-            b"start" | b"sign_in" => Endpoint::Start,
+            b"start" => Endpoint::Start,
+            b"sign_in" => Endpoint::SignIn,
             b"callback" => Endpoint::Callback(None),
             b"sign_out" => Endpoint::SignOut,
             b"signed_out" => Endpoint::SignedOut,

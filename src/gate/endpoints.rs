@@ -3,12 +3,13 @@
 mod forward_auth;
 mod login;
 mod logout;
-mod parameters;
+pub(super) mod parameters;
 mod userinfo;
 
 use crate::gate::case::Case;
 use crate::gate::decision::Answer;
 use crate::gate::endpoint::{Endpoint, MAX_BODY};
+use crate::gate::endpoints::login::Undecided;
 use crate::gate::endpoints::parameters::Parameters;
 use crate::gate::gate::{Gate, METHODS};
 use crate::gate::path::CanonicalPath;
@@ -45,7 +46,8 @@ impl Gate {
                 Err(refusal) => forward_auth::for_auth_request(self.refuse(refusal, head, &mut case.audit, case.route)),
             },
             Endpoint::Forward => self.judge_for_forward_auth(head, case).await?,
-            Endpoint::Start => self.start_page(&sites, &query, head, audit)?,
+            Endpoint::Start => self.start_page(&sites, &query, head, audit, Undecided::First)?,
+            Endpoint::SignIn => self.start_page(&sites, &query, head, audit, Undecided::Asked)?,
             Endpoint::Callback(_) => self.callback_page(&sites, head, path, audit).await?,
             Endpoint::SignOut => self.endpoints.sign_out_page(&sites, &query, head, audit).await?,
             Endpoint::SignedOut => self.endpoints.signed_out_page(&sites, &query, audit),

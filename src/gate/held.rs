@@ -4,7 +4,7 @@ use crate::caller::rate_limit::{self, Account};
 use crate::credential::api_key::keyring::KeyVerdict;
 use crate::credential::api_key::{ApiKey, Presented as PresentedKey};
 use crate::gate::authenticate::{Presented, presented, presented_key, token68};
-use crate::gate::decision::{Audit, Forward};
+use crate::gate::decision::{Audit, Forward, SignedIn};
 use crate::gate::gate::Gate;
 use crate::gate::route::{Access, Protected, Route};
 use crate::kit::digest::TokenDigest;
@@ -47,7 +47,10 @@ impl Gate {
         audit.identity.as_ref()?;
         let credential = match audit.credential {
             Credential::none => return None,
-            Credential::session => Kept::Session(protected.site.clone()?, Mutex::new((forward.session.clone()?, None))),
+            Credential::session => {
+                let SignedIn { site, session } = forward.session.clone()?;
+                Kept::Session(site, Mutex::new((session, None)))
+            }
             Credential::bearer => {
                 let Presented::Token(token) = presented(headers) else { return None };
                 Kept::Token(token68(token)?.to_string().into(), TokenDigest::of(token))

@@ -14,6 +14,11 @@ pub enum Message<'a> {
         action: &'a str,
         target: &'a str,
     },
+    /// Several providers serve the target.
+    Choose {
+        /// The name of each, and where its login begins.
+        ways: &'a [(String, String)],
+    },
     /// A login has succeeded; the page redirects by itself.
     GoingOn {
         target: &'a str,
@@ -30,6 +35,7 @@ struct MessagePage<'a> {
     goes_to: Option<&'a str>,
     /// A text and its URL.
     link: Option<(&'a str, &'a str)>,
+    ways: &'a [(String, String)],
     form: Option<(&'a str, &'a str)>,
 }
 
@@ -38,11 +44,14 @@ impl Html {
         let (title, detail) = match what {
             Message::SignedOut { .. } => ("Signed out", "You are signed out of this service."),
             Message::ReallySignOut { .. } => ("Sign out?", "Another page has asked to sign you out of this service."),
+            Message::Choose { .. } => ("Sign in", "Choose where you have an account."),
             Message::GoingOn { .. } => ("Signed in", "You are signed in and on your way."),
         };
-        let mut page = MessagePage { css: CSS, title, detail, request_id, goes_to: None, link: None, form: None };
+        let mut page =
+            MessagePage { css: CSS, title, detail, request_id, goes_to: None, link: None, ways: &[], form: None };
         match *what {
             Message::SignedOut { sign_in } => page.link = sign_in.map(|target| (SIGN_IN, target)),
+            Message::Choose { ways } => page.ways = ways,
             Message::ReallySignOut { action, target } => page.form = Some((action, target)),
             Message::GoingOn { target } => (page.goes_to, page.link) = (Some(target), Some(("Go on", target))),
         }

@@ -51,7 +51,7 @@ impl Gate {
         let by_method = self.routes.chooses_by_method(audit.host.as_ref(), path.as_str().as_bytes());
         let mut forward = self.rewrite.forward(route, head, &path, &case.caller, audit, by_method);
         if let Some(who) = &audit.identity {
-            let tokens = self.authenticator.tokens(route, passed.as_deref(), audit.credential, head.headers).await?;
+            let tokens = self.authenticator.tokens(route, passed.as_ref(), audit.credential, head.headers).await?;
             forward.set.extend(route.headers.with_tokens(who, &tokens));
         }
         forward.session = passed;

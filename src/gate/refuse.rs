@@ -83,8 +83,9 @@ impl Gate {
 }
 
 impl Endpoints {
-    /// The path that starts a login, if there is exactly one relying party.
+    /// The path that starts a login; where there are several relying parties, the target decides or users do.
     pub(super) fn start(&self, sites: &[Arc<RelyingParty>]) -> Option<String> {
-        (sites.len() == 1).then(|| format!("{}/start", self.path))
+        let page = if sites.len() == 1 { "start" } else { "sign_in" };
+        (!sites.is_empty()).then(|| format!("{}/{page}", self.path))
     }
 }

@@ -70,8 +70,8 @@ pub struct ProtectedSettings {
     pub limit: rate_limit::Settings,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
-    /// `None`: browser sessions are not accepted.
-    pub session: Option<SessionSettings>,
+    /// One for each provider to choose from; empty: browser sessions are not accepted.
+    pub sessions: Vec<SessionSettings>,
 }
 
 /// How users sign in to a route.
@@ -100,8 +100,8 @@ pub struct Protected {
     pub policy: Policy,
     pub on_unauthenticated: OnUnauthenticated,
     pub require: Rules,
-    /// Where users sign in; `None` if sessions are not accepted.
-    pub site: Option<Arc<RelyingParty>>,
+    /// Where users sign in, one for each provider to choose from; empty if sessions are not accepted.
+    pub sites: Vec<Arc<RelyingParty>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -161,12 +161,10 @@ impl Table {
             place(groups, route);
         }
         for route in &table.routes {
-            if let Access::Protected(protected) = &route.access
-                && let Some(site) = &protected.site
-                && let Some(host) =
-                    site.redirect_uri.as_deref().and_then(|uri| Url::parse(uri).ok()?.host_str().map(str::to_owned))
-            {
-                table.callbacks.push((host, site.clone()));
+            for site in route.access.sites() {
+                let host =
+                    site.redirect_uri.as_deref().and_then(|uri| Some(Url::parse(uri).ok()?.host_str()?.to_owned()));
+                table.callbacks.extend(host.map(|host| (host, site.clone())));
             }
         }
         table.below.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
@@ -203,10 +201,7 @@ impl Table {
     /// The relying parties of this host, each realm once, the most specific first.
     pub fn sites(&self, host: Option<&Host>) -> Vec<Arc<RelyingParty>> {
         let routes = self.groups(host).flatten().flat_map(|group| &group.members).map(|(_, route)| route);
-        let own = routes.filter_map(|route| match &route.access {
-            Access::Protected(protected) => protected.site.as_ref(),
-            Access::Public => None,
-        });
+        let own = routes.flat_map(|route| route.access.sites());
         let name = host.map(Host::name).unwrap_or_default();
         let callbacks = self.callbacks.iter().filter(|(host, _)| host == name).map(|(_, site)| site);
         let mut sites: Vec<Arc<RelyingParty>> = Vec::new();
@@ -236,6 +231,16 @@ impl Table {
         let below =
             self.below.iter().filter(move |(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix.as_str()));
         self.one.get(name).into_iter().chain(below.map(|(_, groups)| groups)).chain([&self.any])
+    }
+}
+
+impl Access {
+    /// Where users sign in.
+    pub fn sites(&self) -> &[Arc<RelyingParty>] {
+        match self {
+            Access::Protected(protected) => &protected.sites,
+            Access::Public => &[],
+        }
     }
 }
 
@@ -274,12 +279,12 @@ impl Group {
 }
 
 impl Route {
-    /// `policy`: whose tokens are accepted; `site`: where its users sign in.
+    /// `policy`: whose tokens are accepted; `sites`: where its users sign in.
     pub fn new(
         index: usize,
         settings: Settings,
         policy: impl FnOnce(&[Arc<str>]) -> Policy,
-        site: Option<Arc<RelyingParty>>,
+        sites: Vec<Arc<RelyingParty>>,
         metrics: RouteMetrics,
     ) -> Route {
         let access = match settings.access {
@@ -291,7 +296,7 @@ impl Route {
                 policy: policy(&p.bearer),
                 on_unauthenticated: p.on_unauthenticated,
                 require: p.require,
-                site,
+                sites,
             })),
         };
         Route {

@@ -1,6 +1,7 @@
 //! The redirect of a browser to its provider.
 
 use crate::gate::decision::{Audit, Reply};
+use crate::gate::endpoints::parameters::redirect;
 use crate::gate::gate::Endpoints;
 use crate::gate::refusal::{REASON, Refusal, own_headers};
 use crate::login::relying_party::RelyingParty;
@@ -9,6 +10,7 @@ use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use url::form_urlencoded;
 
 /// A login to start.
 pub(super) struct Beginning<'a> {
@@ -22,6 +24,16 @@ pub(super) struct Beginning<'a> {
 }
 
 impl Endpoints {
+    /// The redirect to the page where users choose a provider.
+    pub(super) fn let_choose(&self, target: &str, reason: Reason, audit: &mut Audit) -> Reply {
+        audit.outcome = Outcome::login;
+        audit.reason = Some(reason);
+        let target: String = form_urlencoded::byte_serialize(target.as_bytes()).collect();
+        let mut reply = redirect(&format!("{}/sign_in?rd={target}", self.path), audit);
+        reply.headers.push((REASON, HeaderValue::from_static(reason.word())));
+        reply
+    }
+
     /// The redirect to the provider.
     pub(super) fn begin_login(
         &self,

@@ -89,8 +89,8 @@ pub struct Arrival<'a> {
     pub path: &'a str,
     pub headers: &'a HeaderMap,
     pub sessions: &'a Sessions,
-    /// The relying party of a target's route, if it is one of this host's.
-    pub site_of: &'a (dyn Fn(&str) -> Option<Arc<RelyingParty>> + Send + Sync),
+    /// The relying parties of a target's route that are among this host's.
+    pub sites_of: &'a (dyn Fn(&str) -> Vec<Arc<RelyingParty>> + Send + Sync),
     /// Reserves a refusal in this client's account under a rate limit.
     pub account: &'a (dyn Fn(&rate_limit::Settings) -> Result<Reservation, Duration> + Send + Sync),
     /// Gives a reservation back.
@@ -104,7 +104,8 @@ impl Arrival<'_> {
         let Some(state) = answer.state.as_deref() else { return Err(unknown) };
         let Some((site, flow)) = self.find(state) else { return Err(unknown) };
         // The settings of the target's route, if it has the same realm.
-        let there = (self.site_of)(&flow.target).filter(|there| Arc::ptr_eq(&there.realm, &site.realm));
+        let mut there = (self.sites_of)(&flow.target).into_iter();
+        let there = there.find(|there| Arc::ptr_eq(&there.realm, &site.realm));
         let site = there.unwrap_or_else(|| site.clone());
         let ended = self.paid(&site, &flow, answer).await;
         let result = ended.as_ref().map_or_else(|failure| failure.word(), |_| "ok");

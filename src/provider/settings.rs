@@ -92,6 +92,9 @@ pub struct Settings {
     pub introspection: bool,
     #[serde(default)]
     pub claims: Mapping,
+    /// Its name for users, on the page where they choose a provider; absent: the name of its key.
+    #[serde(default)]
+    pub label: Option<String>,
     /// Claims that a rule or a template names; an identity keeps these and no others.
     #[serde(skip)]
     pub kept: Vec<ClaimPath>,

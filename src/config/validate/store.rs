@@ -51,7 +51,7 @@ pub(super) fn find(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
 
 /// Replicas that share a Redis must share a secret.
 fn store_secret(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
-    if seen.iter().any(|seen| file.sign_in(seen.route).is_some()) {
+    if seen.iter().any(|seen| !file.sign_ins(seen.route).is_empty()) {
         problems.warn(
             "store.redis",
             "seals sessions with the client_secret alone, and whoever guesses that may forge them; set `store.secret`",
@@ -67,7 +67,8 @@ fn store_secret(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
                 ),
             );
         }
-        let Some((_, auth)) = file.sign_in(seen.route) else { continue };
+        let sign_ins = file.sign_ins(seen.route);
+        let Some((_, auth)) = sign_ins.first() else { continue };
         let secretless = file.providers_of(auth).into_iter().find(|name| {
             file.providers.get(*name).is_some_and(|p| {
                 p.client_secret.is_none() || matches!(p.client_auth, ClientAuth::None | ClientAuth::PrivateKeyJwt)

@@ -1,7 +1,7 @@
 //! Browser users: the session in a cookie.
 
 use crate::gate::authenticate::{Authenticator, Proved};
-use crate::gate::decision::Audit;
+use crate::gate::decision::{Audit, SignedIn};
 use crate::login::cookie::named_like;
 use crate::login::relying_party::RelyingParty;
 use crate::session::outcome::{Dependency, Outcome as Refreshed};
@@ -17,23 +17,25 @@ impl Authenticator {
     /// The session of the first cookie with a valid one. Two cookies are never combined.
     pub(super) async fn signed_in(
         &self,
-        site: &Arc<RelyingParty>,
+        sites: &[Arc<RelyingParty>],
         headers: &HeaderMap,
         audit: &mut Audit,
     ) -> Result<Proved, Reason> {
         let (mut reason, mut is_unavailable) = (Reason::LoginRequired, false);
-        for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
-            match self.sessions.find(&site.realm, value).await {
-                Found::Live(session) => {
-                    audit.credential = Credential::session;
-                    match self.kept_alive(site, session).await? {
-                        Some(session) => return Ok(Proved::Session(session)),
-                        None => reason = Reason::SessionEnded,
+        for site in sites {
+            for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
+                match self.sessions.find(&site.realm, value).await {
+                    Found::Live(session) => {
+                        audit.credential = Credential::session;
+                        match self.kept_alive(site, session).await? {
+                            Some(session) => return Ok(Proved::Session(SignedIn { site: site.clone(), session })),
+                            None => reason = Reason::SessionEnded,
+                        }
                     }
+                    Found::Absent => {}
+                    // The session of a later cookie may be in this replica's cache.
+                    Found::Unavailable => is_unavailable = true,
                 }
-                Found::Absent => {}
-                // The session of a later cookie may be in this replica's cache.
-                Found::Unavailable => is_unavailable = true,
             }
         }
         if is_unavailable {

@@ -1,10 +1,10 @@
 //! The tokens that a route passes to the app.
 
 use crate::gate::authenticate::{Authenticator, Presented, presented, token68};
+use crate::gate::decision::SignedIn;
 use crate::gate::passed_tokens::Tokens;
 use crate::gate::refusal::Refusal;
-use crate::gate::route::{Access, Route};
-use crate::session::session::Session;
+use crate::gate::route::Route;
 use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
@@ -16,11 +16,10 @@ impl Authenticator {
     pub(in crate::gate) async fn tokens(
         &self,
         route: &Route,
-        session: Option<&Session>,
+        signed_in: Option<&SignedIn>,
         credential: Credential,
         headers: &HeaderMap,
     ) -> Result<Tokens, Refusal> {
-        let Access::Protected(protected) = &route.access else { return Ok(Tokens::default()) };
         let (wants_access, wants_id) = route.headers.wants_tokens();
         if credential == Credential::bearer && wants_access {
             let token = match presented(headers) {
@@ -29,7 +28,7 @@ impl Authenticator {
             };
             return Ok(Tokens { access: token.map(|token| token.to_string().into()), id: None });
         }
-        let (Some(site), Some(session)) = (&protected.site, session) else { return Ok(Tokens::default()) };
+        let Some(SignedIn { site, session }) = signed_in else { return Ok(Tokens::default()) };
         let wants_access = wants_access && !session.hot.has_expired(self.sessions.now());
         if !wants_access && !wants_id {
             return Ok(Tokens::default());

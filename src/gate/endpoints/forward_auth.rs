@@ -5,7 +5,7 @@
 
 use crate::gate::authorise::{Entry, View};
 use crate::gate::case::{Asker, Case, Place};
-use crate::gate::decision::{Answer, Audit, Reply};
+use crate::gate::decision::{Answer, Audit, Reply, SignedIn};
 use crate::gate::encode::encode;
 use crate::gate::endpoint::Endpoint;
 use crate::gate::endpoints::parameters::Parameters;
@@ -21,7 +21,6 @@ use crate::gate::route::{Access, Route};
 use crate::gate::rules::Rules;
 use crate::gate::subject::Subject;
 use crate::provider::identity::Identity;
-use crate::session::session::Session;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
@@ -57,7 +56,7 @@ impl Gate {
                 if !is_within {
                     return Err(Refusal::of(Reason::Forbidden));
                 }
-                self.accepted(route, session.as_deref(), head, &mut case.audit).await
+                self.accepted(route, session.as_ref(), head, &mut case.audit).await
             }
             Entry::Login(_) => Err(Refusal::of(Reason::LoginRequired)),
         }
@@ -82,7 +81,7 @@ impl Gate {
         case.route = Some(route);
         // Preflights are judged, too: the asking proxy would forward the request on their 204.
         match self.judge_subject(route, &subject, &path, head, &mut case.audit).await? {
-            Entry::Pass(session) => self.accepted(route, session.as_deref(), head, &mut case.audit).await,
+            Entry::Pass(session) => self.accepted(route, session.as_ref(), head, &mut case.audit).await,
             Entry::Login(reply) => Ok(*reply),
         }
     }
@@ -146,7 +145,7 @@ impl Gate {
     async fn accepted(
         &self,
         route: &Route,
-        session: Option<&Session>,
+        session: Option<&SignedIn>,
         head: &RequestHead<'_>,
         audit: &mut Audit,
     ) -> Result<Reply, Refusal> {

@@ -3,22 +3,29 @@
 use crate::caller::rate_limit::Account;
 use crate::gate::decision::{Audit, Reply};
 use crate::gate::endpoints::parameters::{Parameters, origin_of, redirect};
-use crate::gate::gate::Gate;
+use crate::gate::gate::{Endpoints, Gate};
 use crate::gate::host::Host;
 use crate::gate::html::Message;
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::Refusal;
 use crate::gate::request::{Body, RequestHead};
-use crate::gate::route::Access;
 use crate::gate::sign_in::Beginning;
 use crate::login::callback::{self, Arrival, Failed, Failure};
 use crate::login::cookie::SameSite;
 use crate::login::relying_party::RelyingParty;
+use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use http::{Method, StatusCode, header};
 use std::sync::Arc;
 use tokio::time::Instant;
-use url::Url;
+use url::{Url, form_urlencoded};
+
+/// What is done where the target's route has several providers and none is named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undecided {
+    First,
+    Asked,
+}
 
 impl Gate {
     pub(super) fn start_page(
@@ -27,6 +34,7 @@ impl Gate {
         query: &Parameters,
         head: &RequestHead<'_>,
         audit: &mut Audit,
+        undecided: Undecided,
     ) -> Result<Reply, Refusal> {
         // nginx and ingress-nginx send the return URL in this header, a third party in a parameter.
         let told = || head.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
@@ -34,32 +42,37 @@ impl Gate {
         let first = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
         let own = origin_of(first, audit);
         // The target route's settings apply if its login can end on this host.
-        let there = self
-            .site_of(&self.endpoints.return_urls.checked(wanted, &own), sites, audit)
-            .filter(|site| site.redirect_uri.is_some() || origin_of(site, audit) == own);
+        let wanted = self.endpoints.return_urls.checked(wanted, &own);
+        let mut there = self.sites_of(&wanted, sites, audit);
+        there.retain(|site| site.redirect_uri.is_some() || origin_of(site, audit) == own);
         // OpenID Connect Core 1.0, 4: a third party names the provider by its issuer.
         let named = |site: &&Arc<RelyingParty>| match (query.get("provider"), query.get("iss")) {
             (Some(name), _) => site.provider() == name,
             (None, Some(issuer)) => site.realm.provider.settings().is_response_issuer(issuer),
             (None, None) => true,
         };
+        let is_undecided = query.get("provider").or(query.get("iss")).is_none() && there.len() > 1;
+        if is_undecided && undecided == Undecided::Asked {
+            return Ok(self.endpoints.choice(&there, &wanted, audit));
+        }
         let site = there.iter().chain(sites).find(named).ok_or(Refusal::of(Reason::BadRequest))?;
         let origin = origin_of(site, audit);
-        let target = self.endpoints.return_urls.checked(wanted, &origin);
+        let target = self.endpoints.return_urls.checked(&wanted, &origin);
         let hint = query.get("login_hint").filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT);
         let beginning = Beginning { site, origin: &origin, target, hint, reason: Reason::LoginRequired };
         self.endpoints.begin_login(beginning, head.headers, audit)
     }
 
-    /// The relying party of a target's route, if this host serves its realm: its settings apply to the login.
-    fn site_of(&self, target: &str, sites: &[Arc<RelyingParty>], audit: &Audit) -> Option<Arc<RelyingParty>> {
-        let own = origin_of(sites.first()?, audit);
-        let url = Url::parse(&own).ok()?.join(target).ok()?;
-        let host = Host::parse(&url[url::Position::BeforeHost..url::Position::AfterPort]).ok()?;
-        let route = self.routes.find(Some(&host), &Method::GET, url.path().as_bytes())?;
-        let Access::Protected(protected) = &route.access else { return None };
-        let site = protected.site.as_ref()?;
-        sites.iter().any(|known| Arc::ptr_eq(&known.realm, &site.realm)).then(|| site.clone())
+    /// The relying parties of a target's route whose realms this host serves: their settings apply to the login.
+    fn sites_of(&self, target: &str, sites: &[Arc<RelyingParty>], audit: &Audit) -> Vec<Arc<RelyingParty>> {
+        let route = || {
+            let url = Url::parse(&origin_of(sites.first()?, audit)).ok()?.join(target).ok()?;
+            let host = Host::parse(&url[url::Position::BeforeHost..url::Position::AfterPort]).ok()?;
+            self.routes.find(Some(&host), &Method::GET, url.path().as_bytes())
+        };
+        let own = route().map(|route| route.access.sites()).unwrap_or_default();
+        let is_served = |site: &&Arc<RelyingParty>| sites.iter().any(|known| Arc::ptr_eq(&known.realm, &site.realm));
+        own.iter().filter(is_served).cloned().collect()
     }
 
     pub(super) async fn callback_page(
@@ -80,7 +93,7 @@ impl Gate {
             path: path.as_str(),
             headers: head.headers,
             sessions: &self.endpoints.sessions,
-            site_of: &|target| self.site_of(target, sites, audit),
+            sites_of: &|target| self.sites_of(target, sites, audit),
             account: &|limit| Account { limiter: &self.authenticator.limiter, limit, client }.reserve(),
             give_back: &|reservation| self.authenticator.limiter.give_back(reservation, Instant::now()),
         };
@@ -104,7 +117,9 @@ impl Gate {
                     let target =
                         self.endpoints.return_urls.checked(target.as_deref().unwrap_or("/"), &origin_of(&site, audit));
                     // Check the target route's limits: otherwise that route would start a login again at once.
-                    let limits = self.site_of(&target, sites, audit).map_or(site.limits, |there| there.limits);
+                    let there = self.sites_of(&target, sites, audit);
+                    let there = there.iter().find(|there| Arc::ptr_eq(&there.realm, &site.realm));
+                    let limits = there.map_or(site.limits, |there| there.limits);
                     if session.is_within(limits, self.endpoints.sessions.now()) {
                         return Ok(redirect(&target, audit));
                     }
@@ -116,6 +131,23 @@ impl Gate {
                 Err(charged.map_or_else(Refusal::limited, |()| of_failure(failure)))
             }
         }
+    }
+}
+
+impl Endpoints {
+    /// The page on which users choose a provider.
+    fn choice(&self, sites: &[Arc<RelyingParty>], target: &str, audit: &mut Audit) -> Reply {
+        audit.outcome = Outcome::own_page;
+        let way = |site: &Arc<RelyingParty>| {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("provider", site.provider())
+                .append_pair("rd", target)
+                .finish();
+            let label = site.realm.provider.settings().label.as_deref();
+            (label.unwrap_or(site.provider()).to_owned(), format!("{}/start?{query}", self.path))
+        };
+        let ways: Vec<(String, String)> = sites.iter().map(way).collect();
+        self.html.say(&Message::Choose { ways: &ways }, &audit.request_id)
     }
 }
 

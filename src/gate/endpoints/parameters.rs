@@ -34,7 +34,7 @@ pub(super) fn origin_of(site: &RelyingParty, audit: &Audit) -> String {
     site.origin.for_host(audit.host.as_ref().map(|host| host.name()).unwrap_or_default())
 }
 
-pub(super) fn redirect(location: &str, audit: &Audit) -> Reply {
+pub(in crate::gate) fn redirect(location: &str, audit: &Audit) -> Reply {
     let mut headers = own_headers(&audit.request_id);
     let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("/"));
     headers.push((header::LOCATION, location));

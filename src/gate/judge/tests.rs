@@ -55,7 +55,7 @@ const DEDUP: Dedup =
 fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
     let protected = |accepts_bearer, on_unauthenticated, require| {
         AccessSettings::Protected(Box::new(ProtectedSettings {
-            session: None,
+            sessions: Vec::new(),
             bearer: vec!["corp".into()],
             accepts_bearer,
             accepts_api_key: false,
@@ -109,7 +109,7 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             cookie: "doorward".into(),
         };
         let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("corp"))]);
-        Arc::new(Route::new(index, settings, policy, None, metrics.route(name)))
+        Arc::new(Route::new(index, settings, policy, Vec::new(), metrics.route(name)))
     };
     routes.into_iter().enumerate().map(build).collect()
 }

@@ -34,7 +34,7 @@ fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -
         bases: Vec::new(),
         cookie: "doorward".into(),
     };
-    Arc::new(Route::new(index, settings, |_| Policy::new(Vec::new()), None, Metrics::default().route(name)))
+    Arc::new(Route::new(index, settings, |_| Policy::new(Vec::new()), Vec::new(), Metrics::default().route(name)))
 }
 
 fn table() -> Table {

@@ -6,6 +6,7 @@ mod app_tokens;
 mod browser;
 mod callback;
 mod certified;
+mod choice;
 mod cookies;
 mod faults;
 mod glewlwyd;
