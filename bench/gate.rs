@@ -108,12 +108,13 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
             require: Rules { groups: vec!["admins".into()], ..Rules::default() },
         })),
         headers: identity_headers::Settings::default().identity_headers(),
+        resource: None,
         cors: None,
         strip_prefix: false,
         bases: Vec::new(),
         cookie: "doorward".into(),
     };
-    let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);
+    let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"), &[])]);
     let sessions = Arc::new(Sessions::new(
         Arc::new(Memory::new(clock.clone())),
         clock.clone(),
@@ -199,7 +200,7 @@ async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metri
 async fn misses(demo: &DemoProvider, provider: Arc<RemoteProvider>) {
     let metrics = Metrics::default();
     let verifier = verifier(Arc::new(SystemClock), None, &metrics);
-    let policy = Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);
+    let policy = Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"), &[])]);
     let keys = provider.keys().unwrap();
     let limiter = Limiter::new();
     let account = Account { limiter: &limiter, limit: &rate_limit::Settings::default(), client: [127, 0, 0, 1].into() };
@@ -237,7 +238,7 @@ async fn misses(demo: &DemoProvider, provider: Arc<RemoteProvider>) {
 
 async fn memory(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metrics) {
     let token = demo.issue_access_token("alice", &IssueOptions::default());
-    let policy = Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"))]);
+    let policy = Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("demo"), &[])]);
     let cache = cache(TOKENS as u64);
     let kept = Some((cache.clone(), metrics.cache(Cache::verified_tokens)));
     let verifier = verifier(Arc::new(SystemClock), kept, metrics);

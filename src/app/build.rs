@@ -130,10 +130,11 @@ fn build_route(
     settings: &Settings,
     metrics: &Metrics,
 ) -> Arc<route::Route> {
+    let resources = route.gate.resource.iter().map(|resource| resource.address.clone()).collect::<Vec<_>>();
     let policy = |names: &[Arc<str>]| {
         let issuers = names.iter().filter_map(|name| {
             let provider: Arc<dyn Provider> = providers.get(name)?.clone();
-            Some(Issuer::new(provider, metrics.provider(name)))
+            Some(Issuer::new(provider, metrics.provider(name), &resources))
         });
         Policy::new(issuers.collect())
     };

@@ -3,6 +3,7 @@
 use crate::config::file::{Accept, File, Match, Protected, Route};
 use crate::config::settings::{self, Settings};
 use crate::gate::place::{From, Hosts, Place};
+use crate::gate::resource::Resource;
 use crate::gate::route::{self, AccessSettings, ProtectedSettings, SessionSettings};
 use crate::kit::setting::http_url;
 use crate::login::cookie::CookieSpec;
@@ -90,6 +91,7 @@ fn assemble_route(file: &File, route: &Route, jars: &Jars<'_>) -> Option<setting
                 methods: methods.into_values().collect(),
             },
             https,
+            resource: resource(file, route, &access),
             access,
             headers: route.headers.identity_headers(),
             cors: route.cors.clone(),
@@ -99,6 +101,24 @@ fn assemble_route(file: &File, route: &Route, jars: &Jars<'_>) -> Option<setting
         },
         upstream,
     })
+}
+
+/// What is published of a route as a protected resource.
+fn resource(file: &File, route: &Route, access: &AccessSettings) -> Option<Resource> {
+    route.auth.protected().filter(|auth| auth.resource_metadata)?;
+    let AccessSettings::Protected(protected) = access else { return None };
+    let (path, text) = (route.from.path.as_str(), route.from.text.as_str());
+    let (origin, address) = match (&route.from.origin, &file.public_url) {
+        (Some(_), _) => (text.strip_suffix(path).unwrap_or(text).to_string(), text.to_string()),
+        (None, Some(public)) => {
+            let origin = public.as_str().trim_end_matches('/');
+            (origin.to_string(), format!("{origin}{path}"))
+        }
+        (None, None) => return None,
+    };
+    let servers = protected.bearer.iter().filter_map(|name| file.providers.get(&**name));
+    let servers = servers.map(|provider| provider.issuer.as_str().to_string()).collect();
+    Some(Resource::new(&origin, path, address, servers, route.require.scopes.clone()))
 }
 
 fn protected(file: &File, route: &Route, auth: &Protected, jars: &Jars<'_>) -> Option<ProtectedSettings> {

@@ -201,6 +201,9 @@ pub struct Protected {
     pub on_unauthenticated: OnUnauthenticated,
     /// Over the provider's; a list: the parameter several times.
     pub authorization_params: AuthorizationParams,
+    /// Publishes which providers' tokens the route accepts (RFC 9728), as MCP clients need it; its address is then an
+    /// accepted `aud`, too.
+    pub resource_metadata: bool,
 }
 
 /// At least one kind of credential.
@@ -252,6 +255,7 @@ impl Default for Protected {
             accept: Accepted(vec![Accept::Session, Accept::Bearer]),
             on_unauthenticated: OnUnauthenticated::Auto,
             authorization_params: AuthorizationParams::default(),
+            resource_metadata: false,
         }
     }
 }

@@ -187,6 +187,14 @@ fn access(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
         let told = "scopes belong to bearer tokens and API keys; write `accept: [bearer]`, or use groups or claims";
         problems.add(&seen.path("require.scopes"), told);
     }
+    if auth.resource_metadata && !auth.accepts(Accept::Bearer) {
+        let told = "tells whose bearer tokens count, and the route accepts none; add bearer to `accept`, or remove it";
+        problems.add(&seen.path("auth.resource_metadata"), told);
+    }
+    if auth.resource_metadata && matches!(seen.position.hosts, Hosts::Below(_)) {
+        let told = "needs one address, and `from` is a wildcard; give each host a route of its own";
+        problems.add(&seen.path("auth.resource_metadata"), told);
+    }
     tokens(route, seen, auth, problems);
 }
 

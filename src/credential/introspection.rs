@@ -84,7 +84,7 @@ impl Introspections {
     async fn ask_provider(&self, issuer: &Issuer, key: Key, token: &Secret) -> Answer {
         let Ok(claims) = issuer.provider.introspect(token).await else { return Answer::Unavailable };
         let now = self.clock.now();
-        match judge(claims, issuer.provider.settings(), now) {
+        match judge(claims, issuer.provider.settings(), &issuer.resources, now) {
             Ok(answer) => {
                 if let Some((cache, _)) = &self.kept {
                     let until = answer.expires.unwrap_or(Timestamp::FAR);

@@ -20,6 +20,8 @@ pub struct Issuer {
     pub provider: Arc<dyn Provider>,
     pub metrics: ProviderMetrics,
     pub(super) id: Fingerprint,
+    /// The `aud`s that it accepts here beside those of the provider's settings.
+    pub(super) resources: Arc<[String]>,
     /// Whether the missing groups of overlarge tokens were logged already.
     pub(super) overage: Arc<AtomicBool>,
 }
@@ -41,12 +43,17 @@ impl Policy {
 }
 
 impl Issuer {
-    pub fn new(provider: Arc<dyn Provider>, metrics: ProviderMetrics) -> Self {
-        let id = provider.settings().fingerprint();
-        Issuer { provider, metrics, id, overage: Arc::default() }
+    /// `resources`: further `aud`s to accept.
+    pub fn new(provider: Arc<dyn Provider>, metrics: ProviderMetrics, resources: &[String]) -> Self {
+        let own = provider.settings().fingerprint();
+        let id = match resources {
+            [] => own,
+            _ => Fingerprint::of().part(format!("{own:?}")).parts(resources).finish(),
+        };
+        Issuer { provider, metrics, id, resources: resources.into(), overage: Arc::default() }
     }
 
-    /// The fingerprint of the provider's settings.
+    /// The fingerprint of all that decides whether a token is accepted.
     pub fn fingerprint(&self) -> Fingerprint {
         self.id
     }

@@ -137,7 +137,7 @@ impl Verifier {
     ) -> Judgement {
         let now = self.clock.now();
         let (provider, settings) = (issuer.provider.as_ref(), issuer.provider.settings());
-        let read = |keys: &KeySet| token.verify_bearer(keys, settings, now);
+        let read = |keys: &KeySet| token.verify_bearer(keys, settings, &issuer.resources, now);
         let verified = match verify_at_hand(provider, read) {
             Some(decided) => decided,
             // Not reserved: waiting requests share one fetch, and there is at most one in 30 s.

@@ -116,7 +116,10 @@ impl Gate {
     ) -> Result<Place<'_>, Refusal> {
         let has_own_pages = self.routes.has_own_pages(host);
         let place = |reading: &[u8]| {
-            let own = Endpoint::at(reading, &self.endpoints.path);
+            let own = Endpoint::at(reading, &self.endpoints.path).filter(|own| match own {
+                Endpoint::ResourceMetadata(path) => self.routes.resource(host, path).is_some(),
+                _ => true,
+            });
             let for_proxies = matches!(own, Some(Endpoint::Auth | Endpoint::Forward));
             match (own, self.routes.find(host, method, reading), asker) {
                 (Some(page), _, _) if has_own_pages => Place::Own(page),

@@ -1,5 +1,6 @@
 //! The gateway's own endpoints: their names under `auth_path` and the methods that each accepts.
 
+use crate::gate::resource::WELL_KNOWN;
 use http::Method;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +17,20 @@ pub enum Endpoint {
     Forward,
     BackchannelLogout,
     FrontchannelLogout,
+    /// With the path of the resource (RFC 9728, 3.1).
+    ResourceMetadata(Box<str>),
 }
 
 impl Endpoint {
     /// The endpoint at exactly this path.
     pub fn at(path: &[u8], auth_path: &str) -> Option<Endpoint> {
+        if let Some(rest) = path.strip_prefix(WELL_KNOWN.as_bytes()) {
+            let is_own = rest.is_empty() || rest.starts_with(b"/");
+            return std::str::from_utf8(rest)
+                .ok()
+                .filter(|_| is_own)
+                .map(|rest| Endpoint::ResourceMetadata(rest.into()));
+        }
         let name = path.strip_prefix(auth_path.as_bytes())?.strip_prefix(b"/")?;
         Some(match name {
             b"start" => Endpoint::Start,
@@ -45,6 +55,11 @@ impl Endpoint {
             Endpoint::BackchannelLogout => Some("POST"),
             _ => Some("GET, HEAD"),
         }
+    }
+
+    /// A document that scripts of every origin may read.
+    pub fn is_public(&self) -> bool {
+        matches!(self, Endpoint::ResourceMetadata(_))
     }
 
     pub fn knows(&self, method: &Method) -> bool {

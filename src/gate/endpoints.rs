@@ -3,10 +3,12 @@
 mod forward_auth;
 mod login;
 mod logout;
+mod metadata;
 pub(super) mod parameters;
 mod userinfo;
 
 use crate::gate::case::Case;
+use crate::gate::cors::is_preflight;
 use crate::gate::decision::Answer;
 use crate::gate::endpoint::{Endpoint, MAX_BODY};
 use crate::gate::endpoints::login::Undecided;
@@ -27,6 +29,10 @@ impl Gate {
         path: &CanonicalPath<'_>,
         case: &mut Case<'g>,
     ) -> Result<Answer, Refusal> {
+        if page.is_public() && is_preflight(head.method, head.headers) {
+            case.audit.outcome = Outcome::own_page;
+            return Ok(Answer::Reply(Box::new(metadata::preflight(head, &case.audit))));
+        }
         if !page.knows(head.method) {
             return Err(Refusal::method_not_allowed(page.allow().unwrap_or(METHODS)));
         }
@@ -54,6 +60,7 @@ impl Gate {
             Endpoint::Userinfo => self.endpoints.userinfo_page(&sites, &query, head, audit).await?,
             Endpoint::BackchannelLogout => self.endpoints.backchannel_logout(&sites, head, audit).await?,
             Endpoint::FrontchannelLogout => self.endpoints.frontchannel_logout(&sites, &query, head, audit).await?,
+            Endpoint::ResourceMetadata(path) => self.resource_metadata(&path, audit)?,
         };
         Ok(Answer::Reply(Box::new(reply)))
     }

@@ -269,7 +269,7 @@ pub(crate) mod tests {
         settings.kept = kept.iter().map(|path| ClaimPath::new(*path)).collect();
         let (token, keys) = (token(changes), key_set(&["rs"], None));
         let now = crate::kit::clock::Timestamp::from_seconds(NOW);
-        let verified = Unverified::read(&token).unwrap().verify_bearer(&keys, &settings, now).unwrap();
+        let verified = Unverified::read(&token).unwrap().verify_bearer(&keys, &settings, &[], now).unwrap();
         Identity::of_token(&verified, &settings).unwrap()
     }
 

@@ -26,6 +26,7 @@ pub mod protocol;
 pub mod refusal;
 mod refuse;
 pub mod request;
+pub mod resource;
 pub mod rewrite;
 pub mod route;
 pub mod rules;

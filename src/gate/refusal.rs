@@ -28,6 +28,8 @@ pub struct Addressee<'a> {
     pub wants_page: bool,
     /// The route's name, where there is a route.
     pub realm: Option<&'a str>,
+    /// The URL of the route's metadata as a protected resource, for a challenge (RFC 9728, 5.1).
+    pub metadata: Option<&'a str>,
     /// For an HTML page: a link's text and URL.
     pub link: Option<(&'static str, String)>,
 }
@@ -122,7 +124,7 @@ impl Refusal {
     pub fn reply(&self, html: &Html, to: &Addressee<'_>) -> Reply {
         let mut headers = own_headers(to.request_id);
         headers.push((REASON, HeaderValue::from_static(self.reason.word())));
-        headers.extend(self.challenge(to.realm).map(|value| (header::WWW_AUTHENTICATE, value)));
+        headers.extend(self.challenge(to).map(|value| (header::WWW_AUTHENTICATE, value)));
         headers.extend(self.allow.map(|methods| (header::ALLOW, HeaderValue::from_static(methods))));
         let away = (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_UNAVAILABLE);
         if let Some(wait) = self.retry_after.or(away) {
@@ -132,15 +134,18 @@ impl Refusal {
         Reply { status: self.status, headers, body: body.into() }
     }
 
-    /// RFC 6750, 3. Route names need no escaping in a quoted string.
-    fn challenge(&self, realm: Option<&str>) -> Option<HeaderValue> {
+    /// RFC 6750, 3. Route names and URLs need no escaping in a quoted string.
+    fn challenge(&self, to: &Addressee<'_>) -> Option<HeaderValue> {
         let error = match self.reason {
             Reason::LoginRequired | Reason::SessionEnded => "",
             Reason::InsufficientScope => ", error=\"insufficient_scope\"",
             _ if self.status == StatusCode::UNAUTHORIZED => ", error=\"invalid_token\"",
             _ => return None,
         };
-        HeaderValue::from_str(&format!("Bearer realm=\"{}\"{error}", realm.unwrap_or("-"))).ok()
+        let unauthorized = self.status == StatusCode::UNAUTHORIZED;
+        let metadata = to.metadata.filter(|_| unauthorized).map(|url| format!(", resource_metadata=\"{url}\""));
+        let (realm, metadata) = (to.realm.unwrap_or("-"), metadata.unwrap_or_default());
+        HeaderValue::from_str(&format!("Bearer realm=\"{realm}\"{error}{metadata}")).ok()
     }
 
     fn page(&self, html: &Html, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
@@ -309,7 +314,7 @@ mod tests {
     use super::*;
 
     fn reply(reason: Reason, wants_page: bool) -> (Reply, String) {
-        let to = Addressee { request_id: "r-1", wants_page, realm: Some("main"), link: None };
+        let to = Addressee { request_id: "r-1", wants_page, realm: Some("main"), metadata: None, link: None };
         let reply = Refusal::of(reason).reply(&Html::default(), &to);
         let body = String::from_utf8(reply.body.to_vec()).unwrap();
         (reply, body)

@@ -37,7 +37,8 @@ impl Gate {
         self.unrouted.ended(refusal.outcome(), Duration::ZERO);
         let mut audit = self.audit(self.new_request_id(), peer.to_canonical());
         audit.reason = Some(refusal.reason);
-        let to = Addressee { request_id: &audit.request_id, wants_page: false, realm: None, link: None };
+        let to =
+            Addressee { request_id: &audit.request_id, wants_page: false, realm: None, metadata: None, link: None };
         (refusal.reply(&self.endpoints.html, &to), audit)
     }
 
@@ -53,7 +54,8 @@ impl Gate {
         let realm = Some(&**audit.route.name()).filter(|name| *name != "-");
         let wants_page = reads_pages(head.headers);
         let link = wants_page.then(|| self.way_on(&refusal, head.target, audit)).flatten();
-        let to = Addressee { request_id: &audit.request_id, wants_page, realm, link };
+        let metadata = route.and_then(|route| route.resource.as_ref()).map(|resource| resource.metadata.as_str());
+        let to = Addressee { request_id: &audit.request_id, wants_page, realm, metadata, link };
         let mut reply = refusal.reply(&self.endpoints.html, &to);
         if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
             reply.headers.extend(cors.marks(head.headers));

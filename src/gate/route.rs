@@ -9,6 +9,7 @@ use crate::gate::host::Host;
 use crate::gate::identity_headers::IdentityHeaders;
 use crate::gate::path::{CanonicalPath, MOST_WORK, every_reading};
 use crate::gate::place::{Hosts, Place};
+use crate::gate::resource::Resource;
 use crate::gate::rules::Rules;
 use crate::login::cookie::CookieSpec;
 use crate::login::relying_party::{Origin, RelyingParty};
@@ -29,6 +30,8 @@ pub struct Route {
     pub place: Place,
     pub access: Access,
     pub headers: IdentityHeaders,
+    /// `None`: it has no metadata as a protected resource.
+    pub resource: Option<Resource>,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
     /// All readings of each base path of its apps.
@@ -46,6 +49,7 @@ pub struct Settings {
     pub https: bool,
     pub access: AccessSettings,
     pub headers: IdentityHeaders,
+    pub resource: Option<Resource>,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
     /// The base paths of its apps, without trailing slashes.
@@ -213,6 +217,12 @@ impl Table {
         sites
     }
 
+    /// The protected resource of this host with that path.
+    pub fn resource(&self, host: Option<&Host>, path: &str) -> Option<&Resource> {
+        let routes = self.groups(host).flatten().flat_map(|group| &group.members);
+        routes.filter_map(|(_, route)| route.resource.as_ref()).find(|resource| resource.is_at(path))
+    }
+
     /// Whether this host serves the gateway's own endpoints: one of its routes is protected, or logins end there.
     pub fn has_own_pages(&self, host: Option<&Host>) -> bool {
         let name = host.map(Host::name).unwrap_or_default();
@@ -305,6 +315,7 @@ impl Route {
             place: settings.place,
             access,
             headers: settings.headers,
+            resource: settings.resource,
             cors: settings.cors,
             strip_prefix: settings.strip_prefix,
             bases: settings

@@ -26,7 +26,12 @@ pub enum Wrong {
 
 /// # Errors
 /// Why the token is not accepted.
-pub fn judge(mut claims: Claims, settings: &Settings, now: Timestamp) -> Result<Introspected, Wrong> {
+pub fn judge(
+    mut claims: Claims,
+    settings: &Settings,
+    resources: &[String],
+    now: Timestamp,
+) -> Result<Introspected, Wrong> {
     if claims.get("active") != Some(&Value::Bool(true)) {
         return Err(Wrong::Inactive);
     }
@@ -46,7 +51,7 @@ pub fn judge(mut claims: Claims, settings: &Settings, now: Timestamp) -> Result<
         return Err(Wrong::Refused(Refusal::Expired));
     }
     begun(claims, *settings.clock_skew, now).map_err(Wrong::Refused)?;
-    if !is_for_us(claims, settings.accepted_audiences()) {
+    if !is_for_us(claims, settings.accepted_audiences()) && !audience(claims, Some(resources)) {
         return Err(Wrong::Refused(Refusal::WrongAudience));
     }
     let identity = Identity::of_introspection(claims, settings).map_err(|_| invalid)?;
@@ -86,7 +91,7 @@ mod tests {
             claims[name] = value.clone();
         }
         let judged =
-            judge(claims.as_object().unwrap().clone(), &settings("https://id.test"), Timestamp::from_seconds(NOW));
+            judge(claims.as_object().unwrap().clone(), &settings("https://id.test"), &[], Timestamp::from_seconds(NOW));
         let user = judged.map(|good| good.identity.user.to_string());
         assert_eq!(user.as_deref().map_err(|wrong| *wrong), expected, "{changes}");
     }
@@ -129,9 +134,9 @@ mod tests {
         by_client.claims.user = crate::provider::claims::ClaimPath::new("client_id");
         let claims = json!({"active": true, "client_id": "doorward", "scope": "a"});
         let now = Timestamp::from_seconds(NOW);
-        let judged = judge(claims.as_object().unwrap().clone(), &by_client, now).unwrap();
+        let judged = judge(claims.as_object().unwrap().clone(), &by_client, &[], now).unwrap();
         assert_eq!(&*judged.identity.user, "doorward");
-        let nobody = judge(claims.as_object().unwrap().clone(), &settings("https://id.test"), now);
+        let nobody = judge(claims.as_object().unwrap().clone(), &settings("https://id.test"), &[], now);
         assert_eq!(nobody.unwrap_err(), Wrong::Refused(Refusal::Invalid));
     }
 }

@@ -119,8 +119,14 @@ impl<'a> Unverified<'a> {
         time(self.claims.get("exp"))
     }
 
-    /// Verifies the token as a bearer token that a program presents to an API.
-    pub fn verify_bearer(&self, keys: &KeySet, settings: &Settings, now: Timestamp) -> Result<Verified, Refusal> {
+    /// Verifies the token as a bearer token that a program presents to an API. `resources`: what else its `aud` may be.
+    pub fn verify_bearer(
+        &self,
+        keys: &KeySet,
+        settings: &Settings,
+        resources: &[String],
+        now: Timestamp,
+    ) -> Result<Verified, Refusal> {
         if !is_access_token_type(self.header.typ.as_deref()) || !settings.is_bearer_issuer_of(&self.claims) {
             return Err(Refusal::Invalid);
         }
@@ -135,7 +141,7 @@ impl<'a> Unverified<'a> {
             return Err(Refusal::Invalid);
         }
         verified.in_time(*settings.clock_skew, now)?;
-        match audience(claims, settings.accepted_audiences()) {
+        match audience(claims, settings.accepted_audiences()) || audience(claims, Some(resources)) {
             true => Ok(verified),
             false => Err(Refusal::WrongAudience),
         }

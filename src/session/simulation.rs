@@ -47,7 +47,7 @@ const LIMITS: Limits = Limits { max_age: Duration::from_secs(3600), idle_timeout
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::default);
 static IDENTITY: LazyLock<Arc<Identity>> = LazyLock::new(|| {
     let (settings, keys, token) = (settings("https://id.test"), key_set(&["rs"], None), token(json!({})));
-    let verified = Unverified::read(&token).unwrap().verify_bearer(&keys, &settings, Timestamp::from_seconds(NOW));
+    let verified = Unverified::read(&token).unwrap().verify_bearer(&keys, &settings, &[], Timestamp::from_seconds(NOW));
     Arc::new(Identity::of_token(&verified.unwrap(), &settings).unwrap())
 });
 

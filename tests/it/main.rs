@@ -37,6 +37,7 @@ mod provider_faults;
 mod refusals;
 mod reload;
 mod replicas;
+mod resource;
 mod secrets;
 mod strangers;
 mod tls_listener;

@@ -54,7 +54,7 @@ fn world_with(introspection: bool, refused_live: Option<Duration>) -> World {
 
 fn policy(providers: &[Arc<FakeProvider>]) -> Policy {
     let metrics = Metrics::default();
-    let issuer = |p: &Arc<FakeProvider>| Issuer::new(p.clone(), metrics.provider("corp"));
+    let issuer = |p: &Arc<FakeProvider>| Issuer::new(p.clone(), metrics.provider("corp"), &[]);
     Policy::new(providers.iter().map(issuer).collect())
 }
 

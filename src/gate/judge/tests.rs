@@ -102,13 +102,14 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             },
             https: true,
             access,
+            resource: None,
             headers: of_preset(preset),
             cors: (name == "cors").then_some(cors),
             strip_prefix: false,
             bases: Vec::new(),
             cookie: "doorward".into(),
         };
-        let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("corp"))]);
+        let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("corp"), &[])]);
         Arc::new(Route::new(index, settings, policy, Vec::new(), metrics.route(name)))
     };
     routes.into_iter().enumerate().map(build).collect()

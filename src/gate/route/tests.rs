@@ -29,6 +29,7 @@ fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -
         https,
         access: AccessSettings::Public,
         headers: of_preset(Preset::Standard),
+        resource: None,
         cors: None,
         strip_prefix: true,
         bases: Vec::new(),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 fn judge(token: &str, settings: &Settings) -> Result<Verified, Refusal> {
     let keys = key_set(&["rs", "es", "ed"], None);
-    Unverified::read(token)?.verify_bearer(&keys, settings, Timestamp::from_seconds(NOW))
+    Unverified::read(token)?.verify_bearer(&keys, settings, &[], Timestamp::from_seconds(NOW))
 }
 
 fn check(token: &str, expected: Result<(), Refusal>) {

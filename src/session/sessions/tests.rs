@@ -46,7 +46,7 @@ fn identity() -> crate::provider::identity::Identity {
     let (settings, keys) = (settings("https://id.test"), crate::provider::fake::key_set(&["rs"], None));
     let token = token(json!({}));
     let read = crate::provider::jwt::Unverified::read(&token).unwrap();
-    let verified = read.verify_bearer(&keys, &settings, Timestamp::from_seconds(NOW)).unwrap();
+    let verified = read.verify_bearer(&keys, &settings, &[], Timestamp::from_seconds(NOW)).unwrap();
     crate::provider::identity::Identity::of_token(&verified, &settings).unwrap()
 }
 

@@ -7,6 +7,7 @@ use crate::client::{HOST, get};
 use crate::gateway::{Config, Gateway};
 use crate::world::provider;
 use doorward::demo::{IssueOptions, Provider};
+use url::form_urlencoded;
 
 struct Choice {
     one: Provider,
@@ -18,7 +19,8 @@ struct Choice {
 impl Choice {
     async fn start() -> Self {
         let (one, two, app) = (provider().await, provider().await, App::start().await);
-        [&one, &two].map(|provider| register(provider, &format!("http://{HOST}")));
+        register(&one, &format!("http://{HOST}"));
+        register(&two, &format!("http://{HOST}"));
         let config = Config::default()
             .provider("one", one.issuer(), "label: 'Staff <at> home & \"away\"'")
             .provider("two", two.issuer(), "")
@@ -91,7 +93,7 @@ async fn one_sign_out_ends_both() {
 #[tokio::test]
 async fn who_says_where_is_not_asked() {
     let world = Choice::start().await;
-    let issuer = url::form_urlencoded::byte_serialize(world.two.issuer().as_bytes()).collect::<String>();
+    let issuer = form_urlencoded::byte_serialize(world.two.issuer().as_bytes()).collect::<String>();
     for (target, provider) in [
         ("/oauth2/start?rd=/x".to_owned(), &world.one),
         ("/oauth2/start?rd=/alone/x".to_owned(), &world.two),
