@@ -28,6 +28,8 @@ use doorward::kit::digest::TokenDigest;
 use doorward::kit::entropy::{Ids, SystemEntropy};
 use doorward::kit::setting::{Span, Wait};
 use doorward::login::return_url::ReturnUrls;
+use doorward::outbound::assertion::Assertions;
+use doorward::outbound::signing_keys::SigningKeys;
 use doorward::provider::Provider;
 use doorward::provider::remote::RemoteProvider;
 use doorward::provider::settings::Settings as ProviderSettings;
@@ -109,6 +111,8 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         })),
         headers: identity_headers::Settings::default().identity_headers(),
         resource: None,
+        assertion: None,
+        service_token: None,
         cors: None,
         strip_prefix: false,
         bases: Vec::new(),
@@ -122,11 +126,13 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         DEDUP,
         None,
     ));
+    let signing = Arc::new(SigningKeys::new(sessions.kv.clone(), clock.clone()));
     Gate {
+        assertions: Arc::new(Assertions::new(signing, clock.clone(), Arc::new(SystemEntropy::default()))),
         clock: clock.clone(),
         client_ip: ClientIp::default(),
         ids: Ids::new(Arc::new(SystemEntropy::default())),
-        routes: Table::new(vec![Arc::new(Route::new(0, route, policy, Vec::new(), metrics.route("main")))]),
+        routes: Table::new(vec![Arc::new(Route::new(0, route, policy, Vec::new(), None, metrics.route("main")))]),
         authenticator: Authenticator {
             verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
             keyring: None,

@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 10] = [
     &["kit"],
     &["telemetry"],
     &["store", "provider", "caller"],
-    &["credential", "session"],
+    &["credential", "outbound", "session"],
     &["login"],
     &["gate"],
     &["edge"],

@@ -11,6 +11,7 @@ pub mod edge;
 pub mod gate;
 pub mod kit;
 pub mod login;
+pub mod outbound;
 pub mod provider;
 pub mod session;
 pub mod store;

@@ -15,11 +15,15 @@ use crate::credential::verified::VerifiedTokens;
 use crate::edge::Address;
 use crate::edge::connections::Connections;
 use crate::edge::sockets::Sockets;
+use crate::gate::endpoint::{JWKS, JWKS_KEPT};
 use crate::gate::host::Host;
 use crate::kit::secret::Secret;
+use crate::outbound::signing_keys::SigningKeys;
 use crate::provider::remote::RemoteProvider;
+use crate::session::census::Census;
 use crate::session::realm::Realm;
 use crate::session::sessions::Sessions;
+use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::{Cache, Metrics};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -109,6 +113,8 @@ pub struct Admin {
     pub store: Box<dyn Fn() -> StoreNow + Send + Sync>,
     pub api: Api,
     pub begun: Instant,
+    /// The last count of sessions; none: the store was unavailable.
+    pub census: tokio::sync::Mutex<Option<(Instant, Option<Census>)>>,
     /// What a reload changes.
     pub state: RwLock<State>,
 }
@@ -131,10 +137,15 @@ pub struct State {
     pub providers: Vec<Arc<RemoteProvider>>,
     pub realms: Vec<Arc<Realm>>,
     pub routes: Vec<RouteLine>,
+    /// `None`: no route signs assertions.
+    pub signing_keys: Option<Arc<SigningKeys>>,
 }
 
 /// A provider that has never answered keeps the gateway from being ready for at most this long.
 const PROVIDER_GRACE: Duration = Duration::from_secs(60);
+/// How long a count of sessions is shown.
+const CENSUS_TTL: Duration = Duration::from_secs(10);
+
 impl Admin {
     /// A body of `None` was longer than the listener reads, or could not be read.
     pub async fn respond(&self, request: Request<Option<Vec<u8>>>) -> Response<Vec<u8>> {
@@ -158,7 +169,9 @@ impl Admin {
         if let Some(methods) = allow.flatten() {
             headers.insert(header::ALLOW, methods);
         }
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let is_kept = head.uri.path() == JWKS && status == StatusCode::OK;
+        let kept = if is_kept { JWKS_KEPT } else { "no-store" };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
@@ -168,8 +181,11 @@ impl Admin {
             return (StatusCode::FORBIDDEN, TEXT, "this host is not one of admin.hosts\n".into());
         }
         let path = head.uri.path();
+        if path == JWKS {
+            return self.jwks(&head.method).await;
+        }
         if !path.starts_with("/api/") {
-            return self.page(&head.method, path);
+            return self.page(&head.method, path).await;
         }
         let mut fields = head.headers.get_all(header::AUTHORIZATION).iter();
         let authorization = match (fields.next(), fields.next()) {
@@ -190,15 +206,28 @@ impl Admin {
         self.api.page(&head.method, path, &body, &routes).await
     }
 
-    fn page(&self, method: &Method, path: &str) -> Page {
+    async fn page(&self, method: &Method, path: &str) -> Page {
         let read = matches!(*method, Method::GET | Method::HEAD);
         match path {
             "/livez" | "/readyz" | "/metrics" | "/" if !read => only("GET, HEAD"),
             "/livez" => (StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => self.ready(),
             "/metrics" => self.measured(),
-            "/" => self.status(),
+            "/" => self.status().await,
             _ => not_found(),
+        }
+    }
+
+    /// The keys that sign assertions, for apps that reach this listener only.
+    async fn jwks(&self, method: &Method) -> Page {
+        let keys = self.state.read().signing_keys.clone();
+        match (keys, method) {
+            (None, _) => not_found(),
+            (Some(keys), &(Method::GET | Method::HEAD)) => match keys.current().await {
+                Ok(keys) => (StatusCode::OK, JSON, keys.jwks.clone()),
+                Err(Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the store is unavailable\n".into()),
+            },
+            (Some(_), _) => only("GET, HEAD"),
         }
     }
 
@@ -262,7 +291,24 @@ impl Admin {
         (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.text())
     }
 
-    fn status(&self) -> Page {
+    /// Whoever asks often is told the same for a while: it costs the store some hundred reads.
+    async fn sessions_by_provider(&self) -> Option<Census> {
+        let mut last = self.census.lock().await;
+        if last.as_ref().is_none_or(|(at, _)| at.elapsed() >= CENSUS_TTL) {
+            *last = Some((Instant::now(), self.sessions.census().await.ok()));
+        }
+        last.as_ref().and_then(|(_, census)| census.clone())
+    }
+
+    async fn status(&self) -> Page {
+        let census = self.sessions_by_provider().await;
+        let count = |provider: &str| match &census {
+            None => "unknown".to_owned(),
+            Some(census) => {
+                let count = census.by_provider.get(provider).copied().unwrap_or_default();
+                if census.is_estimate { format!("about {count}") } else { count.to_string() }
+            }
+        };
         let (ready, _, _) = self.ready();
         let state = self.state.read();
         let page = StatusPage {
@@ -278,7 +324,7 @@ impl Admin {
             providers: state
                 .providers
                 .iter()
-                .map(|p| (p.name().to_string(), p.issuer().to_string(), p.is_up()))
+                .map(|p| (p.name().to_string(), p.issuer().to_string(), p.is_up(), count(p.name())))
                 .collect(),
             routes: state.routes.iter().map(RouteLine::row).collect(),
         };

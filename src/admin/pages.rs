@@ -26,7 +26,8 @@ pub(super) struct StatusPage {
     pub(super) uptime: String,
     pub(super) connections: usize,
     pub(super) in_flight: usize,
-    pub(super) providers: Vec<(String, String, bool)>,
+    /// Name, issuer, whether it answers, sessions.
+    pub(super) providers: Vec<(String, String, bool, String)>,
     pub(super) routes: Vec<RouteRow>,
 }
 

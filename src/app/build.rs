@@ -1,7 +1,7 @@
 //! Builds one configuration: the gate, the upstreams, what the admin pages show.
 
 use crate::admin::{RouteLine, State};
-use crate::app::realms::Realms;
+use crate::app::realms::{Realms, common_secrets, secrets};
 use crate::app::services::{Caches, Providers, Services};
 use crate::config::settings::{Route, Settings};
 use crate::credential::policy::{Issuer, Policy};
@@ -12,14 +12,19 @@ use crate::gate::authenticate::Authenticator;
 use crate::gate::cookies::OwnCookies;
 use crate::gate::gate::{Endpoints, Gate, Warned};
 use crate::gate::identity_headers::HeaderFilter;
+use crate::gate::outbound_headers::{ServiceToken, ServiceTokenSettings};
 use crate::gate::refusal::Html;
 use crate::gate::rewrite::Rewrite;
 use crate::gate::route::{self, Table};
 use crate::kit::entropy::Ids;
 use crate::login::return_url::ReturnUrls;
+use crate::outbound::service_token::Wanted;
+use crate::outbound::signing_keys::Wanted as WantedKeys;
 use crate::provider::Provider;
 use crate::provider::remote::{OnNewKeys, RemoteProvider};
-use crate::telemetry::metrics::{Cache, Metrics};
+use crate::provider::settings::Scope;
+use crate::telemetry::metrics::Cache;
+use http::HeaderName;
 use std::sync::Arc;
 
 /// What is built from one configuration.
@@ -65,8 +70,9 @@ pub(crate) fn build(
         .routes
         .iter()
         .enumerate()
-        .map(|(i, r)| build_route(i, r, &providers, &realms, settings, metrics))
+        .map(|(i, r)| build_route(i, r, &providers, &realms, settings, services))
         .collect();
+    let set_names = set_names(settings);
     let gate = Gate {
         clock: services.clock.clone(),
         client_ip: settings.file.client_ip.clone(),
@@ -83,8 +89,9 @@ pub(crate) fn build(
             },
             html: Html::default(),
         },
+        assertions: services.assertions.clone(),
         rewrite: Rewrite {
-            header_filter: HeaderFilter::new(settings.routes.iter().flat_map(|r| r.gate.headers.names())),
+            header_filter: HeaderFilter::new(set_names.iter()),
             cookies: OwnCookies::new(
                 settings.routes.iter().map(|r| r.gate.cookie.clone()).collect(),
                 settings.file.providers.keys().cloned().collect(),
@@ -93,7 +100,14 @@ pub(crate) fn build(
         unrouted: Arc::new(metrics.route("-")),
         warned: Warned::default(),
     };
+    let longest_ttl = settings.routes.iter().filter_map(|route| Some(route.gate.assertion.as_ref()?.ttl)).max();
+    services.assertions.keys().configure(longest_ttl.map(|longest_ttl| WantedKeys {
+        rotate: settings.file.assertion.rotate.period(),
+        longest_ttl,
+        secrets: common_secrets(services, &providers),
+    }));
     let state = State {
+        signing_keys: longest_ttl.map(|_| services.assertions.keys().clone()),
         verified: caches.verified.clone(),
         unknown: caches.unknown.clone(),
         introspections: caches.introspections.clone(),
@@ -128,8 +142,9 @@ fn build_route(
     providers: &Providers,
     realms: &Realms,
     settings: &Settings,
-    metrics: &Metrics,
+    services: &Services,
 ) -> Arc<route::Route> {
+    let metrics = &services.metrics;
     let resources = route.gate.resource.iter().map(|resource| resource.address.clone()).collect::<Vec<_>>();
     let policy = |names: &[Arc<str>]| {
         let issuers = names.iter().filter_map(|name| {
@@ -138,8 +153,45 @@ fn build_route(
         });
         Policy::new(issuers.collect())
     };
+    let service_token = route.gate.service_token.as_ref().and_then(|own| service_token(own, providers, services));
     let sites = realms.sites(&route.gate.access, settings.file.auth_path.as_str());
-    Arc::new(route::Route::new(index, route.gate.clone(), policy, sites, metrics.route(&route.gate.name)))
+    Arc::new(route::Route::new(
+        index,
+        route.gate.clone(),
+        policy,
+        sites,
+        service_token,
+        metrics.route(&route.gate.name),
+    ))
+}
+
+/// Every header that a route sets, beside those of the presets.
+fn set_names(settings: &Settings) -> Vec<HeaderName> {
+    let of_route = |route: &Route| {
+        let own = &route.gate;
+        let token = own.service_token.as_ref().and_then(|token| token.header.as_str().parse::<HeaderName>().ok());
+        let assertion = own.assertion.iter().map(|assertion| assertion.header.clone());
+        own.headers.names().cloned().chain(assertion).chain(token).collect::<Vec<_>>()
+    };
+    settings.routes.iter().flat_map(of_route).collect()
+}
+
+fn service_token(own: &ServiceTokenSettings, providers: &Providers, services: &Services) -> Option<ServiceToken> {
+    let named = own.provider.as_deref();
+    let provider = match named {
+        Some(name) => providers.get(name)?,
+        None => providers.values().next()?,
+    };
+    let secrets = secrets(services, provider.as_ref());
+    let metrics = services.metrics.provider(provider.name());
+    metrics.fetches_for_upstream();
+    let scope = own.scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(" ");
+    let wanted = Wanted::new(provider.clone(), metrics, secrets, own.grant, scope, own.audience.clone());
+    Some(ServiceToken {
+        header: own.header.as_str().parse().ok()?,
+        wanted: Arc::new(wanted),
+        tokens: services.service_tokens.clone(),
+    })
 }
 
 fn route_line((route, upstreams): (&Route, &Arc<Upstreams>)) -> RouteLine {

@@ -60,6 +60,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         }),
         api: Api { keys: services.keys.clone(), kv: services.kv.clone() },
         begun: Instant::now(),
+        census: Default::default(),
         state: built.state.into(),
     });
     let upkeep_of_store = services.upkeep.take();

@@ -66,8 +66,27 @@ fn sessions_of(access: &AccessSettings) -> &[SessionSettings] {
     }
 }
 
+/// The store's secrets, else the generated one, else those derived from the client secrets: what belongs to no provider
+/// is sealed with these.
+pub(super) fn common_secrets(services: &Services, providers: &Providers) -> Secrets {
+    let made = services.made_secret.expose();
+    let own = services.secrets.iter().map(|secret| secret.expose().clone().into_bytes());
+    let all: Vec<Vec<u8>> = own.chain(Some(made.clone()).filter(|made| !made.is_empty())).collect();
+    if !all.is_empty() {
+        return Secrets::new(all);
+    }
+    let of_clients = providers.values().filter_map(|provider| match provider.settings().client_proof() {
+        Some(ClientProof::Basic(secret) | ClientProof::Post(secret)) => {
+            let name = provider.settings().issuer.as_str().as_bytes();
+            Some(derive(secret.expose().as_bytes(), b"common secret", &[name]).to_vec())
+        }
+        _ => None,
+    });
+    Secrets::new(of_clients)
+}
+
 /// The store's secrets, else one derived from the client secret, else the generated one.
-fn secrets(services: &Services, provider: &dyn Provider) -> Secrets {
+pub(super) fn secrets(services: &Services, provider: &dyn Provider) -> Secrets {
     let own = &services.secrets;
     if !own.is_empty() {
         return Secrets::new(own.iter().map(|secret| secret.expose().clone().into_bytes()));

@@ -14,6 +14,9 @@ use crate::kit::clock::{Clock, SystemClock};
 use crate::kit::entropy::{Entropy, SystemEntropy};
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
+use crate::outbound::assertion::Assertions;
+use crate::outbound::service_token::ServiceTokens;
+use crate::outbound::signing_keys::SigningKeys;
 use crate::provider::remote::RemoteProvider;
 use crate::session::cache::SessionCache;
 use crate::session::index::lines_of_record;
@@ -47,6 +50,8 @@ pub(crate) struct Services {
     pub(super) keys: Option<Arc<Keyring>>,
     pub(super) kv: Arc<dyn Kv>,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) assertions: Arc<Assertions>,
+    pub(super) service_tokens: Arc<ServiceTokens>,
     pub(super) entropy: Arc<dyn Entropy>,
     /// Background maintenance of the store and the sessions; taken when the process starts.
     pub(super) upkeep: Option<Work>,
@@ -103,15 +108,21 @@ impl Services {
             Arc::new(Sessions::new(kv.clone(), clock.clone(), entropy.clone(), settings.file.refresh_dedup, copies));
         let (hearing, endings) = (sessions.clone().subscribe(), sessions.clone().finish_endings());
         let of_keys = keys.clone().map(|keys| subscribe_to_keys(kv.clone(), keys));
+        let signing = Arc::new(SigningKeys::new(kv.clone(), clock.clone()));
+        let rotation = signing.clone().keep_fresh();
         let upkeep: Work = Box::pin(async move {
-            tokio::join!(upkeep, hearing, endings, OptionFuture::from(of_keys));
+            tokio::join!(upkeep, hearing, endings, rotation, OptionFuture::from(of_keys));
         });
+        let dedup = settings.file.refresh_dedup;
+        let lease = dedup.enabled.then_some(*dedup.lease);
         Ok(Services {
             refused: Arc::new(ArcSwapOption::new(caches.unknown.clone())),
             caches,
             keys,
             limiter: Arc::new(Limiter::new()),
             tarpit: Arc::new(Tarpit::new()),
+            assertions: Arc::new(Assertions::new(signing, clock.clone(), entropy.clone())),
+            service_tokens: ServiceTokens::new(kv.clone(), clock.clone(), entropy.clone(), lease),
             kv,
             sessions,
             clock,

@@ -2,6 +2,7 @@
 
 use crate::config::file::{Accept, File, Match, Protected, Route};
 use crate::config::settings::{self, Settings};
+use crate::gate::outbound_headers::Assertion;
 use crate::gate::place::{From, Hosts, Place};
 use crate::gate::resource::Resource;
 use crate::gate::route::{self, AccessSettings, ProtectedSettings, SessionSettings};
@@ -92,6 +93,8 @@ fn assemble_route(file: &File, route: &Route, jars: &Jars<'_>) -> Option<setting
             },
             https,
             resource: resource(file, route, &access),
+            assertion: assertion(file, route),
+            service_token: route.upstream.token.clone(),
             access,
             headers: route.headers.identity_headers(),
             cors: route.cors.clone(),
@@ -100,6 +103,24 @@ fn assemble_route(file: &File, route: &Route, jars: &Jars<'_>) -> Option<setting
             cookie: route.session.cookie.name.as_str().into(),
         },
         upstream,
+    })
+}
+
+fn origin(file: &File, place: &Position) -> Origin {
+    match (&place.hosts, &file.public_url) {
+        (Hosts::Any, Some(public)) => Origin::Fixed(public.as_str().trim_end_matches('/').to_string()),
+        _ => Origin::OfHost { https: place.https, port: place.port },
+    }
+}
+
+fn assertion(file: &File, route: &Route) -> Option<Assertion> {
+    let own = route.headers.assertion.as_ref()?;
+    Some(Assertion {
+        header: own.header.as_str().parse().ok()?,
+        issuer: file.assertion.issuer.clone(),
+        audience: own.audience.clone(),
+        ttl: *own.ttl,
+        origin: origin(file, &position(file, &route.from)?),
     })
 }
 
@@ -157,10 +178,7 @@ fn session(file: &File, route: &Route, provider: &str, auth: &Protected, jars: &
         cookie: CookieSpec::new(&name, cookie.domain.clone(), cookie.same_site, place.https),
         limits: route.session.limits(),
         refresh: route.session.refresh_limits(),
-        origin: match (&place.hosts, &file.public_url) {
-            (Hosts::Any, Some(public)) => Origin::Fixed(public.as_str().trim_end_matches('/').to_string()),
-            _ => Origin::OfHost { https: place.https, port: place.port },
-        },
+        origin: origin(file, &place),
         redirect_uri: settings.redirect_uri.as_ref().map(|uri| uri.as_str().to_string()),
         shares_jar,
         params: settings.authorization_params.with(&auth.authorization_params),

@@ -10,6 +10,7 @@ use crate::gate::place::{From, RouteMethod, is_plain_path};
 use crate::gate::route::OnUnauthenticated;
 use crate::gate::rules::Rules;
 use crate::kit::setting::{Count, Items, OneOrMany, Rule, Span, Text, http_url, rule, text_or_map};
+use crate::outbound::assertion;
 use crate::provider::settings::AuthorizationParams;
 use crate::session::outcome::Dedup;
 use crate::telemetry::log::Logging;
@@ -64,6 +65,8 @@ pub struct File {
     pub refresh_dedup: Dedup,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub assertion: assertion::Settings,
     /// API keys kept in the file, as `doorward api-key` prints them.
     #[serde(default)]
     #[schemars(with = "Vec<api_key::Configured>")]

@@ -12,6 +12,7 @@ use crate::gate::place::Hosts;
 use crate::gate::route::OnUnauthenticated;
 use crate::kit::setting::{OneOrMany, http_url};
 use crate::login::cookie::SameSite;
+use crate::outbound::service_token::Grant;
 use crate::provider::settings::{Automatic, Settings as Provider};
 use http::HeaderName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -53,6 +54,7 @@ pub(crate) fn find(file: &File, problems: &mut Problems) {
     for route in &seen {
         inside_auth_path(file, route, problems);
         access(file, route, problems);
+        outbound(file, route, problems);
         sign_in(file, route, &jars, problems);
     }
     cookie_names(file, &seen, problems);
@@ -196,6 +198,44 @@ fn access(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
         problems.add(&seen.path("auth.resource_metadata"), told);
     }
     tokens(route, seen, auth, problems);
+}
+
+/// What the app is given beside the identity has a header of its own, and somebody to give it.
+fn outbound(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
+    let (headers, token) = (&seen.route.headers, seen.route.upstream.token.as_ref());
+    let assertion = headers.assertion.iter().map(|own| ("headers.assertion.header", own.header.as_str()));
+    let own = assertion.chain(token.map(|own| ("upstream.token.header", own.header.as_str())));
+    let passed = [("headers.access_token", &headers.access_token), ("headers.id_token", &headers.id_token)];
+    let passed = passed.iter().filter_map(|(key, pass)| Some((*key, pass.name()?.as_str())));
+    let set = headers.set.keys().map(|name| ("headers.set", name.as_str()));
+    let mut taken: Vec<(&str, &str)> = passed.chain(set).collect();
+    for (key, name) in own {
+        let is_own = |known: &str| known.eq_ignore_ascii_case(name);
+        let is_identity = headers.preset.names().into_iter().any(is_own)
+            || name.get(..15).is_some_and(|start| start.eq_ignore_ascii_case("x-auth-request-"));
+        if let Some((other, _)) = taken.iter().find(|(_, known)| is_own(known)) {
+            problems.add(&seen.path(key), format!("`{name}` is the header of `{other}`, too; write another name"));
+        } else if is_identity {
+            problems.add(&seen.path(key), format!("`{name}` holds the identity; write another name"));
+        }
+        taken.push((key, name));
+    }
+    let Some(token) = token else { return };
+    match &token.provider {
+        Some(name) if !file.providers.contains_key(name) && !problems.is_written(&format!("providers.{name}")) => {
+            problems.add(&seen.path("upstream.token.provider"), format!("no provider is called `{name}`"));
+        }
+        None if file.providers.len() != 1 => {
+            problems.add(&seen.path("upstream.token"), "does not say of which provider; add `provider`");
+        }
+        _ => {}
+    }
+    let auth = seen.route.auth.protected();
+    let has_token = |auth: &Protected| auth.accepts(Accept::Session) || auth.accepts(Accept::Bearer);
+    if token.grant == Grant::TokenExchange && !auth.is_some_and(has_token) {
+        let told = "exchanges the caller's access token, and no caller of the route has one; write client_credentials";
+        problems.add(&seen.path("upstream.token.grant"), told);
+    }
 }
 
 /// The tokens that the app is to get are there, each in a header of its own.
@@ -396,7 +436,8 @@ fn api_keys(file: &File, problems: &mut Problems) {
 
 fn unused_providers(file: &File, problems: &mut Problems) {
     let routes = file.routes.iter().filter_map(|(_, route)| route.auth.protected());
-    let used: BTreeSet<&str> = routes.flat_map(|auth| file.providers_of(auth)).collect();
+    let tokens = file.routes.iter().filter_map(|(_, route)| route.upstream.token.as_ref()?.provider.as_deref());
+    let used: BTreeSet<&str> = routes.flat_map(|auth| file.providers_of(auth)).chain(tokens).collect();
     for name in file.providers.keys().filter(|name| !used.contains(name.as_str())) {
         problems.warn(&format!("providers.{name}"), "no route names it");
     }

@@ -18,6 +18,7 @@ use super::keys::{SigningAlgorithm, override_members};
 use super::state::State;
 use super::{authorize, logout, resources, token};
 
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const MAX_BODY: usize = 64 * 1024;
 /// The size of the answer that is too large: 100 chunks of 1 MiB.
 const HUGE_CHUNK: usize = 1024 * 1024;
@@ -190,7 +191,7 @@ fn discovery(state: &State) -> Value {
         "scopes_supported": ["openid", "profile", "email", "groups", "offline_access"],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "form_post"],
-        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials", EXCHANGE],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": algorithms,
         "token_endpoint_auth_methods_supported": client_authentication,

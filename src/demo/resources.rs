@@ -79,7 +79,7 @@ impl AccessGrant {
     }
 }
 
-fn live_access_token(state: &State, token: &str) -> Option<AccessGrant> {
+pub(super) fn live_access_token(state: &State, token: &str) -> Option<AccessGrant> {
     state.ledger.lock().access_tokens.get(token).filter(|access| access.is_live()).cloned()
 }
 

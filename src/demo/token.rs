@@ -10,9 +10,12 @@ use tokio::time::Instant;
 use axum::response::Response;
 
 use super::endpoints::{Call, OAuthError, json_response};
+use super::resources::live_access_token;
 use super::state::{Client, CodeGrant, Grant, State};
 
 const BASIC: &str = "Basic realm=\"development provider\"";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 pub(super) fn token(state: &State, call: &Call) -> Result<Response, OAuthError> {
@@ -26,6 +29,7 @@ pub(super) fn token(state: &State, call: &Call) -> Result<Response, OAuthError> 
         Some("client_credentials") => {
             return Err(OAuthError::new("unauthorized_client", "only for clients with a secret"));
         }
+        Some(TOKEN_EXCHANGE) => exchange_token(state, &client, call)?,
         Some(_) => return Err(OAuthError::new("unsupported_grant_type", "no such grant type here")),
         None => return Err(OAuthError::new("invalid_request", "grant_type is missing")),
     };
@@ -142,6 +146,18 @@ fn narrowed(grant: Grant, scope: Option<&str>) -> Result<Grant, OAuthError> {
         return Err(OAuthError::new("invalid_scope", "more than was granted"));
     }
     Ok(Grant { scope: scope.to_owned(), ..grant })
+}
+
+/// RFC 8693 2.1: another audience for whom the subject's token names.
+fn exchange_token(state: &State, client: &Client, call: &Call) -> Result<Value, OAuthError> {
+    let is_access = call.form.get("subject_token_type") == Some(ACCESS_TOKEN_TYPE);
+    let token = call.form.get("subject_token").filter(|_| is_access);
+    let token =
+        token.ok_or_else(|| OAuthError::new("invalid_request", "no subject_token of a type that counts here"))?;
+    let subject =
+        live_access_token(state, token).ok_or_else(|| OAuthError::new("invalid_request", "the token is not good"))?;
+    let audience = call.form.get("audience").unwrap_or(&client.client_id);
+    Ok(state.exchange_response(&subject.user, audience, &client.client_id, call.form.get("scope").unwrap_or_default()))
 }
 
 fn client_with_secret(state: &State, client_id: &str, secret: &str) -> Result<Client, OAuthError> {

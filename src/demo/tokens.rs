@@ -62,13 +62,26 @@ impl State {
 
     /// RFC 6749 4.4: the client is its own subject, and nothing can be refreshed.
     pub(super) fn client_credentials_response(&self, client_id: &str, scope: &str) -> Value {
+        self.service_response(client_id, client_id, client_id, scope)
+    }
+
+    /// RFC 8693 2.2.1.
+    pub(super) fn exchange_response(&self, user: &str, audience: &str, client_id: &str, scope: &str) -> Value {
+        let mut response = self.service_response(user, audience, client_id, scope);
+        if let Some(members) = response.as_object_mut() {
+            members.insert("issued_token_type".to_owned(), "urn:ietf:params:oauth:token-type:access_token".into());
+        }
+        response
+    }
+
+    fn service_response(&self, user: &str, audience: &str, client_id: &str, scope: &str) -> Value {
         let faults = self.faults.lock().clone();
-        let mut claims = self.claims(client_id, &client_id.into(), faults.access_token_lifetime);
+        let mut claims = self.claims(user, &audience.into(), faults.access_token_lifetime);
         claims.insert("client_id".to_owned(), client_id.into());
         claims.insert("scope".to_owned(), scope.into());
         override_members(&mut claims, &faults.access_token_claims);
         let mut response = Map::new();
-        let access = AccessGrant { user: client_id.to_owned(), claims, family: None };
+        let access = AccessGrant { user: user.to_owned(), claims, family: None };
         let token = self.record_access_token(access, &IssueOptions::default(), faults.opaque_access_tokens);
         response.insert("access_token".to_owned(), token.into());
         response.insert("token_type".to_owned(), "Bearer".into());

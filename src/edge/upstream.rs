@@ -1,5 +1,6 @@
 //! The apps behind a route: balanced round-robin, unhealthy ones skipped, names resolved in the background.
 
+use crate::gate::outbound_headers::ServiceTokenSettings;
 use crate::kit::setting::{FilePath, Wait, http_url};
 use arc_swap::ArcSwap;
 use pingora_core::protocols::ALPN;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub ca_file: Option<FilePath>,
     /// The TLS server name to send (SNI) and to verify, in place of the host of `to`.
     pub server_name: Option<String>,
+    /// A token that the gateway obtains for the app.
+    pub token: Option<ServiceTokenSettings>,
 }
 
 /// The address of an app.
@@ -80,6 +83,7 @@ impl Default for Settings {
             strip_prefix: false,
             ca_file: None,
             server_name: None,
+            token: None,
         }
     }
 }

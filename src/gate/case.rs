@@ -118,11 +118,12 @@ impl Gate {
         let place = |reading: &[u8]| {
             let own = Endpoint::at(reading, &self.endpoints.path).filter(|own| match own {
                 Endpoint::ResourceMetadata(path) => self.routes.resource(host, path).is_some(),
+                Endpoint::Jwks => self.routes.signs(host),
                 _ => true,
             });
             let for_proxies = matches!(own, Some(Endpoint::Auth | Endpoint::Forward));
             match (own, self.routes.find(host, method, reading), asker) {
-                (Some(page), _, _) if has_own_pages => Place::Own(page),
+                (Some(page), _, _) if has_own_pages || page.is_public() => Place::Own(page),
                 (Some(page), _, Asker::Questioner) if for_proxies => Place::Own(page),
                 (_, Some(route), _) => Place::Route(route),
                 (Some(page), None, Asker::Trusted) if for_proxies => Place::Own(page),

@@ -1,6 +1,7 @@
 //! The gateway's own endpoints: their names under `auth_path` and the methods that each accepts.
 
 use crate::gate::resource::WELL_KNOWN;
+use crate::outbound::signing_keys::LEAD;
 use http::Method;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,11 +20,22 @@ pub enum Endpoint {
     FrontchannelLogout,
     /// With the path of the resource (RFC 9728, 3.1).
     ResourceMetadata(Box<str>),
+    /// The keys that sign assertions.
+    Jwks,
 }
+
+/// Where the keys that sign assertions are published.
+pub const JWKS: &str = "/.well-known/doorward/jwks.json";
+/// The `Cache-Control` of that place: a key is published for so long before it signs.
+pub const JWKS_KEPT: &str = "public, max-age=300";
+const _: () = assert!(LEAD.as_secs() == 300);
 
 impl Endpoint {
     /// The endpoint at exactly this path.
     pub fn at(path: &[u8], auth_path: &str) -> Option<Endpoint> {
+        if path == JWKS.as_bytes() {
+            return Some(Endpoint::Jwks);
+        }
         if let Some(rest) = path.strip_prefix(WELL_KNOWN.as_bytes()) {
             let is_own = rest.is_empty() || rest.starts_with(b"/");
             return std::str::from_utf8(rest)
@@ -59,7 +71,7 @@ impl Endpoint {
 
     /// A document that scripts of every origin may read.
     pub fn is_public(&self) -> bool {
-        matches!(self, Endpoint::ResourceMetadata(_))
+        matches!(self, Endpoint::ResourceMetadata(_) | Endpoint::Jwks)
     }
 
     pub fn knows(&self, method: &Method) -> bool {

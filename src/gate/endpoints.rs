@@ -60,6 +60,7 @@ impl Gate {
             Endpoint::Userinfo => self.endpoints.userinfo_page(&sites, &query, head, audit).await?,
             Endpoint::BackchannelLogout => self.endpoints.backchannel_logout(&sites, head, audit).await?,
             Endpoint::FrontchannelLogout => self.endpoints.frontchannel_logout(&sites, &query, head, audit).await?,
+            Endpoint::Jwks => self.jwks(audit).await?,
             Endpoint::ResourceMetadata(path) => self.resource_metadata(&path, audit)?,
         };
         Ok(Answer::Reply(Box::new(reply)))

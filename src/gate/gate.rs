@@ -11,6 +11,7 @@ use crate::gate::subject::Unanswerable;
 use crate::kit::clock::Clock;
 use crate::kit::entropy::{Entropy, Ids};
 use crate::login::return_url::ReturnUrls;
+use crate::outbound::assertion::Assertions;
 use crate::session::sessions::Sessions;
 use crate::telemetry::metrics::{Credential, Outcome, RouteMetrics};
 use http::HeaderMap;
@@ -29,6 +30,7 @@ pub struct Gate {
     pub authenticator: Authenticator,
     pub endpoints: Endpoints,
     pub rewrite: Rewrite,
+    pub assertions: Arc<Assertions>,
     /// For requests without a route.
     pub unrouted: Arc<RouteMetrics>,
     pub warned: Warned,

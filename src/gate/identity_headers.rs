@@ -3,6 +3,7 @@
 
 use crate::gate::encode::{encode, encode_list};
 use crate::gate::group_filter::{GroupPattern, matches};
+use crate::gate::outbound_headers::AssertionSettings;
 use crate::gate::passed_tokens::{PassToken, Tokens};
 use crate::gate::set_name::SetName;
 use crate::gate::template::Template;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub access_token: PassToken,
     /// The same for the session's ID token.
     pub id_token: PassToken,
+    /// A signed assertion of who is calling.
+    pub assertion: Option<AssertionSettings>,
 }
 
 /// The identity headers of one route.
@@ -154,10 +157,25 @@ impl IdentityHeaders {
         )
     }
 
+    /// Tells apart whatever gives an identity other headers.
+    pub fn id(&self) -> Fingerprint {
+        self.id
+    }
+
+    /// Whether the app gets a token of the caller's.
+    pub fn gives_tokens(&self) -> bool {
+        self.wants_tokens() != (false, false)
+    }
+
     /// The groups that the app is told of.
-    pub fn groups(&self, who: &Identity) -> Option<String> {
+    pub fn told_groups<'a>(&'a self, who: &'a Identity) -> impl Iterator<Item = &'a Box<str>> {
         let is_told = |group: &str| self.groups.is_empty() || self.groups.iter().any(|own| matches(own, group));
-        encode_list(who.groups.iter().filter(|group| is_told(group)))
+        who.groups.iter().filter(move |group| is_told(group))
+    }
+
+    /// The same, as one header value.
+    pub fn groups(&self, who: &Identity) -> Option<String> {
+        encode_list(self.told_groups(who))
     }
 
     /// The values of the preset's headers, in the order of its names; `None` if a claim is absent.

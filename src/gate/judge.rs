@@ -50,9 +50,8 @@ impl Gate {
         audit.outcome = Outcome::forwarded;
         let by_method = self.routes.chooses_by_method(audit.host.as_ref(), path.as_str().as_bytes());
         let mut forward = self.rewrite.forward(route, head, &path, &case.caller, audit, by_method);
-        if let Some(who) = &audit.identity {
-            let tokens = self.authenticator.tokens(route, passed.as_ref(), audit.credential, head.headers).await?;
-            forward.set.extend(route.headers.with_tokens(who, &tokens));
+        if route.gives_credentials() {
+            forward.set.extend(Box::pin(self.credentials(route, passed.as_ref(), head.headers, audit)).await?);
         }
         forward.session = passed;
         Ok(Answer::Forward(Box::new(forward)))

@@ -1,6 +1,7 @@
 //! Decides one request: a [`request::RequestHead`] in, a [`decision::Decision`] out, using only the `http` crate's
 //! types. It opens no socket and knows neither the proxy nor the configuration file; dependencies are passed in.
 
+mod app_credentials;
 pub mod authenticate;
 mod authorise;
 pub mod case;
@@ -19,6 +20,7 @@ pub mod html;
 pub mod identity_headers;
 mod judge;
 pub mod navigation;
+pub mod outbound_headers;
 pub mod passed_tokens;
 pub mod path;
 pub mod place;

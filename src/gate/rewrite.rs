@@ -38,7 +38,7 @@ impl Rewrite {
         let mut remove = self.header_filter.of(head.headers);
         if let Access::Protected(protected) = &route.access {
             let was_judged = audit.credential == Credential::bearer;
-            if route.headers.takes_authorization(was_judged) || holds_key(protected, head.headers, audit.credential) {
+            if route.takes_authorization(was_judged) || holds_key(protected, head.headers, audit.credential) {
                 remove.push(header::AUTHORIZATION);
             }
             if protected.accepts_api_key && head.headers.contains_key(&X_API_KEY) {
@@ -66,7 +66,9 @@ impl Rewrite {
             set.extend(text(route.prefix()).map(|value| (FORWARDED_PREFIX, value)));
         }
         if let Some(who) = &audit.identity {
-            set.extend_from_slice(&route.headers.headers(who));
+            let identity = route.headers.headers(who);
+            route.note_size(&identity);
+            set.extend_from_slice(&identity);
         }
         let sent_as_is = path.authority().is_none() && !route.strip_prefix;
         let target = (!sent_as_is).then(|| format!("{}{}", route.path_for_app(path.as_str()), path.query()));

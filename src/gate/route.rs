@@ -7,6 +7,7 @@ use crate::credential::policy::Policy;
 use crate::gate::cors::Cors;
 use crate::gate::host::Host;
 use crate::gate::identity_headers::IdentityHeaders;
+use crate::gate::outbound_headers::{Assertion, ServiceToken, ServiceTokenSettings};
 use crate::gate::path::{CanonicalPath, MOST_WORK, every_reading};
 use crate::gate::place::{Hosts, Place};
 use crate::gate::resource::Resource;
@@ -15,11 +16,12 @@ use crate::login::cookie::CookieSpec;
 use crate::login::relying_party::{Origin, RelyingParty};
 use crate::session::session::{Limits, RefreshLimits};
 use crate::telemetry::metrics::RouteMetrics;
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use url::Url;
 
 /// One route, ready to serve.
@@ -32,6 +34,8 @@ pub struct Route {
     pub headers: IdentityHeaders,
     /// `None`: it has no metadata as a protected resource.
     pub resource: Option<Resource>,
+    pub assertion: Option<Assertion>,
+    pub service_token: Option<ServiceToken>,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
     /// All readings of each base path of its apps.
@@ -39,6 +43,8 @@ pub struct Route {
     /// `http` or `https`, as the client sees it.
     pub scheme: HeaderValue,
     pub metrics: Arc<RouteMetrics>,
+    /// Identity headers too large for many apps were warned of.
+    warned: AtomicBool,
 }
 
 /// One route, as configured.
@@ -50,6 +56,8 @@ pub struct Settings {
     pub access: AccessSettings,
     pub headers: IdentityHeaders,
     pub resource: Option<Resource>,
+    pub assertion: Option<Assertion>,
+    pub service_token: Option<ServiceTokenSettings>,
     pub cors: Option<Cors>,
     pub strip_prefix: bool,
     /// The base paths of its apps, without trailing slashes.
@@ -223,6 +231,11 @@ impl Table {
         routes.filter_map(|(_, route)| route.resource.as_ref()).find(|resource| resource.is_at(path))
     }
 
+    /// Whether a route of this host signs assertions.
+    pub fn signs(&self, host: Option<&Host>) -> bool {
+        self.groups(host).flatten().flat_map(|group| &group.members).any(|(_, route)| route.assertion.is_some())
+    }
+
     /// Whether this host serves the gateway's own endpoints: one of its routes is protected, or logins end there.
     pub fn has_own_pages(&self, host: Option<&Host>) -> bool {
         let name = host.map(Host::name).unwrap_or_default();
@@ -295,6 +308,7 @@ impl Route {
         settings: Settings,
         policy: impl FnOnce(&[Arc<str>]) -> Policy,
         sites: Vec<Arc<RelyingParty>>,
+        service_token: Option<ServiceToken>,
         metrics: RouteMetrics,
     ) -> Route {
         let access = match settings.access {
@@ -316,6 +330,8 @@ impl Route {
             access,
             headers: settings.headers,
             resource: settings.resource,
+            assertion: settings.assertion,
+            service_token,
             cors: settings.cors,
             strip_prefix: settings.strip_prefix,
             bases: settings
@@ -327,6 +343,7 @@ impl Route {
                 .collect(),
             scheme: HeaderValue::from_static(if settings.https { "https" } else { "http" }),
             metrics: Arc::new(metrics),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -357,11 +374,29 @@ impl Route {
         })
     }
 
+    /// Counts identity headers that are too large for many apps, and warns once.
+    pub fn note_size(&self, identity: &[(HeaderName, HeaderValue)]) {
+        let size: usize = identity.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if size <= LARGE {
+            return;
+        }
+        self.metrics.had_large_identity();
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                route = %self.name, bytes = size,
+                "the identity headers are larger than many apps read; headers.groups leaves out groups that the app does not need"
+            );
+        }
+    }
+
     /// The path prefix without trailing slashes.
     pub fn prefix(&self) -> &str {
         self.place.path.trim_end_matches('/')
     }
 }
+
+/// Beyond it common servers refuse a request's head.
+const LARGE: usize = 16 * 1024;
 
 /// Stands in for the base path if the prefix is stripped and the app has none.
 const STRIPPED: &[u8] = b"/-";

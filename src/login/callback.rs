@@ -12,7 +12,6 @@ use crate::provider::keys::KeySet;
 use crate::provider::settings::Automatic;
 use crate::provider::{GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
-use crate::session::refresh::life_of;
 use crate::session::sessions::{Login, Sessions};
 use crate::session::ticket::Ticket;
 use crate::store::kv::{Entry, Key, Space, Unavailable};
@@ -258,7 +257,7 @@ async fn prove(site: &RelyingParty, flow: &Flow, tokens: Tokens, sessions: &Sess
 
 fn login(identity: Identity, verified: &Verified, tokens: Tokens, now: crate::kit::clock::Timestamp) -> Login {
     let text = |name: &str| verified.claims().get(name).and_then(Value::as_str).map(str::to_owned);
-    let life = life_of(&tokens, now);
+    let life = tokens.life(now);
     let hot = Hot {
         identity: Arc::new(identity),
         subject: text("sub").unwrap_or_default(), // a verified token has one

@@ -116,6 +116,19 @@ impl Provider for FakeProvider {
         self.granted(format!("refresh {}", token.expose())).await
     }
 
+    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, GrantError> {
+        self.granted(format!("client {scope} {}", audience.unwrap_or_default())).await
+    }
+
+    async fn exchange_token(
+        &self,
+        subject: &Secret,
+        scope: &str,
+        audience: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        self.granted(format!("token {} {scope} {}", subject.expose(), audience.unwrap_or_default())).await
+    }
+
     async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError> {
         self.asked.lock().push(format!("userinfo {}", token.expose()));
         self.userinfo.lock().clone()

@@ -17,6 +17,7 @@ pub mod settings;
 pub mod token_endpoint;
 pub mod verdict;
 
+use crate::kit::clock::Timestamp;
 use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
@@ -62,6 +63,13 @@ pub trait Provider: Send + Sync {
     /// Spends a refresh token (RFC 6749, 6).
     async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError>;
 
+    /// A token for the gateway's own client (RFC 6749, 4.4).
+    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, GrantError>;
+
+    /// A token for another service, in exchange for a user's access token (RFC 8693, 2.1).
+    async fn exchange_token(&self, subject: &Secret, scope: &str, audience: Option<&str>)
+    -> Result<Tokens, GrantError>;
+
     /// The UserInfo claims for an access token (OpenID Connect Core 1.0, 5.3), not verified yet.
     async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError>;
 
@@ -102,6 +110,17 @@ pub struct Tokens {
     pub refresh: Option<Secret>,
     /// The access token's lifetime, if the provider states it.
     pub lives: Option<Duration>,
+}
+
+/// Assumed lifetime of an access token if neither the provider nor the token states one.
+const UNTOLD_LIFE: Duration = Duration::from_secs(300);
+
+impl Tokens {
+    /// How long the access token lives.
+    pub fn life(&self, now: Timestamp) -> Duration {
+        let own = || Unverified::read(self.access.expose()).ok()?.expires();
+        self.lives.filter(|lives| !lives.is_zero()).or_else(|| own().map(|exp| now.until(exp))).unwrap_or(UNTOLD_LIFE)
+    }
 }
 
 /// Why a grant failed: determined by the error code, never by its text.

@@ -258,6 +258,9 @@ impl RemoteProvider {
     }
 }
 
+/// RFC 8693, 3.
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+
 impl Trouble {
     fn note(&self, provider: &str, call: &str, problem: Option<&GrantError>) {
         if self.0.swap(problem.is_some(), Ordering::SeqCst) == problem.is_some() {
@@ -298,6 +301,30 @@ impl Provider for RemoteProvider {
 
     async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError> {
         self.grant(&[("grant_type", "refresh_token"), ("refresh_token", token.expose())]).await
+    }
+
+    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, GrantError> {
+        let mut form = vec![("grant_type", "client_credentials")];
+        form.extend(Some(("scope", scope)).filter(|_| !scope.is_empty()));
+        form.extend(audience.map(|audience| ("audience", audience)));
+        self.grant(&form).await
+    }
+
+    async fn exchange_token(
+        &self,
+        subject: &Secret,
+        scope: &str,
+        audience: Option<&str>,
+    ) -> Result<Tokens, GrantError> {
+        let mut form = vec![
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", subject.expose().as_str()),
+            ("subject_token_type", ACCESS_TOKEN_TYPE),
+            ("requested_token_type", ACCESS_TOKEN_TYPE),
+        ];
+        form.extend(Some(("scope", scope)).filter(|_| !scope.is_empty()));
+        form.extend(audience.map(|audience| ("audience", audience)));
+        self.grant(&form).await
     }
 
     async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError> {

@@ -52,7 +52,7 @@ fn line(provider: &str, kind: &str, name: &str) -> Key {
     Key::of(Space::Index, format!("{provider}:{kind}:{name}"))
 }
 
-fn line_of_all(part: &str) -> Key {
+pub(super) fn line_of_all(part: &str) -> Key {
     Key::of(Space::Index, format!("all:{part}"))
 }
 
@@ -240,7 +240,7 @@ impl Sessions {
         Ok(living)
     }
 
-    async fn label_at(&self, place: &str) -> Result<Option<Envelope>, Unavailable> {
+    pub(super) async fn label_at(&self, place: &str) -> Result<Option<Envelope>, Unavailable> {
         let entry = self.kv.get(&Key::of(Space::Session, place)).await?;
         Ok(entry.and_then(|entry| envelope(&entry.value)))
     }

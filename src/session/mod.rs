@@ -2,6 +2,7 @@
 //! refresh that keeps a session alive. Knows nothing of requests or redirects; the store sees digests and sealed bytes.
 
 pub mod cache;
+pub mod census;
 pub mod index;
 pub mod outcome;
 pub mod realm;

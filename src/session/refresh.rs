@@ -4,14 +4,12 @@
 //! and a sealed result gives the others its outcome.
 
 mod identity;
-mod lease;
 mod shared;
 
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
 use crate::kit::secret::Secret;
 use crate::kit::singleflight::{LeaderLost, Role};
-use crate::provider::jwt::Unverified;
 use crate::provider::{GrantError, Tokens};
 use crate::session::outcome::{Dependency, Outcome};
 use crate::session::realm::Realm;
@@ -19,15 +17,13 @@ use crate::session::record::Cold;
 use crate::session::session::{RefreshLimits, Session};
 use crate::session::sessions::Sessions;
 use crate::store::kv::{Change, Unavailable};
+use crate::store::lease::{Lease, Taken};
 use crate::telemetry::metrics::Refresh;
 use identity::{Renewal, Renewed};
-use lease::{Lease, Taken};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Assumed lifetime of an access token if neither the provider nor the token states one.
-const UNTOLD_LIFE: Duration = Duration::from_secs(300);
 /// Attempts at a write that loses against touches; one refresh does not meet more touches than this.
 const TRIES: u64 = 5;
 /// Pauses between polls while another replica refreshes; they double from the first to the longest.
@@ -112,6 +108,7 @@ impl Sessions {
                 return self.renew(realm, grant, tokens, limits).await;
             }
             let place = session.ticket.place();
+            // Per session, not per token: the new token is stored before the hot part, and must not be spent in between.
             match Lease::take(&self.kv, self.entropy.as_ref(), &place, *self.dedup.lease).await? {
                 Taken::Ours(lease) => {
                     // A lease that we waited for and that has not expired was released: its holder's try failed.
@@ -288,7 +285,7 @@ impl Sessions {
                 return Ok(Outcome::Ended);
             };
             if let Some(tokens) = tokens {
-                let life = life_of(tokens, self.clock.now());
+                let life = tokens.life(self.clock.now());
                 current.hot.access_expires = self.clock.now().plus(life).millis();
                 current.hot.access_life = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
             }
@@ -394,10 +391,4 @@ fn renewed_cold(cold: &Cold, tokens: &Tokens, now: i64) -> Cold {
         refreshed: if tokens.refresh.is_some() { now } else { cold.refreshed },
         session_id: cold.session_id.clone(),
     }
-}
-
-/// `expires_in`, else the access token's own `exp`, else five minutes.
-pub fn life_of(tokens: &Tokens, now: Timestamp) -> Duration {
-    let own = || Unverified::read(tokens.access.expose()).ok()?.expires();
-    tokens.lives.filter(|lives| !lives.is_zero()).or_else(|| own().map(|exp| now.until(exp))).unwrap_or(UNTOLD_LIFE)
 }

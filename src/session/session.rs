@@ -1,6 +1,7 @@
 //! One live session, and the limits by which a route judges it.
 
 use crate::kit::clock::Timestamp;
+use crate::kit::digest::TokenDigest;
 use crate::session::record::{Envelope, Hot};
 use crate::session::ticket::Ticket;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -37,6 +38,11 @@ impl Session {
         let fresh = now < Timestamp::from_millis(self.hot.created).plus(limits.max_age);
         let used = |idle: Duration| now < Timestamp::from_millis(self.seen.load(Ordering::Relaxed)).plus(idle);
         fresh && limits.idle_timeout.is_none_or(used)
+    }
+
+    /// A digest that tells the session and its access token apart from all others.
+    pub fn mark(&self) -> TokenDigest {
+        TokenDigest::of(format!("session {} {}", self.ticket.place(), self.hot.access_expires).as_bytes())
     }
 
     /// The Unix second at which the session reaches its maximum age.

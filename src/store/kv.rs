@@ -37,6 +37,10 @@ pub enum Space {
     Epoch,
     /// The sessions of a user, a subject or a provider's session: a set of places.
     Index,
+    /// The keys that sign assertions.
+    SigningKeys,
+    /// A token of the gateway's own for an app.
+    ServiceToken,
 }
 
 /// A key of the store. The names are the same in every version: replicas of two versions share a store.
@@ -64,7 +68,7 @@ pub enum Invalidation {
 }
 
 impl Space {
-    pub const ALL: [Space; 10] = [
+    pub const ALL: [Space; 12] = [
         Space::Session,
         Space::Tokens,
         Space::Used,
@@ -75,6 +79,8 @@ impl Space {
         Space::Secret,
         Space::Epoch,
         Space::Index,
+        Space::SigningKeys,
+        Space::ServiceToken,
     ];
 
     const fn name(self) -> &'static str {
@@ -89,6 +95,8 @@ impl Space {
             Space::Secret => "secret",
             Space::Epoch => "epoch",
             Space::Index => "index",
+            Space::SigningKeys => "signing_keys",
+            Space::ServiceToken => "service_token",
         }
     }
 
@@ -239,7 +247,9 @@ mod tests {
                 "api_keys:x",
                 "secret:x",
                 "epoch:x",
-                "index:x"
+                "index:x",
+                "signing_keys:x",
+                "service_token:x"
             ]
         );
         assert_eq!(

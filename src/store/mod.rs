@@ -7,6 +7,7 @@ pub mod fallback;
 pub(crate) mod faulty;
 pub mod file;
 pub mod kv;
+pub mod lease;
 pub mod memory;
 pub mod redis;
 pub mod settings;

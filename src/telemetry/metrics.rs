@@ -24,6 +24,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabel, Histogram>,
     rate_limited: Family<RouteLabel, Counter>,
+    large_identities: Family<RouteLabel, Counter>,
     auth_duration: Family<AuthLabels, Histogram>,
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheLabel, Gauge>,
@@ -32,6 +33,7 @@ pub struct Metrics {
     jwks_fetches: Family<ProviderResult, Counter>,
     logins: Family<ProviderResult, Counter>,
     refreshes: Family<RefreshLabels, Counter>,
+    upstream_tokens: Family<ProviderResult, Counter>,
     config_reloads: Family<ReloadLabel, Counter>,
     store_up: Gauge,
     store_operations: Family<OperationLabel, Histogram>,
@@ -54,6 +56,7 @@ pub struct RouteMetrics {
     forwarded: Counter,
     duration: Histogram,
     rate_limited: Counter,
+    large_identities: Counter,
     auth: [Histogram; 4],
 }
 
@@ -72,6 +75,7 @@ pub struct ProviderMetrics {
     fetches: Family<ProviderResult, Counter>,
     logins: Family<ProviderResult, Counter>,
     refreshes: Family<RefreshLabels, Counter>,
+    upstream_tokens: Family<ProviderResult, Counter>,
     up: Gauge,
 }
 
@@ -88,6 +92,7 @@ impl Default for Metrics {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             rate_limited: Family::default(),
+            large_identities: Family::default(),
             auth_duration: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
             cache_requests: Family::default(),
             cache_entries: Family::default(),
@@ -96,6 +101,7 @@ impl Default for Metrics {
             jwks_fetches: Family::default(),
             logins: Family::default(),
             refreshes: Family::default(),
+            upstream_tokens: Family::default(),
             config_reloads: Family::default(),
             store_up: Gauge::default(),
             store_operations: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
@@ -110,6 +116,11 @@ impl Default for Metrics {
             metrics.auth_duration.clone(),
         );
         registry.register("rate_limited", "Requests above the limit for unknown tokens", metrics.rate_limited.clone());
+        registry.register(
+            "large_identity_headers",
+            "Requests whose identity headers exceed 16 KiB",
+            metrics.large_identities.clone(),
+        );
         registry.register("cache_requests", "Look-ups in a cache", metrics.cache_requests.clone());
         registry.register("cache_entries", "Entries that a cache holds", metrics.cache_entries.clone());
         registry.register(
@@ -121,6 +132,7 @@ impl Default for Metrics {
         registry.register("jwks_fetches", "Fetches of a provider's keys", metrics.jwks_fetches.clone());
         registry.register("logins", "Logins that ended", metrics.logins.clone());
         registry.register("refreshes", "Refreshes of sessions", metrics.refreshes.clone());
+        registry.register("upstream_tokens", "Tokens fetched for apps", metrics.upstream_tokens.clone());
         registry.register("config_reloads", "Reloads of the configuration", metrics.config_reloads.clone());
         let build = Family::<BuildLabels, Gauge>::default();
         metrics.store_up.set(1); // a store in this process is always up
@@ -156,6 +168,7 @@ impl Metrics {
             requests: self.requests.clone(),
             duration: self.request_duration.get_or_create_owned(&label),
             rate_limited: self.rate_limited.get_or_create_owned(&label),
+            large_identities: self.large_identities.get_or_create_owned(&label),
             auth: [Credential::none, Credential::bearer, Credential::session, Credential::api_key].map(auth),
         }
     }
@@ -173,6 +186,7 @@ impl Metrics {
             fetches: self.jwks_fetches.clone(),
             logins: self.logins.clone(),
             refreshes: self.refreshes.clone(),
+            upstream_tokens: self.upstream_tokens.clone(),
             up: self.provider_up.get_or_create_owned(&ProviderLabel { provider: name.to_string() }),
         }
     }
@@ -218,6 +232,10 @@ impl RouteMetrics {
             self.rate_limited.inc();
         }
         self.duration.observe(took.as_secs_f64());
+    }
+
+    pub fn had_large_identity(&self) {
+        self.large_identities.inc();
     }
 
     pub fn judged(&self, credential: Credential, took: Duration) {
@@ -269,6 +287,19 @@ impl ProviderMetrics {
     /// `result` is `ok` or a reason's word.
     pub fn logged_in(&self, result: &'static str) {
         self.count(&self.logins, result);
+    }
+
+    /// `result` is `ok` or a reason's word.
+    pub fn fetched_for_upstream(&self, result: &'static str) {
+        self.count(&self.upstream_tokens, result);
+    }
+
+    /// Makes the series of tokens for apps appear, at 0.
+    pub fn fetches_for_upstream(&self) {
+        for result in ["ok", "provider_unavailable", "upstream_unreachable"] {
+            let labels = ProviderResult { provider: self.provider.clone(), result };
+            drop(self.upstream_tokens.get_or_create(&labels));
+        }
     }
 
     pub fn refreshed(&self, result: Refresh) {

@@ -144,6 +144,32 @@ impl Gateway {
         gateway
     }
 
+    /// Runs this text of a configuration with one listener, at addresses of this test.
+    pub async fn of_text(text: &str, env: &[(String, String)]) -> Self {
+        let (folder, port, admin) = (Folder::new(), free_port(), free_port());
+        folder.write("config.yaml", text);
+        let out = std::fs::File::create(folder.path("log")).unwrap();
+        let child = doorward(&folder)
+            .args(["run", "-c", "config.yaml"])
+            .env("DOORWARD__LISTEN__0", format!("127.0.0.1:{port}"))
+            .env("DOORWARD__ADMIN__ADDRESS", format!("127.0.0.1:{admin}"))
+            .envs(env.iter().cloned())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        let mut gateway = Gateway { folder, secrets: Secrets::default(), child, ports: vec![port], admin };
+        until_so("the listeners", async || {
+            if let Some(status) = gateway.child.try_wait().unwrap() {
+                panic!("the gateway ended with {status}:\n{}", gateway.log());
+            }
+            TcpStream::connect(("127.0.0.1", admin)).await.is_ok()
+        })
+        .await;
+        until_so("readiness", async || gateway.admin("/readyz").await.status == 200).await;
+        gateway
+    }
+
     /// Runs it until it is alive and accepts connections; its providers may be away.
     pub async fn start_unready(config: &Config) -> Self {
         let mut gateway = Self::spawn(config);

@@ -331,3 +331,18 @@ async fn own_cookies_pass_in_neither_direction() {
     world.ask(&get("/public/x").with("Cookie", "doorward=x")).await;
     assert_eq!(world.app.last().header("cookie"), None);
 }
+
+/// Beyond 16 KiB they are sent all the same, counted, and warned of once.
+#[tokio::test]
+async fn large_identity_headers_are_told() {
+    let world = World::start().await;
+    let groups: Vec<String> = (0..800).map(|n| format!("a-group-with-a-long-name-{n:06}")).collect();
+    let large = world.token_with(json!({ "groups": groups }));
+    for token in [&large, &large, &world.token()] {
+        assert_eq!(world.ask(&get("/x").bearer(token)).await.outcome(), "200");
+    }
+    assert!(world.app.received()[0].header("x-forwarded-groups").unwrap().len() > 16 * 1024);
+    let counted = world.gateway.metric("doorward_large_identity_headers_total{route=\"main\"}").await;
+    assert!(counted == 2.0, "{counted}");
+    assert_eq!(world.gateway.log().matches("larger than many apps read").count(), 1);
+}

@@ -20,10 +20,12 @@ mod wait;
 mod world;
 
 mod admin;
+mod assertions;
 mod bodies;
 mod certified;
 mod cors;
 mod deploy;
+mod examples;
 mod forward_auth;
 mod hostile;
 mod http2;

@@ -4,7 +4,7 @@ use crate::config::diagnostics::Problems;
 use crate::config::file::{Accept, File};
 use crate::config::validate::Seen;
 use crate::kit::setting::is_loopback;
-use crate::provider::settings::ClientAuth;
+use crate::provider::{self, settings::ClientAuth};
 use crate::store::redis::{self, Mode};
 use crate::store::settings::Backend;
 
@@ -67,13 +67,26 @@ fn store_secret(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
                 ),
             );
         }
+        let is_secretless = |provider: &provider::settings::Settings| {
+            provider.client_secret.is_none()
+                || matches!(provider.client_auth, ClientAuth::None | ClientAuth::PrivateKeyJwt)
+        };
+        let signs = seen.route.headers.assertion.is_some() && file.providers.values().all(is_secretless);
+        let fetches = seen.route.upstream.token.as_ref().is_some_and(|token| {
+            let named = token.provider.as_ref().and_then(|name| file.providers.get(name));
+            named.or(file.providers.values().next()).is_some_and(is_secretless)
+        });
+        if signs || fetches {
+            let told = format!(
+                "is required: routes.{} keeps keys or tokens in the store, and there is no client secret to seal them with",
+                seen.index
+            );
+            problems.add("store.secret", told);
+        }
         let sign_ins = file.sign_ins(seen.route);
         let Some((_, auth)) = sign_ins.first() else { continue };
-        let secretless = file.providers_of(auth).into_iter().find(|name| {
-            file.providers.get(*name).is_some_and(|p| {
-                p.client_secret.is_none() || matches!(p.client_auth, ClientAuth::None | ClientAuth::PrivateKeyJwt)
-            })
-        });
+        let secretless =
+            file.providers_of(auth).into_iter().find(|name| file.providers.get(*name).is_some_and(is_secretless));
         if let Some(name) = secretless {
             problems.add("store.secret", format!("is required: the client of {name} has no secret to derive a key from, and replicas that share a Redis must share one"));
         }

@@ -5,6 +5,7 @@ use crate::gate::decision::SignedIn;
 use crate::gate::passed_tokens::Tokens;
 use crate::gate::refusal::Refusal;
 use crate::gate::route::Route;
+use crate::kit::secret::Secret;
 use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
@@ -22,11 +23,7 @@ impl Authenticator {
     ) -> Result<Tokens, Refusal> {
         let (wants_access, wants_id) = route.headers.wants_tokens();
         if credential == Credential::bearer && wants_access {
-            let token = match presented(headers) {
-                Presented::Token(token) => token68(token),
-                Presented::Nothing | Presented::Unusable => None,
-            };
-            return Ok(Tokens { access: token.map(|token| token.to_string().into()), id: None });
+            return Ok(Tokens { access: presented_token(headers), id: None });
         }
         let Some(SignedIn { site, session }) = signed_in else { return Ok(Tokens::default()) };
         let wants_access = wants_access && !session.hot.has_expired(self.sessions.now());
@@ -41,5 +38,31 @@ impl Authenticator {
             access: wants_access.then(|| cold.access.into()),
             id: cold.id.filter(|_| wants_id).map(Into::into),
         })
+    }
+
+    /// The caller's access token, if it has one that has not expired.
+    pub(in crate::gate) async fn access_token(
+        &self,
+        signed_in: Option<&SignedIn>,
+        credential: Credential,
+        headers: &HeaderMap,
+    ) -> Result<Option<Secret>, Refusal> {
+        if credential == Credential::bearer {
+            return Ok(presented_token(headers));
+        }
+        let Some(SignedIn { site, session }) = signed_in else { return Ok(None) };
+        if session.hot.has_expired(self.sessions.now()) {
+            return Ok(None);
+        }
+        let cold = self.sessions.cold(&site.realm, session).await;
+        let cold = cold.map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
+        Ok(cold.map(|cold| cold.access.into()))
+    }
+}
+
+fn presented_token(headers: &HeaderMap) -> Option<Secret> {
+    match presented(headers) {
+        Presented::Token(token) => token68(token).map(|token| token.to_string().into()),
+        Presented::Nothing | Presented::Unusable => None,
     }
 }

@@ -150,11 +150,17 @@ impl Gate {
         audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
         let tokens = self.authenticator.tokens(route, session, audit.credential, head.headers).await?;
+        let outbound = self.outbound(route, session, head.headers, audit).await?;
         audit.outcome = Outcome::own_page;
         let mut headers = own_headers(&audit.request_id);
         if !matches!(route.access, Access::Public) {
             headers.extend(told(route, audit.identity.as_deref(), &tokens));
         }
+        // What is absent is empty, so that the asking proxy passes none of the client's.
+        let is_absent = |name: &&HeaderName| !outbound.iter().any(|(known, _)| known == *name);
+        let absent = route.outbound_names().filter(is_absent);
+        headers.extend(absent.map(|name| (name.clone(), HeaderValue::from_static(""))));
+        headers.extend(outbound);
         Ok(Reply { status: StatusCode::ACCEPTED, headers, body: Bytes::new() })
     }
 }
@@ -203,7 +209,9 @@ fn told(route: &Route, who: Option<&Identity>, tokens: &Tokens) -> Vec<(HeaderNa
         headers.push((ACCESS_TOKEN, token.unwrap_or(HeaderValue::from_static(""))));
     }
     if let Some(who) = who {
-        headers.extend(own.headers(who).iter().filter(|(name, _)| !preset_has(route, name)).cloned());
+        let identity = own.headers(who);
+        route.note_size(&identity);
+        headers.extend(identity.iter().filter(|(name, _)| !preset_has(route, name)).cloned());
     }
     headers
 }

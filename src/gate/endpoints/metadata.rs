@@ -1,11 +1,14 @@
-//! What the gateway publishes of itself to anyone: metadata of protected resources (RFC 9728).
+//! What the gateway publishes of itself to anyone: metadata of protected resources (RFC 9728), and the keys that sign its
+//! assertions (RFC 7517).
 
 use crate::gate::cors::{Cors, Origins};
 use crate::gate::decision::{Audit, Reply};
+use crate::gate::endpoint::JWKS_KEPT;
 use crate::gate::gate::Gate;
 use crate::gate::refusal::{Refusal, own_headers};
 use crate::gate::request::RequestHead;
 use crate::kit::setting::Span;
+use crate::store::kv::Unavailable;
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -28,6 +31,19 @@ impl Gate {
         headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
         headers.push(FOR_EVERY_ORIGIN);
         Ok(Reply { status: StatusCode::OK, headers, body: Value::Object(metadata).to_string().into() })
+    }
+}
+
+impl Gate {
+    pub(super) async fn jwks(&self, audit: &Audit) -> Result<Reply, Refusal> {
+        let keys = self.assertions.keys().current().await;
+        let keys = keys.map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
+        let mut headers = own_headers(&audit.request_id);
+        headers.retain(|(name, _)| name != header::CACHE_CONTROL);
+        headers.push((header::CACHE_CONTROL, HeaderValue::from_static(JWKS_KEPT)));
+        headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        headers.push(FOR_EVERY_ORIGIN);
+        Ok(Reply { status: StatusCode::OK, headers, body: keys.jwks.clone().into() })
     }
 }
 

@@ -27,6 +27,8 @@ use crate::kit::entropy::Ids;
 use crate::kit::entropy::test::Counted;
 use crate::kit::setting::{Count, Span, Wait};
 use crate::login::return_url::ReturnUrls;
+use crate::outbound::assertion::Assertions;
+use crate::outbound::signing_keys::SigningKeys;
 use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, settings, token};
 use crate::session::outcome::Dedup;
@@ -103,6 +105,8 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             https: true,
             access,
             resource: None,
+            assertion: None,
+            service_token: None,
             headers: of_preset(preset),
             cors: (name == "cors").then_some(cors),
             strip_prefix: false,
@@ -110,7 +114,7 @@ fn routes(provider: &Arc<FakeProvider>, metrics: &Metrics) -> Vec<Arc<Route>> {
             cookie: "doorward".into(),
         };
         let policy = |_: &[Arc<str>]| Policy::new(vec![Issuer::new(provider.clone(), metrics.provider("corp"), &[])]);
-        Arc::new(Route::new(index, settings, policy, Vec::new(), metrics.route(name)))
+        Arc::new(Route::new(index, settings, policy, Vec::new(), None, metrics.route(name)))
     };
     routes.into_iter().enumerate().map(build).collect()
 }
@@ -127,7 +131,9 @@ fn world() -> World {
         DEDUP,
         None,
     ));
+    let signing = Arc::new(SigningKeys::new(sessions.kv.clone(), clock.clone()));
     let gate = Gate {
+        assertions: Arc::new(Assertions::new(signing, clock.clone(), Arc::new(Counted::default()))),
         clock: clock.clone(),
         client_ip: ClientIp {
             trusted_proxies: vec!["10.0.0.0/8".to_string().try_into().unwrap()],

@@ -30,12 +30,14 @@ fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -
         access: AccessSettings::Public,
         headers: of_preset(Preset::Standard),
         resource: None,
+        assertion: None,
+        service_token: None,
         cors: None,
         strip_prefix: true,
         bases: Vec::new(),
         cookie: "doorward".into(),
     };
-    Arc::new(Route::new(index, settings, |_| Policy::new(Vec::new()), Vec::new(), Metrics::default().route(name)))
+    Arc::new(Route::new(index, settings, |_| Policy::new(Vec::new()), Vec::new(), None, Metrics::default().route(name)))
 }
 
 fn table() -> Table {

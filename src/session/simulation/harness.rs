@@ -376,6 +376,12 @@ impl Provider for ProviderLink {
         answer
     }
 
+    async fn client_token(&self, _scope: &str, _audience: Option<&str>) -> Result<Tokens, GrantError> {
+        Err(GrantError::Refused)
+    }
+    async fn exchange_token(&self, _: &Secret, _scope: &str, _audience: Option<&str>) -> Result<Tokens, GrantError> {
+        Err(GrantError::Refused)
+    }
     async fn userinfo(&self, _token: &Secret) -> Result<UserInfo, GrantError> {
         Err(GrantError::Unavailable)
     }

@@ -37,6 +37,11 @@ impl Person {
         Person { address: gateway.address(), host: HOST.to_owned(), certificate: None, secrets, jar: Vec::new() }
     }
 
+    /// Behind a proxy that ends TLS.
+    pub fn at_host(gateway: &Gateway, host: &str) -> Self {
+        Person { host: host.to_owned(), ..Self::at(gateway) }
+    }
+
     pub fn over_tls(gateway: &Gateway, listener: usize, host: &str, certificate: &Arc<Certificate>) -> Self {
         Person {
             address: gateway.address_of(listener),

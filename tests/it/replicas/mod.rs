@@ -10,6 +10,7 @@ mod kinds;
 mod load;
 mod logout;
 mod outage;
+mod outbound;
 mod relay;
 mod server;
 mod strangers;

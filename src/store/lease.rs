@@ -1,4 +1,4 @@
-//! Which replica may spend a session's refresh token now.
+//! Which replica may do now what must be done once: spend a session's refresh token, fetch a token for an app.
 
 use crate::kit::entropy::Entropy;
 use crate::store::kv::{Entry, Key, Kv, Space, Unavailable};
@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// The exclusive right to spend a session's refresh token; renewed while held, expires if its holder dies.
-pub(super) struct Lease {
+/// An exclusive right among replicas; renewed while held, expires if its holder dies.
+pub struct Lease {
     kv: Arc<dyn Kv>,
     key: Key,
     value: Vec<u8>,
@@ -16,7 +16,7 @@ pub(super) struct Lease {
 }
 
 /// The result of requesting a lease.
-pub(super) enum Taken {
+pub enum Taken {
     Ours(Lease),
     /// Held by another replica; expires at this time unless renewed.
     Until(Instant),
@@ -25,16 +25,15 @@ pub(super) enum Taken {
 }
 
 impl Lease {
-    /// Per session, not per token: the new token is stored before the hot part, and must not be spent in between.
-    pub(super) async fn take(
+    pub async fn take(
         kv: &Arc<dyn Kv>,
         entropy: &dyn Entropy,
-        place: &str,
+        name: &str,
         lives: Duration,
     ) -> Result<Taken, Unavailable> {
         let mut value = vec![0; 16];
         entropy.fill(&mut value);
-        let key = Key::of(Space::Lease, place);
+        let key = Key::of(Space::Lease, name);
         if kv.put_new(&key, Entry { generation: 0, value: value.clone() }, lives).await? {
             return Ok(Taken::Ours(Lease::keep(kv.clone(), key, value, lives)));
         }
@@ -56,7 +55,7 @@ impl Lease {
         Lease { kv, key, value, renewal }
     }
 
-    pub(super) async fn let_go(&self) {
+    pub async fn let_go(&self) {
         self.renewal.abort();
         let _ = self.kv.extend(&self.key, &self.value, Duration::ZERO).await; // if this fails, the lease expires
     }

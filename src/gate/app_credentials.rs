@@ -1,0 +1,168 @@
+//! What the app is given beside the identity headers: the caller's tokens, a signed assertion of who it is, a token of the
+//! gateway's own.
+
+use crate::credential::api_key::ApiKey;
+use crate::gate::authenticate::{Presented, presented, presented_key};
+use crate::gate::decision::{Audit, SignedIn};
+use crate::gate::gate::Gate;
+use crate::gate::outbound_headers::{Assertion, ServiceToken};
+use crate::gate::passed_tokens::PassToken;
+use crate::gate::refusal::Refusal;
+use crate::gate::route::{Access, Route};
+use crate::kit::digest::{Fingerprint, TokenDigest};
+use crate::outbound::assertion::Statement;
+use crate::outbound::service_token::{Grant, Held, Subject};
+use crate::provider::identity::Identity;
+use crate::provider::jwt::Unverified;
+use crate::store::kv::Unavailable;
+use crate::telemetry::metrics::Credential;
+use crate::telemetry::reason::Reason;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde_json::Value;
+use std::sync::Arc;
+
+impl Route {
+    /// The headers of the assertion and of the service token.
+    pub fn outbound_names(&self) -> impl Iterator<Item = &HeaderName> {
+        let assertion = self.assertion.iter().map(|assertion| &assertion.header);
+        assertion.chain(self.service_token.iter().map(|token| &token.header))
+    }
+
+    /// Whether the app is given anything that costs more than the identity.
+    pub(super) fn gives_credentials(&self) -> bool {
+        self.assertion.is_some() || self.service_token.is_some() || self.headers.gives_tokens()
+    }
+
+    /// Whether the client's own `Authorization` is to be removed.
+    pub(super) fn takes_authorization(&self, was_judged: bool) -> bool {
+        self.headers.takes_authorization(was_judged) || self.outbound_names().any(|name| name == header::AUTHORIZATION)
+    }
+}
+
+impl Gate {
+    /// All that the app is given beside the identity, in its headers.
+    pub(super) async fn credentials(
+        &self,
+        route: &Route,
+        signed_in: Option<&SignedIn>,
+        headers: &HeaderMap,
+        audit: &Audit,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+        let mut set = self.outbound(route, signed_in, headers, audit).await?;
+        if let Some(who) = &audit.identity {
+            let tokens = self.authenticator.tokens(route, signed_in, audit.credential, headers).await?;
+            set.extend(route.headers.with_tokens(who, &tokens));
+        }
+        Ok(set)
+    }
+
+    /// The assertion and the service token of a route, in their headers.
+    pub(super) async fn outbound(
+        &self,
+        route: &Route,
+        signed_in: Option<&SignedIn>,
+        headers: &HeaderMap,
+        audit: &Audit,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+        let mut set = Vec::new();
+        let mark = mark_of(route, signed_in, headers, audit.credential);
+        if let (Some(assertion), Some(who), Some(mark)) = (&route.assertion, &audit.identity, mark) {
+            let value = self.assertion(route, assertion, who, mark, audit).await;
+            let value = value.map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
+            set.push((assertion.header.clone(), value));
+        }
+        if let Some(token) = &route.service_token
+            && let Some(held) = self.service_token(token, signed_in, headers, audit, mark).await?
+        {
+            let way = match token.header == header::AUTHORIZATION {
+                true => PassToken::Bearer,
+                false => PassToken::In(token.header.clone()),
+            };
+            set.extend(way.value(&held.token).map(|value| (token.header.clone(), value)));
+        }
+        Ok(set)
+    }
+
+    async fn assertion(
+        &self,
+        route: &Route,
+        own: &Assertion,
+        who: &Identity,
+        mark: TokenDigest,
+        audit: &Audit,
+    ) -> Result<HeaderValue, Unavailable> {
+        let origin = own.origin.for_host(audit.host.as_ref().map(|host| host.name()).unwrap_or_default());
+        let (issuer, audience) = (own.issuer.as_ref().unwrap_or(&origin), own.audience.as_ref().unwrap_or(&origin));
+        let place = Fingerprint::of()
+            .part(&*route.name)
+            .part(issuer)
+            .part(audience)
+            .part(own.ttl.as_millis().to_string())
+            .part(format!("{:?}", route.headers.id()))
+            .part(mark.bytes())
+            .finish();
+        let statement =
+            Statement::of(who, issuer, audience, route.headers.told_groups(who).map(|group| &**group).collect());
+        let place = TokenDigest::of(format!("{place:?}").as_bytes());
+        self.assertions.of(place, &statement, own.ttl).await
+    }
+
+    /// `None`: an exchange needs the caller's access token, and there is none.
+    async fn service_token(
+        &self,
+        own: &ServiceToken,
+        signed_in: Option<&SignedIn>,
+        headers: &HeaderMap,
+        audit: &Audit,
+        mark: Option<TokenDigest>,
+    ) -> Result<Option<Arc<Held>>, Refusal> {
+        let is_exchange = own.wanted.grant == Grant::TokenExchange;
+        if is_exchange && !matches!(audit.credential, Credential::session | Credential::bearer) {
+            return Ok(None);
+        }
+        let place = own.wanted.place(mark.filter(|_| is_exchange));
+        if let Some(held) = own.tokens.recall(place) {
+            return Ok(Some(held));
+        }
+        let subject = match is_exchange {
+            true => match self.authenticator.access_token(signed_in, audit.credential, headers).await? {
+                Some(token) => Some(Subject { name: name_of(signed_in, token.expose()), token }),
+                None => return Ok(None),
+            },
+            false => None,
+        };
+        let held = own.tokens.obtain(&own.wanted, place, subject).await;
+        held.map(Some).map_err(|none| Refusal::of(none.reason()))
+    }
+}
+
+/// The `sub` of the caller's token.
+fn name_of(signed_in: Option<&SignedIn>, token: &str) -> Option<String> {
+    if let Some(signed_in) = signed_in {
+        return Some(signed_in.session.hot.subject.clone());
+    }
+    let token = Unverified::read(token).ok()?;
+    token.claims().get("sub").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// A digest of the credential that let the request in; another one after a session's refresh.
+fn mark_of(
+    route: &Route,
+    signed_in: Option<&SignedIn>,
+    headers: &HeaderMap,
+    credential: Credential,
+) -> Option<TokenDigest> {
+    let Access::Protected(protected) = &route.access else { return None };
+    match credential {
+        Credential::none => None,
+        Credential::session => Some(signed_in?.session.mark()),
+        Credential::bearer => match presented(headers) {
+            Presented::Token(token) => Some(TokenDigest::of(token)),
+            Presented::Nothing | Presented::Unusable => None,
+        },
+        Credential::api_key => {
+            let key = presented_key(protected, headers, &presented(headers))?;
+            ApiKey::parse(key).map(|_| TokenDigest::of(key.as_bytes()))
+        }
+    }
+}
