@@ -50,6 +50,8 @@ impl Api {
             Ok(created) => {
                 // Another replica may have cached that this key does not exist.
                 self.kv.announce(&Change::ApiKey(created.record.id.to_string())).await;
+                let (key, user) = (&created.record.id, &created.record.user);
+                tracing::info!(event = "api_key_made", %key, user, "an API key was made");
                 let mut shown = shown(&created.record);
                 shown.insert("key".into(), created.key.expose().into());
                 (StatusCode::CREATED, JSON, Value::Object(shown).to_string())
@@ -65,7 +67,10 @@ impl Api {
         // Also if the store did not answer: it may have deleted the key all the same.
         self.kv.announce(&Change::ApiKey(id.to_string())).await;
         match ended {
-            Ok(true) => (StatusCode::NO_CONTENT, JSON, String::new()),
+            Ok(true) => {
+                tracing::info!(event = "api_key_ended", key = %id, "an API key was ended");
+                (StatusCode::NO_CONTENT, JSON, String::new())
+            }
             Ok(false) => not_found(),
             Err(Unavailable) => unavailable(),
         }

@@ -7,7 +7,7 @@ mod sessions;
 
 use crate::admin::api::Api;
 pub use crate::admin::pages::RouteLine;
-use crate::admin::pages::{JSON, Page, StatusPage, TEXT, not_found, only};
+use crate::admin::pages::{JSON, Page, StatusPage, TEXT, not_found, only, problem};
 use crate::admin::sessions::SESSIONS;
 use crate::credential::introspection::Introspections;
 use crate::credential::unknown::UnknownTokens;
@@ -24,13 +24,15 @@ use crate::session::census::Census;
 use crate::session::realm::Realm;
 use crate::session::sessions::Sessions;
 use crate::store::kv::Unavailable;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::decisions;
 use crate::telemetry::metrics::{Cache, Metrics};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use parking_lot::RwLock;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -112,6 +114,7 @@ pub struct Admin {
     pub sessions: Arc<Sessions>,
     pub store: Box<dyn Fn() -> StoreNow + Send + Sync>,
     pub api: Api,
+    pub access_log: AccessLog,
     pub begun: Instant,
     /// The last count of sessions; none: the store was unavailable.
     pub census: tokio::sync::Mutex<Option<(Instant, Option<Census>)>>,
@@ -143,6 +146,9 @@ pub struct State {
 
 /// A provider that has never answered keeps the gateway from being ready for at most this long.
 const PROVIDER_GRACE: Duration = Duration::from_secs(60);
+const DECISIONS: &str = "/api/v1/decisions";
+const USUAL_DECISIONS: usize = 100;
+
 /// How long a count of sessions is shown.
 const CENSUS_TTL: Duration = Duration::from_secs(10);
 
@@ -198,6 +204,9 @@ impl Admin {
         let Some(body) = body else {
             return (StatusCode::PAYLOAD_TOO_LARGE, TEXT, "the body is too long\n".into());
         };
+        if path == DECISIONS {
+            return self.last_decisions(&head.method, head.uri.query());
+        }
         if let Some(rest) = path.strip_prefix(SESSIONS) {
             let realms = self.state.read().realms.clone();
             return sessions::page(&self.sessions, &realms, &head.method, rest, head.uri.query()).await;
@@ -215,6 +224,21 @@ impl Admin {
             "/metrics" => self.measured(),
             "/" => self.status().await,
             _ => not_found(),
+        }
+    }
+
+    /// The last requests that were not forwarded, the newest first.
+    fn last_decisions(&self, method: &Method, query: Option<&str>) -> Page {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return only("GET, HEAD");
+        }
+        let count = match query.map(|query| query.strip_prefix("last=")) {
+            None | Some(Some("")) => Some(USUAL_DECISIONS),
+            Some(last) => last.and_then(|last| last.parse().ok()).filter(|last| (1..=decisions::MOST).contains(last)),
+        };
+        match count {
+            Some(count) => (StatusCode::OK, JSON, Value::Array(self.access_log.decisions().last(count)).to_string()),
+            None => problem(StatusCode::BAD_REQUEST, "the only parameter is `last`, from 1 to 1000"),
         }
     }
 
@@ -288,6 +312,10 @@ impl Admin {
         self.metrics.entries(Cache::introspection, state.introspections.len());
         self.metrics.entries(Cache::api_keys, self.api.keys.as_ref().map_or(0, |keys| keys.len()));
         self.metrics.entries(Cache::sessions, self.sessions.cached());
+        for listener in self.connections.listeners.lock().iter() {
+            let (open, in_flight) = listener.in_use();
+            self.metrics.listener(&listener.listener, open, in_flight);
+        }
         (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics.text())
     }
 

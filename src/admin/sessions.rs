@@ -5,6 +5,7 @@ use crate::session::index::{Listed, Of};
 use crate::session::realm::Realm;
 use crate::session::sessions::Sessions;
 use crate::store::kv::Unavailable;
+use crate::telemetry::metrics::Logout;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -39,7 +40,10 @@ pub(super) async fn page(
                 list(sessions, realms, &user, provider.as_deref()).await
             }
             (Ok(Query::User { user, provider }), _) => end_user(sessions, realms, user, provider.as_deref()).await,
-            (Ok(Query::All), &Method::DELETE) => ended(sessions.end_all(remember(realms)).await),
+            (Ok(Query::All), &Method::DELETE) => {
+                tracing::info!(event = "logout", kind = "admin", all = true, "an administrator ends all sessions");
+                ended(sessions.end_all(remember(realms)).await)
+            }
             (Ok(Query::All), _) => problem(StatusCode::BAD_REQUEST, NO_USER),
         },
         (_, "") => only("GET, DELETE"),
@@ -93,11 +97,15 @@ async fn list(sessions: &Sessions, realms: &[Arc<Realm>], user: &str, provider: 
 
 async fn end_user(sessions: &Sessions, realms: &[Arc<Realm>], user: String, provider: Option<&str>) -> Page {
     let of = Of::User(user);
+    let mut count = 0;
     for realm in of_provider(realms, provider) {
-        if let Err(Unavailable) = sessions.end_all_of(&realm, &of).await {
-            return unavailable();
+        match sessions.end_all_of(&realm, &of).await {
+            Ok(ended) => count += ended,
+            Err(Unavailable) => return unavailable(),
         }
+        realm.metrics.logged_out(Logout::admin);
     }
+    tracing::info!(event = "logout", kind = "admin", count, "an administrator has ended the sessions of a user");
     ended(Ok(()))
 }
 
@@ -107,7 +115,10 @@ async fn end(sessions: &Sessions, realms: &[Arc<Realm>], id: &str) -> Page {
     }
     match sessions.end_place(id, remember(realms)).await {
         Ok(false) => not_found(),
-        Ok(true) => ended(Ok(())),
+        Ok(true) => {
+            tracing::info!(event = "logout", kind = "admin", count = 1, "an administrator has ended a session");
+            ended(Ok(()))
+        }
         Err(Unavailable) => unavailable(),
     }
 }

@@ -106,6 +106,10 @@ pub(crate) fn build(
         longest_ttl,
         secrets: common_secrets(services, &providers),
     }));
+    for files in settings.listeners().flat_map(|listener| listener.certificates()) {
+        let name = files.certificate.display().to_string();
+        files.expires().into_iter().for_each(|expires| metrics.certificate(&name, expires));
+    }
     let state = State {
         signing_keys: longest_ttl.map(|_| services.assertions.keys().clone()),
         verified: caches.verified.clone(),

@@ -59,6 +59,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
             move || store.now()
         }),
         api: Api { keys: services.keys.clone(), kv: services.kv.clone() },
+        access_log: access_log.clone(),
         begun: Instant::now(),
         census: Default::default(),
         state: built.state.into(),

@@ -5,13 +5,13 @@
 use crate::kit::cache::{self, Begun, Cache};
 use crate::kit::clock::Timestamp;
 use crate::kit::digest::{Fingerprint, TokenDigest};
-use crate::telemetry::reason::Reason;
+use crate::provider::verdict::Rejection;
 
 /// Long enough to blunt a flood, short enough that a token issued meanwhile is soon accepted.
 pub type Settings = cache::Settings<100_000, 10>;
 
 /// New keys of a provider may turn any refusal into a good token: they empty the cache. They come every few weeks.
-pub struct UnknownTokens(Cache<Key, Reason>);
+pub struct UnknownTokens(Cache<Key, Rejection>);
 
 /// What was refused under one policy may be good under another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,8 +22,8 @@ impl UnknownTokens {
         UnknownTokens(Cache::new(settings))
     }
 
-    /// The cached reason why the token is refused.
-    pub fn find(&self, policy: Fingerprint, token: TokenDigest, now: Timestamp) -> Option<Reason> {
+    /// The cached refusal of the token.
+    pub fn find(&self, policy: Fingerprint, token: TokenDigest, now: Timestamp) -> Option<Rejection> {
         self.0.find(&Key(policy, token), now)
     }
 
@@ -37,12 +37,12 @@ impl UnknownTokens {
         &self,
         policy: Fingerprint,
         token: TokenDigest,
-        reason: Reason,
+        refused: Rejection,
         until: Option<Timestamp>,
         begun: Begun,
         now: Timestamp,
     ) {
-        self.0.keep(Key(policy, token), reason, until.unwrap_or(Timestamp::FAR), begun, now);
+        self.0.keep(Key(policy, token), refused, until.unwrap_or(Timestamp::FAR), begun, now);
     }
 
     /// A provider's keys changed: tokens refused before may be good now.
@@ -62,6 +62,7 @@ impl UnknownTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::reason::Reason;
     use std::time::Duration;
 
     const TTL: Duration = Duration::from_secs(10);
@@ -83,17 +84,28 @@ mod tests {
         }
     }
 
+    fn refused(reason: Reason) -> Rejection {
+        Rejection { reason, why: "".into() }
+    }
+
     fn token(text: &str) -> TokenDigest {
         TokenDigest::of(text.as_bytes())
     }
 
     impl World {
         fn keep(&self, policy: Fingerprint, text: &str, reason: Reason) {
-            self.cache.keep(policy, token(text), reason, None, self.cache.begin(), self.now);
+            self.cache.keep(
+                policy,
+                token(text),
+                Rejection { reason, why: "".into() },
+                None,
+                self.cache.begin(),
+                self.now,
+            );
         }
 
         fn find(&self, policy: Fingerprint, text: &str) -> Option<Reason> {
-            self.cache.find(policy, token(text), self.now)
+            self.cache.find(policy, token(text), self.now).map(|refused| refused.reason)
         }
     }
 
@@ -126,7 +138,7 @@ mod tests {
         let mut w = world(100);
         for (text, valid_in, expected) in [("soon", 3, 3), ("late", 300, 10), ("now", 0, 0), ("past", -5, 0)] {
             let valid = Timestamp::from_seconds(w.now.seconds() + valid_in);
-            w.cache.keep(w.one, token(text), Reason::InvalidToken, Some(valid), w.cache.begin(), w.now);
+            w.cache.keep(w.one, token(text), refused(Reason::InvalidToken), Some(valid), w.cache.begin(), w.now);
             let begin = w.now;
             let known = (0..20).take_while(|_| {
                 let found = w.find(w.one, text).is_some();
@@ -145,7 +157,7 @@ mod tests {
         let begun = w.cache.begin();
         w.cache.forget_all();
         assert_eq!(w.find(w.one, "a"), None);
-        w.cache.keep(w.one, token("a"), Reason::InvalidToken, None, begun, w.now);
+        w.cache.keep(w.one, token("a"), refused(Reason::InvalidToken), None, begun, w.now);
         assert_eq!(w.find(w.one, "a"), None, "refused by the keys of before");
         w.keep(w.one, "a", Reason::InvalidToken);
         assert_eq!(w.find(w.one, "a"), Some(Reason::InvalidToken), "refused by the new keys too");

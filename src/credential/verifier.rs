@@ -11,7 +11,7 @@ use crate::provider::identity::Identity;
 use crate::provider::introspection::Wrong;
 use crate::provider::jwt::{Refusal, Shape, Unverified, shape};
 use crate::provider::keys::KeySet;
-use crate::provider::verdict::{Cause, Verdict};
+use crate::provider::verdict::{Cause, Rejection, Verdict};
 use crate::provider::{NotVerified, verify_at_hand, verify_with_fetched};
 use crate::telemetry::metrics::CacheMetrics;
 use crate::telemetry::reason::Reason;
@@ -37,7 +37,7 @@ enum Judgement {
 }
 
 struct Refused {
-    reason: Reason,
+    rejection: Rejection,
     memory: Memory,
     /// Reserved before the provider was asked: the refusal is counted already.
     paid: Option<Reservation>,
@@ -68,13 +68,16 @@ impl Verifier {
     /// Verifies a token that is not cached, and caches the result. A refusal is charged to the caller's rate limit;
     /// above the limit no provider is asked on the caller's behalf.
     pub async fn verify(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Verdict {
-        if let Some(reason) = self.refused_before(policy, digest) {
-            return charged(reason, account);
+        if let Some(rejection) = self.refused_before(policy, digest) {
+            return charged(rejection, account);
         }
         let begun = self.unknown.as_ref().map(|(cache, _)| cache.begin());
         let judged = match shape(token) {
             Shape::Jwt(token) => self.verify_jwt(policy, &token, digest, account).await,
-            Shape::Broken => Judgement::Refused(Refused::of(Refusal::Invalid)),
+            Shape::Broken => Judgement::Refused(Refused::of(
+                Refusal::Invalid,
+                "it looks like a JWT, and its header or claims cannot be read",
+            )),
             Shape::Opaque => self.introspect(policy, token, digest, account).await,
         };
         let refused = match judged {
@@ -89,15 +92,15 @@ impl Verifier {
             Memory::Never => None,
         };
         if let (Some((cache, _)), Some(begun), Some(until)) = (&self.unknown, begun, until) {
-            cache.keep(policy.id, digest, refused.reason, until, begun, self.clock.now());
+            cache.keep(policy.id, digest, refused.rejection.clone(), until, begun, self.clock.now());
         }
         match refused.paid {
-            Some(_) => Verdict::Rejected(refused.reason),
-            None => charged(refused.reason, account),
+            Some(_) => Verdict::Rejected(refused.rejection),
+            None => charged(refused.rejection, account),
         }
     }
 
-    fn refused_before(&self, policy: &Policy, digest: TokenDigest) -> Option<Reason> {
+    fn refused_before(&self, policy: &Policy, digest: TokenDigest) -> Option<Rejection> {
         let (cache, metrics) = self.unknown.as_ref()?;
         let found = cache.find(policy.id, digest, self.clock.now());
         match found {
@@ -124,7 +127,10 @@ impl Verifier {
                 decided => return decided,
             }
         }
-        Judgement::Refused(first.unwrap_or(Refused::of(Refusal::Invalid)))
+        Judgement::Refused(first.unwrap_or_else(|| {
+            let issuers = policy.issuers.iter().map(|issuer| issuer.provider.settings());
+            Refused::of(Refusal::Invalid, &token.why_no_issuer(issuers))
+        }))
     }
 
     async fn verify_with(
@@ -148,11 +154,17 @@ impl Verifier {
         };
         let verified = match verified {
             Ok(verified) => verified,
-            Err(NotVerified::Refused(refusal)) => return Judgement::Refused(Refused::of(refusal)),
+            Err(NotVerified::Refused(refusal)) => {
+                let mut why = token.why_no_bearer(settings, &issuer.resources, refusal, now);
+                if let (Refusal::Expired | Refusal::NotYet(_), Some(skew)) = (refusal, provider.clock_skew()) {
+                    why += &format!("; the provider's clock less ours: {skew} s");
+                }
+                return Judgement::Refused(Refused::of(refusal, &why));
+            }
             Err(NotVerified::Unavailable) => return Judgement::Unavailable,
         };
         let Ok(identity) = Identity::of_token(&verified, settings) else {
-            return Judgement::Refused(Refused::of(Refusal::Invalid));
+            return Judgement::Refused(Refused::of(Refusal::Invalid, "the mapped `user` claim is absent"));
         };
         if identity.groups_left_out && !issuer.overage.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -200,8 +212,9 @@ impl Verifier {
             return Judgement::Unavailable;
         }
         let refused = match first {
-            Some(Wrong::Refused(refusal)) => Refused::of(refusal),
-            Some(Wrong::Inactive) | None => Refused { reason: Reason::UnknownToken, memory: Memory::Usual, paid: None },
+            Some(Wrong::Refused(refusal)) => Refused::of(refusal, of_introspection(refusal)),
+            Some(Wrong::Inactive) => Refused::unknown("the provider's introspection says that it is not active"),
+            None => Refused::unknown("it is no JWT, and no provider of the route has `introspection`"),
         };
         Judgement::Refused(Refused { paid, ..refused })
     }
@@ -211,7 +224,7 @@ impl Judgement {
     fn word(&self) -> &'static str {
         match self {
             Judgement::Valid(_) => "ok",
-            Judgement::Refused(refused) => refused.reason.word(),
+            Judgement::Refused(refused) => refused.rejection.reason.word(),
             Judgement::Unavailable => Reason::ProviderUnavailable.word(),
             Judgement::Limited(_) => Reason::RateLimited.word(),
         }
@@ -223,26 +236,45 @@ impl Answer {
         match self {
             Answer::Active(_) => "ok",
             Answer::Wrong(Wrong::Inactive) => Reason::UnknownToken.word(),
-            Answer::Wrong(Wrong::Refused(refusal)) => Refused::of(*refusal).reason.word(),
+            Answer::Wrong(Wrong::Refused(refusal)) => reason_of(*refusal).0.word(),
             Answer::Unavailable => Reason::ProviderUnavailable.word(),
             Answer::Withheld(_) => Reason::RateLimited.word(),
         }
     }
 }
 
+fn reason_of(refusal: Refusal) -> (Reason, Memory) {
+    match refusal {
+        Refusal::Expired => (Reason::TokenExpired, Memory::Usual),
+        Refusal::WrongAudience => (Reason::WrongAudience, Memory::Usual),
+        Refusal::Invalid => (Reason::InvalidToken, Memory::Usual),
+        Refusal::NotYet(from) => (Reason::InvalidToken, Memory::Until(from)),
+        // The provider may have published the key by now, but must not be asked again so soon.
+        Refusal::UnknownKey => (Reason::InvalidToken, Memory::Never),
+        // Verified with keys that were fetched for this token.
+        Refusal::BadSignature => (Reason::InvalidToken, Memory::Usual),
+    }
+}
+
+/// What of an introspection response was refused.
+fn of_introspection(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Expired => "exp in the introspection response: is over",
+        Refusal::WrongAudience => "aud in the introspection response: is not among the accepted audiences",
+        Refusal::NotYet(_) => "nbf or iat in the introspection response: is in the future",
+        _ => "the introspection response is of another issuer, of another kind of token, or has no mapped `user` claim",
+    }
+}
+
 impl Refused {
-    fn of(refusal: Refusal) -> Self {
-        let (reason, memory) = match refusal {
-            Refusal::Expired => (Reason::TokenExpired, Memory::Usual),
-            Refusal::WrongAudience => (Reason::WrongAudience, Memory::Usual),
-            Refusal::Invalid => (Reason::InvalidToken, Memory::Usual),
-            Refusal::NotYet(from) => (Reason::InvalidToken, Memory::Until(from)),
-            // The provider may have published the key by now, but must not be asked again so soon.
-            Refusal::UnknownKey => (Reason::InvalidToken, Memory::Never),
-            // Verified with keys that were fetched for this token.
-            Refusal::BadSignature => (Reason::InvalidToken, Memory::Usual),
-        };
-        Refused { reason, memory, paid: None }
+    fn of(refusal: Refusal, why: &str) -> Self {
+        let (reason, memory) = reason_of(refusal);
+        Refused { rejection: Rejection { reason, why: why.into() }, memory, paid: None }
+    }
+
+    fn unknown(why: &str) -> Self {
+        let rejection = Rejection { reason: Reason::UnknownToken, why: why.into() };
+        Refused { rejection, memory: Memory::Usual, paid: None }
     }
 
     /// Reports the first of several refusals; it is not cached if any of them must not be.
@@ -256,9 +288,9 @@ impl Refused {
 }
 
 /// Charges a refusal to the caller's rate limit.
-fn charged(reason: Reason, account: &Account<'_>) -> Verdict {
+fn charged(rejection: Rejection, account: &Account<'_>) -> Verdict {
     match account.charge() {
-        Ok(()) => Verdict::Rejected(reason),
+        Ok(()) => Verdict::Rejected(rejection),
         Err(wait) => Verdict::Limited(wait),
     }
 }

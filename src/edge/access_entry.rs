@@ -2,8 +2,10 @@
 
 use crate::gate::decision::Audit;
 use crate::kit::clock::Timestamp;
-use crate::telemetry::access_log::{AccessLog, LONGEST_PATH, LONGEST_WORD, Record, cut};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
+use crate::telemetry::record::{LONGEST_PATH, LONGEST_WORD, Record, cut};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +17,7 @@ pub(super) struct AccessEntry {
 }
 
 impl AccessEntry {
-    /// `None` if the access log is off.
+    /// `None` if nobody wants it: a request that is forwarded, where such requests get no line.
     pub(super) fn of(
         log: &AccessLog,
         audit: &Audit,
@@ -24,7 +26,7 @@ impl AccessEntry {
         now: Timestamp,
         begun: Instant,
     ) -> Option<Self> {
-        if !log.is_on() {
+        if audit.outcome == Outcome::forwarded && !log.wants_forwarded() {
             return None;
         }
         let (method, target) =
@@ -43,6 +45,8 @@ impl AccessEntry {
             credential: audit.credential.word(),
             user: audit.identity.as_ref().map(|who| logged_user(&who.user)),
             client: audit.client.to_string(),
+            rule: None,
+            why: None,
             duration_ms: 0.0,
         };
         Some(AccessEntry { log: log.clone(), begun, record: Some(Box::new(record)) })
@@ -54,6 +58,9 @@ impl AccessEntry {
             record.status = status;
             record.outcome = audit.outcome.word();
             record.reason = audit.reason.map(Reason::word);
+            if let Some(why) = &audit.why {
+                (record.rule, record.why) = (why.rule.clone(), Some(why.text.clone()));
+            }
         }
     }
 }

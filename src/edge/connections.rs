@@ -35,12 +35,17 @@ pub struct Connections {
     pub leaving: AtomicBool,
     pub open: Arc<OpenConnections>,
     pub streams: Arc<Streams>,
+    /// Of each listener, once it is set up.
+    pub listeners: Mutex<Vec<Arc<Capacity>>>,
     /// Numbers the upstream connections that serve a single request.
     pub unkept: AtomicU64,
 }
 
 /// Counters shared by the shards of one listener.
 pub struct Capacity {
+    /// The listener's address.
+    pub listener: String,
+    pub(super) open: AtomicUsize,
     /// Permits for the connections that it may still accept.
     pub(super) places: Arc<Semaphore>,
     pub(super) in_flight: AtomicUsize,
@@ -62,9 +67,21 @@ impl Connections {
 
 impl Capacity {
     /// `share`: client connections for which there are file descriptors, each with an upstream connection.
-    pub fn new(max_connections: usize, share: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
+    pub fn new(listener: String, max_connections: usize, share: usize, most_in_flight: Arc<AtomicUsize>) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(max_connections.min(share).min(Semaphore::MAX_PERMITS)));
-        Arc::new(Capacity { places, in_flight: AtomicUsize::new(0), most_in_flight, share })
+        Arc::new(Capacity {
+            listener,
+            open: AtomicUsize::new(0),
+            places,
+            in_flight: AtomicUsize::new(0),
+            most_in_flight,
+            share,
+        })
+    }
+
+    /// Connections that are open, and requests that are being served.
+    pub fn in_use(&self) -> (usize, usize) {
+        (self.open.load(Ordering::Relaxed), self.in_flight.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_busy(&self) -> bool {

@@ -26,6 +26,7 @@ use pingora_core::services::listening::Service;
 use pingora_proxy::HttpProxy;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -37,7 +38,7 @@ pub struct Frontend {
     proxy: Arc<HttpProxy<Proxy>>,
     http2: Arc<Http2>,
     connections: Arc<Connections>,
-    places: Arc<Semaphore>,
+    capacity: Arc<Capacity>,
     limits: Limits,
     acceptor: Option<Acceptor>,
     answer: AnswerUnreadable,
@@ -76,7 +77,7 @@ pub fn services(
             http2: Arc::new(Http2(proxy.clone())),
             proxy,
             connections: connections.clone(),
-            places: places.clone(),
+            capacity: capacity.clone(),
             limits: settings.limits(),
             acceptor: certificates.map(|certificates| Acceptor::from_server_config(certificates.server_config())),
             answer: answer_unreadable(live, settings.max_head.bytes(), access_log),
@@ -140,7 +141,8 @@ impl ConnectionFilter for ConnectionCap {
 
 impl Drop for Occupied<'_> {
     fn drop(&mut self) {
-        self.0.places.add_permits(1);
+        self.0.capacity.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.capacity.places.add_permits(1);
     }
 }
 
@@ -167,6 +169,7 @@ impl HttpServerApp for Http2 {
 impl ServerApp for Frontend {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let connection = Connection::accepted(self.limits);
+        self.capacity.open.fetch_add(1, Ordering::Relaxed);
         let (_occupied, _open) = (Occupied(self), self.connections.open.enter(&connection));
         let stream: Stream = match &self.acceptor {
             None => stream,

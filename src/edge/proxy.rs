@@ -227,6 +227,9 @@ impl ProxyHttp for Proxy {
                 audit.route.ended(Outcome::forwarded, ctx.begun.elapsed()); // a tunnel is counted when it starts
             }
         }
+        if let Some(audit) = &ctx.audit {
+            audit.route.app_answered(response.status.as_u16());
+        }
         // A response that is cut off has no last phase.
         if let (Some(line), Some(audit)) = (&mut ctx.line, &ctx.audit)
             && (!response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS)
@@ -295,6 +298,13 @@ impl ProxyHttp for Proxy {
             let route = ctx.forward.as_ref().map(|forward| &forward.route);
             ctx.live.gate.refuse_late(reason, &head, audit, route)
         });
+        if ctx.line.is_none()
+            && let Some(audit) = &ctx.audit
+        {
+            let (head, now) = (session.req_header(), ctx.live.gate.clock.now());
+            let of = AccessEntry::of(&self.access_log, audit, head.method.as_str(), head.raw_path(), now, ctx.begun);
+            ctx.line = of;
+        }
         let Some(late) = late.filter(|_| !has_answered(session)) else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };

@@ -91,7 +91,9 @@ pub fn run(parts: Parts) -> Result<(), String> {
     let conf = server.configuration.clone();
     let mut services = Vec::new();
     for ((settings, certificates), share) in parts.listeners.iter().zip(shares) {
-        let capacity = Capacity::new(settings.max_connections.size(), share, parts.most_in_flight.clone());
+        let (address, most) = (settings.address.to_string(), settings.max_connections.size());
+        let capacity = Capacity::new(address, most, share, parts.most_in_flight.clone());
+        parts.common.connections.listeners.lock().push(capacity.clone());
         for service in listen::services(settings, certificates.as_ref(), &capacity, &parts.common, &conf) {
             services.push(server.add_service(service));
         }

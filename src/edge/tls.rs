@@ -3,6 +3,7 @@
 
 use crate::kit::setting::FilePath;
 use arc_swap::ArcSwap;
+use pingora_core::utils::tls::{WrappedX509, parse_x509};
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -22,6 +23,18 @@ pub struct CertificateFiles {
     pub certificate: FilePath,
     /// Its private key, without a password.
     pub private_key: FilePath,
+}
+
+impl CertificateFiles {
+    /// When the certificate expires, in Unix time; `None` if it cannot be read.
+    pub fn expires(&self) -> Option<i64> {
+        let chain = CertificateDer::pem_file_iter(&self.certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let own = chain.ok()?.into_iter().next()?;
+        // `parse_x509` panics on bytes that are not a certificate.
+        ParsedCertificate::try_from(&own).ok()?;
+        let parsed = WrappedX509::new(own.to_vec(), parse_x509);
+        Some(parsed.borrow_cert().validity().not_after.timestamp())
+    }
 }
 
 /// The certificates of one listener.

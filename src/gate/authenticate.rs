@@ -8,12 +8,12 @@ use crate::caller::tarpit::Tarpit;
 use crate::credential::api_key::ApiKey;
 use crate::credential::api_key::keyring::{KeyVerdict, Keyring, Known};
 use crate::credential::verifier::Verifier;
-use crate::gate::decision::{Audit, SignedIn};
+use crate::gate::decision::{Audit, SignedIn, Why};
 use crate::gate::refusal::Refusal;
 use crate::gate::route::Protected;
 use crate::kit::digest::TokenDigest;
 use crate::provider::identity::Identity;
-use crate::provider::verdict::{Cause, Verdict};
+use crate::provider::verdict::{Cause, Rejection, Verdict};
 use crate::session::sessions::Sessions;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
@@ -88,8 +88,9 @@ impl Authenticator {
         // Boxed: keeps the large verification future out of the cache-hit path.
         match Box::pin(self.verifier.verify(&protected.policy, token, digest, &account)).await {
             Verdict::Valid(identity) => Ok(Proved::Token(identity)),
-            Verdict::Rejected(reason) => {
-                tracing::debug!(token = %digest.short(), reason = reason.word(), "token refused");
+            Verdict::Rejected(Rejection { reason, why }) => {
+                tracing::debug!(token = %digest.short(), reason = reason.word(), %why, "token refused");
+                audit.why = Why::of(why);
                 Err(Refusal::of(reason))
             }
             Verdict::Unavailable(cause) => Err(Refusal::of(cause.reason())),
@@ -106,9 +107,11 @@ impl Authenticator {
         }
     }
 
-    async fn judge_key(&self, protected: &Protected, key: &str, audit: &Audit) -> Result<Proved, Refusal> {
+    async fn judge_key(&self, protected: &Protected, key: &str, audit: &mut Audit) -> Result<Proved, Refusal> {
         let account = self.account(protected, audit);
-        let refused = |reason, paid: Option<Reservation>| {
+        let mut refused = |reason, paid: Option<Reservation>| {
+            let why = if reason == Reason::TokenExpired { "the API key has expired" } else { "no API key is like it" };
+            audit.why = Why::of(why);
             tracing::debug!(key = %TokenDigest::of(key.as_bytes()).short(), reason = Reason::word(reason), "API key refused");
             match paid.map_or_else(|| account.charge(), |_| Ok(())) {
                 Ok(()) => Err(Refusal::of(reason)),

@@ -1,7 +1,7 @@
 //! Credential and rules: who passes.
 
 use crate::gate::authenticate::{Proved, identity_of};
-use crate::gate::decision::{Audit, Reply, SignedIn};
+use crate::gate::decision::{Audit, Reply, SignedIn, Why};
 use crate::gate::gate::Gate;
 use crate::gate::host::Host;
 use crate::gate::navigation::is_navigation;
@@ -51,6 +51,7 @@ impl Gate {
             Proved::Token(identity) => (identity, None),
             Proved::Key(key) if !key.record.is_for(&route.name) => {
                 audit.identity = Some(identity_of(&key));
+                audit.why = Some(Why { rule: Some("routes".into()), text: "the API key is for other routes".into() });
                 return Err(Refusal::of(Reason::Forbidden));
             }
             Proved::Key(key) => (identity_of(&key), None),
@@ -58,6 +59,9 @@ impl Gate {
             Proved::Nobody(reason) => return self.nobody(route, protected, view, reason, audit),
         };
         let checked = protected.require.check(&identity);
+        if checked.is_err() {
+            audit.why = protected.require.broken(&identity).map(Into::into);
+        }
         audit.identity = Some(identity);
         checked.map_err(Refusal::of)?;
         Ok(Entry::Pass(session))

@@ -2,6 +2,7 @@
 
 use crate::gate::host::Host;
 use crate::gate::route::Route;
+use crate::gate::rules::Judged;
 use crate::login::relying_party::RelyingParty;
 use crate::provider::identity::Identity;
 use crate::session::session::Session;
@@ -38,6 +39,12 @@ pub struct SignedIn {
     pub session: Arc<Session>,
 }
 
+impl From<Judged> for Why {
+    fn from(judged: Judged) -> Self {
+        Why { text: judged.words().into(), rule: Some(judged.rule.into()) }
+    }
+}
+
 /// A response made by the gateway itself.
 #[derive(Debug)]
 pub struct Reply {
@@ -63,4 +70,20 @@ pub struct Audit {
     pub identity: Option<Arc<Identity>>,
     pub outcome: Outcome,
     pub reason: Option<Reason>,
+    /// Of a refusal.
+    pub why: Option<Why>,
+}
+
+/// Why a request was refused, in words for operators. It holds no credential.
+#[derive(Clone, Debug)]
+pub struct Why {
+    /// The rule that did not hold.
+    pub rule: Option<Arc<str>>,
+    pub text: Arc<str>,
+}
+
+impl Why {
+    pub fn of(text: impl Into<Arc<str>>) -> Option<Self> {
+        Some(Why { rule: None, text: text.into() })
+    }
 }

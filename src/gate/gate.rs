@@ -70,6 +70,7 @@ impl Gate {
             identity: None,
             outcome: Outcome::bad_request,
             reason: None,
+            why: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! Replies repeat nothing of the request but its id.
 
 use crate::gate::decision::Reply;
+use crate::login::callback::NoState;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use askama::Template;
@@ -19,6 +20,8 @@ pub struct Refusal {
     pub allow: Option<&'static str>,
     /// When to retry, if known.
     pub retry_after: Option<Duration>,
+    /// What was wrong with a login's state.
+    pub cause: Option<NoState>,
 }
 
 /// The recipient of a refusal.
@@ -94,7 +97,7 @@ const fn meaning(reason: Reason) -> (StatusCode, Outcome) {
 
 impl Refusal {
     pub const fn of(reason: Reason) -> Refusal {
-        Refusal { status: meaning(reason).0, reason, allow: None, retry_after: None }
+        Refusal { status: meaning(reason).0, reason, allow: None, retry_after: None, cause: None }
     }
 
     /// Too many credentials of this client were refused.
@@ -110,7 +113,7 @@ impl Refusal {
 
     /// Reason `bad_request` with a status other than 400.
     pub const fn form(status: StatusCode) -> Refusal {
-        Refusal { status, reason: Reason::BadRequest, allow: None, retry_after: None }
+        Refusal { status, reason: Reason::BadRequest, allow: None, retry_after: None, cause: None }
     }
 
     pub const fn method_not_allowed(allow: &'static str) -> Refusal {
@@ -190,6 +193,7 @@ fn words(refusal: &Refusal) -> Words {
     match refusal.reason {
         Reason::BadRequest => of_form(refusal.status),
         Reason::LoginFailed => of_login(refusal.status),
+        Reason::StateMismatch => of_state(refusal.cause),
         Reason::RateLimited if refusal.status == StatusCode::SERVICE_UNAVAILABLE => {
             ("Too many requests at once", "As many requests as may be are being served.", "Try again in a moment.")
         }
@@ -211,6 +215,27 @@ fn of_form(status: StatusCode) -> Words {
             "Clearing the cookies of this site may help.",
         ),
         _ => ("Bad request", "The request can be read in more than one way, or not at all.", "Check the address."),
+    }
+}
+
+fn of_state(cause: Option<NoState>) -> Words {
+    const TITLE: &str = "Sign-in not recognised";
+    match cause {
+        Some(NoState::NoCookie) => (
+            TITLE,
+            "The cookie of this sign-in did not come back: it is blocked in this browser, or the sign-in was begun under another address.",
+            "Allow cookies for this site, and begin again at its own address.",
+        ),
+        Some(NoState::OtherSecret) => (
+            TITLE,
+            "This sign-in was begun with another key of the service than the one that is in use now.",
+            "Sign in again. If it stays so, tell the people who run this service: its replicas may differ in their secret.",
+        ),
+        Some(NoState::TooLate) => (TITLE, "This sign-in took longer than 15 minutes.", "Sign in again."),
+        Some(NoState::Used) => (TITLE, "This answer to a sign-in was used before.", "Sign in again."),
+        Some(NoState::Absent) | None => {
+            (TITLE, "This answer to a sign-in does not belong to one that was begun in this browser.", "Sign in again.")
+        }
     }
 }
 
@@ -286,11 +311,6 @@ fn of_service(reason: Reason) -> Words {
             "Sessions unavailable",
             "Your session cannot be looked up right now, because the session store does not answer.",
             "You are still signed in. Try again in a moment.",
-        ),
-        Reason::StateMismatch => (
-            "Sign-in not recognised",
-            "This answer to a sign-in does not belong to one that was begun in this browser, or it was used before.",
-            "",
         ),
         Reason::UpstreamUnreachable => {
             ("Service not reachable", "The service behind this address does not answer.", IN_A_MOMENT)

@@ -4,6 +4,7 @@ use crate::kit::setting::OneOrMany;
 use crate::provider::claims::ClaimPath;
 use crate::provider::identity::Identity;
 use crate::telemetry::reason::Reason;
+use crate::telemetry::record::{LONGEST_WORD, cut};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +24,25 @@ pub struct Rules {
     /// For each claim: any of its values; numbers and booleans compare as text.
     #[schemars(with = "BTreeMap<String, OneOrMany<serde_json::Value>>")]
     pub claims: BTreeMap<ClaimPath, OneOrMany<String>>,
+}
+
+/// One rule, judged for somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Its key below `require`.
+    pub rule: String,
+    pub holds: bool,
+    pub wanted: String,
+    /// Empty: the claim is absent.
+    pub has: Vec<String>,
+}
+
+impl Judged {
+    /// What was wanted, and what was there.
+    pub fn words(&self) -> String {
+        let has = if self.has.is_empty() { "none".into() } else { cut(&self.has.join(", "), LONGEST_WORD) };
+        format!("wanted {}, has {has}", cut(&self.wanted, LONGEST_WORD))
+    }
 }
 
 /// A text that is compared without regard to case.
@@ -65,6 +85,65 @@ impl Rules {
             && self.claims.iter().all(|(path, wanted)| any(wanted.as_slice(), identity.claim(path)))
             && self.check_email(identity);
         if good { Ok(()) } else { Err(Reason::Forbidden) }
+    }
+
+    /// Each rule that is given, and whether it holds, in the order in which they are told.
+    pub fn each(&self, who: &Identity) -> Vec<Judged> {
+        let texts = |list: &[Box<str>]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        let any = |wanted: &[String], has: &[String]| has.iter().any(|has| wanted.contains(has));
+        let mut all = Vec::new();
+        if !self.scopes.is_empty() {
+            let has = texts(&who.scopes);
+            let holds = self.scopes.iter().all(|scope| has.contains(scope));
+            all.push(Judged {
+                rule: "scopes".into(),
+                holds,
+                wanted: format!("all of {}", self.scopes.join(", ")),
+                has,
+            });
+        }
+        if !self.groups.is_empty() {
+            let has = texts(&who.groups);
+            let holds = any(&self.groups, &has);
+            all.push(Judged {
+                rule: "groups".into(),
+                holds,
+                wanted: format!("any of {}", self.groups.join(", ")),
+                has,
+            });
+        }
+        for (path, wanted) in self.claims.iter().filter(|(_, wanted)| !wanted.as_slice().is_empty()) {
+            let (rule, has) = (format!("claims.{}", path.as_str()), texts(who.claim(path)));
+            let holds = any(wanted.as_slice(), &has);
+            all.push(Judged { rule, holds, wanted: format!("any of {}", wanted.as_slice().join(", ")), has });
+        }
+        let address = who.email.as_deref().map(|email| {
+            let unverified = if who.email_unverified { " (marked unverified)" } else { "" };
+            format!("{email}{unverified}")
+        });
+        let emails: Vec<&str> = self.emails.iter().map(|email| email.0.as_str()).collect();
+        let domains: Vec<&str> = self.email_domains.iter().map(|domain| domain.0.as_str()).collect();
+        for (rule, wanted) in
+            [("emails", emails), ("email_domains", domains)].into_iter().filter(|(_, w)| !w.is_empty())
+        {
+            let only = match rule {
+                "emails" => Rules { emails: self.emails.clone(), ..Rules::default() },
+                _ => Rules { email_domains: self.email_domains.clone(), ..Rules::default() },
+            };
+            let has = address.iter().cloned().collect();
+            let wanted = format!("any of {}", wanted.join(", "));
+            all.push(Judged { rule: rule.into(), holds: only.check_email(who), wanted, has });
+        }
+        all
+    }
+
+    /// The first rule that does not hold.
+    pub fn broken(&self, who: &Identity) -> Option<Judged> {
+        let mut broken = self.each(who).into_iter().find(|judged| !judged.holds)?;
+        if broken.rule == "groups" && who.groups_left_out {
+            broken.has = vec!["overage: the provider leaves the groups out, there are too many of them".into()];
+        }
+        Some(broken)
     }
 
     pub fn is_empty(&self) -> bool {

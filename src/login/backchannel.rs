@@ -8,22 +8,43 @@ use crate::provider::{NotVerified, verify_at_hand, verify_with_fetched};
 use crate::session::index::Of;
 use crate::session::sessions::Sessions;
 use crate::store::kv::{Entry, Key, Space, Unavailable};
+use crate::telemetry::metrics::Logout;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a logout was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotEnded {
-    /// The token is not a logout token of one of these providers, or it was used before.
-    Invalid,
+    /// The token is not a logout token of one of these providers, or it was used before; which of these, in words.
+    Invalid(String),
     ProviderUnavailable,
     StoreUnavailable,
 }
 
+/// A logout that was carried out, or is kept until it can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub provider: Arc<str>,
+    /// The sessions that were found.
+    pub count: usize,
+}
+
+impl NotEnded {
+    pub fn words(&self) -> String {
+        match self {
+            NotEnded::Invalid(why) => why.clone(),
+            NotEnded::ProviderUnavailable => "the provider's keys cannot be had".into(),
+            NotEnded::StoreUnavailable => "the store is unavailable, and there is no room to keep the logout".into(),
+        }
+    }
+}
+
 /// Verifies a logout token, and ends what it names; also where that is nobody.
-pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Sessions) -> Result<(), NotEnded> {
-    let token = Unverified::read(token).map_err(|_| NotEnded::Invalid)?;
-    let (mut refused, mut verified_for) = (NotEnded::Invalid, Vec::new());
+pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Sessions) -> Result<Ended, NotEnded> {
+    let no_jwt = |_| NotEnded::Invalid("logout_token: is no JWT".into());
+    let token = Unverified::read(token).map_err(no_jwt)?;
+    let known = sites.iter().map(|site| site.realm.provider.settings());
+    let (mut refused, mut verified_for) = (NotEnded::Invalid(token.why_no_issuer(known)), Vec::new());
     for site in sites {
         let settings = site.realm.provider.settings();
         if !settings.is_issuer_of(token.claims()) {
@@ -32,7 +53,9 @@ pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Se
         match verified(site, &token, sessions).await {
             Ok(claims) => verified_for.push((site, claims)),
             Err(NotVerified::Unavailable) => refused = NotEnded::ProviderUnavailable,
-            Err(NotVerified::Refused(_)) => {}
+            Err(NotVerified::Refused(refusal)) => {
+                refused = NotEnded::Invalid(token.why_no_own_token(settings, None, refusal, sessions.now()));
+            }
         }
     }
     let Some((site, claims)) = verified_for.first() else { return Err(refused) };
@@ -40,17 +63,22 @@ pub async fn backchannel(sites: &[Arc<RelyingParty>], token: &str, sessions: &Se
     // A token counts once. Where the store is unavailable it may count again, for sessions begun before it did.
     let left = sessions.now().until(claims.expires.plus(*site.realm.provider.settings().clock_skew));
     if sessions.kv.put_new(&mark, Entry { generation: 0, value: Vec::new() }, left).await == Ok(false) {
-        return Err(NotEnded::Invalid);
+        return Err(NotEnded::Invalid("jti: the token was used before".into()));
     }
+    let mut ended = Ended { provider: site.realm.provider.settings().name.clone(), count: 0 };
     for (site, claims) in verified_for {
         let of = Of::Logout { session_id: claims.session_id, subject: claims.subject };
-        if sessions.end_all_of(&site.realm, &of).await.is_err() {
-            // The provider may try again.
-            let _ = sessions.kv.delete(&mark, Duration::ZERO).await;
-            return Err(NotEnded::StoreUnavailable);
+        match sessions.end_all_of(&site.realm, &of).await {
+            Ok(count) => ended.count += count,
+            Err(Unavailable) => {
+                // The provider may try again.
+                let _ = sessions.kv.delete(&mark, Duration::ZERO).await;
+                return Err(NotEnded::StoreUnavailable);
+            }
         }
+        site.realm.metrics.logged_out(Logout::backchannel);
     }
-    Ok(())
+    Ok(ended)
 }
 
 fn mark_of(site: &RelyingParty, claims: &LogoutClaims) -> Key {
@@ -79,13 +107,16 @@ pub async fn frontchannel(
     issuer: &str,
     session_id: &str,
     sessions: &Sessions,
-) -> Result<(), NotEnded> {
+) -> Result<Ended, NotEnded> {
     let of = Of::SessionId(session_id.to_string());
-    let mut outcome = Err(NotEnded::Invalid);
+    let mut outcome = Err(NotEnded::Invalid("iss: is no provider's of this host".into()));
     for site in sites {
-        if site.realm.provider.settings().is_response_issuer(issuer) {
-            outcome = sessions.end_all_of(&site.realm, &of).await.map_err(|Unavailable| NotEnded::StoreUnavailable);
-            outcome?;
+        let settings = site.realm.provider.settings();
+        if settings.is_response_issuer(issuer) {
+            let ended = sessions.end_all_of(&site.realm, &of).await;
+            let count = ended.map_err(|Unavailable| NotEnded::StoreUnavailable)?;
+            site.realm.metrics.logged_out(Logout::frontchannel);
+            outcome = Ok(Ended { provider: settings.name.clone(), count });
         }
     }
     outcome

@@ -4,17 +4,19 @@
 use crate::caller::rate_limit::{self, Reservation};
 use crate::kit::digest::TokenDigest;
 use crate::login::cookie::named_like;
-use crate::login::flow::{Flow, LIFE, id_of};
+use crate::login::flow::{Flow, LIFE, NoFlow, id_of};
 use crate::login::relying_party::RelyingParty;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Unverified, Verified};
 use crate::provider::keys::KeySet;
 use crate::provider::settings::Automatic;
-use crate::provider::{GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
+use crate::provider::token_endpoint::LONGEST_DESCRIPTION;
+use crate::provider::{CallFailed, GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
 use crate::session::sessions::{Login, Sessions};
 use crate::session::ticket::Ticket;
 use crate::store::kv::{Entry, Key, Space, Unavailable};
+use crate::telemetry::record::{LONGEST_WORD, cut};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use std::sync::Arc;
@@ -27,12 +29,14 @@ pub struct Answer {
     pub state: Option<String>,
     pub code: Option<String>,
     pub error: Option<String>,
+    pub description: Option<String>,
     pub issuer: Option<String>,
 }
 
 /// A successful login.
 pub struct Done {
     pub target: String,
+    pub identity: Arc<Identity>,
     pub cookies: Vec<HeaderValue>,
 }
 
@@ -40,7 +44,7 @@ pub struct Done {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The state is missing, unknown or used.
-    State,
+    State(NoState),
     /// The client was refused too often; when to retry.
     Limited(Duration),
     /// The provider rejected the code, or the response lacks one or fails a check.
@@ -57,10 +61,31 @@ pub enum Failure {
     StoreUnavailable,
 }
 
-/// A failure, and the login's target if known.
+/// What is wrong with the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoState {
+    /// The answer has none.
+    Absent,
+    NoCookie,
+    OtherSecret,
+    TooLate,
+    Used,
+}
+
+/// A failure, and the login's target and provider if known.
 pub struct Failed {
     pub failure: Failure,
+    /// For operators. No credential.
+    pub why: String,
     pub target: Option<String>,
+    pub provider: Option<Arc<str>>,
+}
+
+/// A failure, and why.
+type Fault = (Failure, String);
+
+fn fault(failure: Failure, why: impl Into<String>) -> Fault {
+    (failure, why.into())
 }
 
 impl Answer {
@@ -71,6 +96,7 @@ impl Answer {
                 "state" => &mut answer.state,
                 "code" => &mut answer.code,
                 "error" => &mut answer.error,
+                "error_description" => &mut answer.description,
                 "iss" => &mut answer.issuer,
                 _ => continue,
             };
@@ -99,48 +125,59 @@ pub struct Arrival<'a> {
 impl Arrival<'_> {
     /// Completes the login that this response belongs to.
     pub async fn end(&self, answer: &Answer) -> Result<(Arc<RelyingParty>, Done), Failed> {
-        let unknown = Failed { failure: Failure::State, target: None };
-        let Some(state) = answer.state.as_deref() else { return Err(unknown) };
-        let Some((site, flow)) = self.find(state) else { return Err(unknown) };
+        let unknown = |cause: NoState| Failed {
+            failure: Failure::State(cause),
+            why: cause.words().into(),
+            target: None,
+            provider: None,
+        };
+        let state = answer.state.as_deref().ok_or_else(|| unknown(NoState::Absent))?;
+        let (site, flow) = self.find(state).map_err(unknown)?;
         // The settings of the target's route, if it has the same realm.
         let mut there = (self.sites_of)(&flow.target).into_iter();
         let there = there.find(|there| Arc::ptr_eq(&there.realm, &site.realm));
         let site = there.unwrap_or_else(|| site.clone());
         let ended = self.paid(&site, &flow, answer).await;
-        let result = ended.as_ref().map_or_else(|failure| failure.word(), |_| "ok");
+        let result = ended.as_ref().map_or_else(|(failure, _)| failure.word(), |_| "ok");
         site.realm.metrics.logged_in(result);
         match ended {
-            Ok(cookie) => {
+            Ok((cookie, identity)) => {
                 let cleared = site.cookie.clear_flow(&id_of(state), self.headers);
                 let cookies = cookie.into_iter().chain(cleared).collect();
-                Ok((site, Done { cookies, target: flow.target }))
+                Ok((site, Done { cookies, target: flow.target, identity }))
             }
-            Err(failure) => Err(Failed { failure, target: Some(flow.target) }),
+            Err((failure, why)) => {
+                let provider = Some(site.realm.provider.settings().name.clone());
+                Err(Failed { failure, why, target: Some(flow.target), provider })
+            }
         }
     }
 
     /// Reserves a refusal in the client's account before the provider is asked; gives it back if nothing was refused.
-    async fn paid(&self, site: &RelyingParty, flow: &Flow, answer: &Answer) -> Result<Option<HeaderValue>, Failure> {
-        let paid = (self.account)(&site.limit).map_err(Failure::Limited)?;
+    async fn paid(&self, site: &RelyingParty, flow: &Flow, answer: &Answer) -> Result<SignedIn, Fault> {
+        let limited = |wait| fault(Failure::Limited(wait), "too many answers of this client were refused");
+        let paid = (self.account)(&site.limit).map_err(limited)?;
         let ended = end(site, flow, answer, self).await;
-        if ended.as_ref().map_or_else(|failure| !failure.is_charged(), |_| true) {
+        if ended.as_ref().map_or_else(|(failure, _)| !failure.is_charged(), |_| true) {
             (self.give_back)(paid);
         }
         ended
     }
 
     /// The login with this state that this browser started.
-    fn find(&self, state: &str) -> Option<(&Arc<RelyingParty>, Flow)> {
-        let id = id_of(state);
-        self.sites.iter().find_map(|site| {
-            let flow = site.cookie.flow(&id, self.headers).iter().find_map(|value| {
-                let flow = Flow::open(&site.realm.secrets, &site.cookie, value, self.sessions.now()).ok()?;
-                let same = aws_lc_rs::constant_time::verify_slices_are_equal(flow.state().as_bytes(), state.as_bytes())
-                    .is_ok();
-                (same && flow.provider == site.provider()).then_some(flow)
-            })?;
-            Some((site, flow))
-        })
+    fn find(&self, state: &str) -> Result<(&Arc<RelyingParty>, Flow), NoState> {
+        let (id, mut cause) = (id_of(state), NoState::NoCookie);
+        for site in self.sites {
+            for value in site.cookie.flow(&id, self.headers) {
+                match Flow::open(&site.realm.secrets, &site.cookie, &value, self.sessions.now()) {
+                    Ok(flow) if flow.is_of(state) && flow.provider == site.provider() => return Ok((site, flow)),
+                    Ok(_) | Err(NoFlow::Sealed) if cause == NoState::NoCookie => cause = NoState::OtherSecret,
+                    Ok(_) | Err(NoFlow::Sealed) => {}
+                    Err(NoFlow::TooLate) => cause = NoState::TooLate,
+                }
+            }
+        }
+        Err(cause)
     }
 }
 
@@ -148,7 +185,7 @@ impl Failure {
     /// Whether it counts against the client: not if a dependency was unavailable, nor if the provider denied the user.
     fn is_charged(self) -> bool {
         match self {
-            Failure::State | Failure::Rejected | Failure::NeedsPerson | Failure::Broken => true,
+            Failure::State(_) | Failure::Rejected | Failure::NeedsPerson | Failure::Broken => true,
             Failure::Denied
             | Failure::Nobody
             | Failure::ProviderUnavailable
@@ -160,7 +197,7 @@ impl Failure {
     /// The word of its reason, for the metrics.
     pub fn word(self) -> &'static str {
         match self {
-            Failure::State => "state_mismatch",
+            Failure::State(_) => "state_mismatch",
             Failure::Limited(_) => "rate_limited",
             Failure::Rejected | Failure::Denied | Failure::NeedsPerson | Failure::Broken => "login_failed",
             Failure::Nobody => "forbidden",
@@ -170,45 +207,69 @@ impl Failure {
     }
 }
 
-/// Creates the session; its cookie.
-async fn end(
-    site: &RelyingParty,
-    flow: &Flow,
-    answer: &Answer,
-    at: &Arrival<'_>,
-) -> Result<Option<HeaderValue>, Failure> {
+impl NoState {
+    pub fn words(self) -> &'static str {
+        match self {
+            NoState::Absent => "the answer has no state",
+            NoState::NoCookie => {
+                "no cookie of this login came back: the browser blocks it, or the login began on another host, or over http and ended over https, or the cookies are too large"
+            }
+            NoState::OtherSecret => {
+                "the login's cookie was sealed with another secret: the replicas' store.secret or client_secret differ, or it was changed"
+            }
+            NoState::TooLate => "the login took longer than 15 minutes",
+            NoState::Used => "the answer was used before",
+        }
+    }
+}
+
+/// The session's cookie, and who it is.
+type SignedIn = (Option<HeaderValue>, Arc<Identity>);
+
+/// Creates the session.
+async fn end(site: &RelyingParty, flow: &Flow, answer: &Answer, at: &Arrival<'_>) -> Result<SignedIn, Fault> {
     let (provider, sessions) = (site.realm.provider.as_ref(), at.sessions);
     // RFC 9700, 4.4: a response on another provider's callback is from that provider.
     let is_own = !site.shares_jar || at.path.ends_with(&format!("/callback/{}", site.provider()));
     let comes_back = is_own && Url::parse(&flow.redirect_uri).is_ok_and(|uri| uri.path() == at.path);
     let promised = provider.metadata().is_some_and(|m| m.authorization_response_iss_parameter_supported);
-    if !comes_back || (promised && answer.issuer.is_none()) {
-        return Err(Failure::Rejected);
+    if !comes_back {
+        let why = format!("the answer came to another address than {}", flow.redirect_uri);
+        return Err(fault(Failure::Rejected, why));
     }
-    if answer.issuer.as_ref().is_some_and(|issuer| !provider.settings().is_response_issuer(issuer)) {
-        return Err(Failure::Rejected); // RFC 9207
+    if promised && answer.issuer.is_none() {
+        return Err(fault(Failure::Rejected, "iss: the provider's metadata promise it, and the answer has none"));
+    }
+    if let Some(issuer) = answer.issuer.as_ref().filter(|issuer| !provider.settings().is_response_issuer(issuer)) {
+        let (expected, got) = (provider.settings().issuer.as_str(), cut(issuer, LONGEST_WORD));
+        return Err(fault(Failure::Rejected, format!("iss: expected {expected}, got {got}"))); // RFC 9207
     }
     // An error is final: the state is not marked as used, and the provider is not asked.
     if let Some(error) = &answer.error {
-        return Err(of_error(error));
+        let said = answer.description.as_deref().map(|said| format!(": {}", cut(said, LONGEST_DESCRIPTION)));
+        let why = format!("{}{}", cut(error, LONGEST_WORD), said.unwrap_or_default());
+        return Err(fault(of_error(error), why));
     }
-    let Some(code) = &answer.code else { return Err(Failure::Rejected) };
+    let code = answer.code.as_ref().ok_or_else(|| fault(Failure::Rejected, "the answer has no code"))?;
     let mark = Key::of(Space::Used, data_encoding::HEXLOWER.encode(TokenDigest::of(flow.state().as_bytes()).bytes()));
     match sessions.kv.put_new(&mark, Entry { generation: 0, value: Vec::new() }, LIFE).await {
         Ok(true) => {}
-        Ok(false) => return Err(Failure::State),
-        Err(Unavailable) => return Err(Failure::StoreUnavailable),
+        Ok(false) => return Err(fault(Failure::State(NoState::Used), NoState::Used.words())),
+        Err(Unavailable) => return Err(fault(Failure::StoreUnavailable, "the store is unavailable")),
     }
-    let tokens = provider.exchange(code, &flow.verifier(), &flow.redirect_uri).await.map_err(|error| match error {
-        GrantError::Denied => Failure::Rejected,
-        GrantError::Unavailable => Failure::ProviderUnavailable,
-        _ => Failure::Broken,
+    let granted = provider.exchange(code, &flow.verifier(), &flow.redirect_uri).await;
+    let tokens = granted.map_err(|CallFailed { error, why }| match error {
+        GrantError::Denied => (Failure::Rejected, why),
+        GrantError::Unavailable => (Failure::ProviderUnavailable, why),
+        _ => (Failure::Broken, why),
     })?;
     let login = prove(site, flow, tokens, sessions).await?;
     let lives = site.realm.ttl(login.hot.created, sessions.now()).min(site.limits.max_age);
-    let cookie = sessions.create(&site.realm, login).await.map_err(|Unavailable| Failure::StoreUnavailable)?;
+    let identity = login.hot.identity.clone();
+    let created = sessions.create(&site.realm, login).await;
+    let cookie = created.map_err(|Unavailable| fault(Failure::StoreUnavailable, "the store is unavailable"))?;
     forget_old(site, at.headers, sessions).await;
-    Ok(site.cookie.set(cookie.expose(), lives))
+    Ok((site.cookie.set(cookie.expose(), lives), identity))
 }
 
 fn of_error(error: &str) -> Failure {
@@ -224,28 +285,40 @@ fn of_error(error: &str) -> Failure {
 }
 
 /// Establishes the identity: verifies the ID token, then asks UserInfo for missing claims.
-async fn prove(site: &RelyingParty, flow: &Flow, tokens: Tokens, sessions: &Sessions) -> Result<Login, Failure> {
+async fn prove(site: &RelyingParty, flow: &Flow, tokens: Tokens, sessions: &Sessions) -> Result<Login, Fault> {
     let provider = site.realm.provider.as_ref();
     let settings = provider.settings();
-    let id = tokens.id.as_ref().ok_or(Failure::Broken)?;
+    let no_token = || fault(Failure::Broken, "the token response has no id_token; is `openid` among the scopes?");
+    let id = tokens.id.as_ref().ok_or_else(no_token)?;
     let (nonce, now) = (flow.nonce(), sessions.now());
     let read = |keys: &KeySet| Unverified::read(id.expose())?.verify_id_token(keys, settings, Some(&nonce), now);
     let verified = verify_own(provider, read).await.map_err(|error| match error {
-        NotVerified::Refused(_) => Failure::Broken,
-        NotVerified::Unavailable => Failure::ProviderUnavailable,
+        NotVerified::Refused(refusal) => {
+            let why = Unverified::read(id.expose())
+                .map_or("it is no JWT".into(), |token| token.why_no_own_token(settings, Some(&nonce), refusal, now));
+            (Failure::Broken, format!("ID token: {why}"))
+        }
+        NotVerified::Unavailable => {
+            fault(Failure::ProviderUnavailable, "the keys that verify the ID token cannot be had")
+        }
     })?;
     let mut userinfo = None;
     if settings.userinfo == Automatic::Auto && Identity::lacks_claims(&verified, settings) {
         let subject = verified.claims().get("sub").and_then(Value::as_str).unwrap_or_default();
         userinfo = match userinfo_about(provider, &tokens.access, subject).await {
             Ok(claims) => Some(claims),
-            Err(NoUserInfo::Forged) => return Err(Failure::Broken),
+            Err(NoUserInfo::Forged) => {
+                return Err(fault(Failure::Broken, "UserInfo is about another `sub`, or is forged"));
+            }
             Err(NoUserInfo::Refused) => None, // the ID token's claims must do
             // Otherwise the session would lack its groups for hours.
-            Err(NoUserInfo::Unavailable) => return Err(Failure::ProviderUnavailable),
+            Err(NoUserInfo::Unavailable) => return Err(fault(Failure::ProviderUnavailable, "UserInfo is unavailable")),
         };
     }
-    let identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Failure::Nobody)?;
+    let identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| {
+        let claim = settings.claims.user.as_str();
+        fault(Failure::Nobody, format!("{claim}: the mapped `user` claim is absent or no text"))
+    })?;
     if identity.groups_left_out {
         tracing::warn!(
             provider = %settings.name, user = %identity.user,

@@ -20,6 +20,14 @@ pub struct Flow {
     begun: i64,
 }
 
+/// Why a cookie is no login under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoFlow {
+    /// It is broken, or sealed with another secret.
+    Sealed,
+    TooLate,
+}
+
 /// A login that takes longer must start again.
 pub const LIFE: Duration = Duration::from_secs(900);
 
@@ -34,6 +42,10 @@ impl Flow {
             redirect_uri,
             begun: now.millis(),
         }
+    }
+
+    pub fn is_of(&self, state: &str) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(self.state().as_bytes(), state.as_bytes()).is_ok()
     }
 
     pub fn state(&self) -> String {
@@ -60,13 +72,14 @@ impl Flow {
         Ok(format!("{}.{}", self.begun, BASE64URL_NOPAD.encode(&sealed)))
     }
 
-    pub fn open(secrets: &Secrets, cookie: &CookieSpec, value: &str, now: Timestamp) -> Result<Flow, NotOurs> {
-        let (_, sealed) = value.split_once('.').ok_or(NotOurs)?;
-        let sealed = BASE64URL_NOPAD.decode(sealed.as_bytes()).map_err(|_| NotOurs)?;
-        let plain = secrets.open(b"", &[b"flow"], cookie.name.as_bytes(), &sealed)?;
-        let flow: Flow = serde_json::from_slice(&plain).map_err(|_| NotOurs)?;
+    pub fn open(secrets: &Secrets, cookie: &CookieSpec, value: &str, now: Timestamp) -> Result<Flow, NoFlow> {
+        let (_, sealed) = value.split_once('.').ok_or(NoFlow::Sealed)?;
+        let sealed = BASE64URL_NOPAD.decode(sealed.as_bytes()).map_err(|_| NoFlow::Sealed)?;
+        let opened = secrets.open(b"", &[b"flow"], cookie.name.as_bytes(), &sealed);
+        let plain = opened.map_err(|NotOurs| NoFlow::Sealed)?;
+        let flow: Flow = serde_json::from_slice(&plain).map_err(|_| NoFlow::Sealed)?;
         let ends = Timestamp::from_millis(flow.begun).plus(LIFE);
-        if now < ends { Ok(flow) } else { Err(NotOurs) }
+        if now < ends { Ok(flow) } else { Err(NoFlow::TooLate) }
     }
 
     fn derived(&self, purpose: &[u8]) -> String {

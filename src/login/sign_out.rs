@@ -7,6 +7,7 @@ use crate::login::relying_party::RelyingParty;
 use crate::session::sessions::Sessions;
 use crate::session::ticket::Ticket;
 use crate::store::kv::Unavailable;
+use crate::telemetry::metrics::Logout;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ const LONGEST_URL: usize = 3800;
 
 pub struct SignedOut {
     pub location: String,
+    /// Of each session that was ended, its provider.
+    pub ended: Vec<Arc<str>>,
     pub cookies: Vec<HeaderValue>,
 }
 
@@ -28,7 +31,7 @@ pub async fn sign_out(
     headers: &HeaderMap,
     sessions: &Sessions,
 ) -> Result<SignedOut, Unavailable> {
-    let mut set = Vec::new();
+    let (mut set, mut all_ended) = (Vec::new(), Vec::new());
     let mut ended: Option<(&Arc<RelyingParty>, Option<String>)> = None;
     for site in sites {
         let had = named_like(headers, &site.cookie.name, |_| true).next().is_some();
@@ -39,6 +42,8 @@ pub async fn sign_out(
                 // In the background: a slow revocation must not delay the reply.
                 tokio::spawn(async move { provider.revoke(&token).await });
             }
+            all_ended.push(site.realm.provider.settings().name.clone());
+            site.realm.metrics.logged_out(Logout::sign_out);
             ended.get_or_insert((site, cold.id));
         }
         if had {
@@ -50,7 +55,7 @@ pub async fn sign_out(
         None => (sites.first(), None),
     };
     let location = site.map_or_else(|| "/".to_string(), |site| goes_to(site, origin, target, hint.as_deref()));
-    Ok(SignedOut { location, cookies: set })
+    Ok(SignedOut { location, ended: all_ended, cookies: set })
 }
 
 /// The URL of the provider's end-session endpoint, or of the gateway's `signed_out` without one.

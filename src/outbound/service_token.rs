@@ -10,7 +10,7 @@ use crate::kit::secret::Secret;
 use crate::kit::singleflight::Singleflight;
 use crate::provider::jwt::Unverified;
 use crate::provider::settings::ClientProof;
-use crate::provider::{GrantError, Provider, Tokens};
+use crate::provider::{CallFailed, GrantError, Provider, Tokens};
 use crate::store::kv::{Entry, Key, Kv, Space, Unavailable};
 use crate::store::lease::{Lease, Taken};
 use crate::telemetry::metrics::ProviderMetrics;
@@ -266,9 +266,9 @@ impl ServiceTokens {
             Some(subject) => provider.exchange_token(&subject.token, &wanted.scope, audience).await,
             None => provider.client_token(&wanted.scope, audience).await,
         };
-        let judged = granted.map_err(|error| match error {
-            GrantError::Unavailable => (NoToken::Unavailable, format!("{error:?}")),
-            refused => (NoToken::Refused, format!("{refused:?}")),
+        let judged = granted.map_err(|CallFailed { error, why }| match error {
+            GrantError::Unavailable => (NoToken::Unavailable, why),
+            _ => (NoToken::Refused, why),
         });
         let judged = judged.and_then(|tokens| match is_of_other(&tokens, subject) {
             true => Err((NoToken::Refused, "the token is another subject's".into())),

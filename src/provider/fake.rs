@@ -5,7 +5,7 @@ use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::keys::KeySet;
 use crate::provider::settings::Settings;
-use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
+use crate::provider::{CallFailed, Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
 use async_trait::async_trait;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use parking_lot::Mutex;
@@ -64,10 +64,10 @@ impl FakeProvider {
         })
     }
 
-    async fn granted(&self, asked: String) -> Result<Tokens, GrantError> {
+    async fn granted(&self, asked: String) -> Result<Tokens, CallFailed> {
         self.asked.lock().push(asked);
         let _open = self.gate.acquire().await.unwrap();
-        self.grants.lock().pop_front().unwrap_or(Err(GrantError::Denied))
+        self.grants.lock().pop_front().unwrap_or(Err(GrantError::Denied)).map_err(CallFailed::from)
     }
 
     pub(crate) fn forget_keys(&self, then: Fetched) {
@@ -108,15 +108,15 @@ impl Provider for FakeProvider {
         Some(Arc::new(serde_json::from_value(json).unwrap()))
     }
 
-    async fn exchange(&self, code: &str, _verifier: &str, _redirect_uri: &str) -> Result<Tokens, GrantError> {
+    async fn exchange(&self, code: &str, _verifier: &str, _redirect_uri: &str) -> Result<Tokens, CallFailed> {
         self.granted(format!("exchange {code}")).await
     }
 
-    async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError> {
+    async fn refresh(&self, token: &Secret) -> Result<Tokens, CallFailed> {
         self.granted(format!("refresh {}", token.expose())).await
     }
 
-    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, GrantError> {
+    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, CallFailed> {
         self.granted(format!("client {scope} {}", audience.unwrap_or_default())).await
     }
 
@@ -125,19 +125,19 @@ impl Provider for FakeProvider {
         subject: &Secret,
         scope: &str,
         audience: Option<&str>,
-    ) -> Result<Tokens, GrantError> {
+    ) -> Result<Tokens, CallFailed> {
         self.granted(format!("token {} {scope} {}", subject.expose(), audience.unwrap_or_default())).await
     }
 
-    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError> {
+    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, CallFailed> {
         self.asked.lock().push(format!("userinfo {}", token.expose()));
-        self.userinfo.lock().clone()
+        self.userinfo.lock().clone().map_err(CallFailed::from)
     }
 
-    async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError> {
+    async fn introspect(&self, token: &Secret) -> Result<Claims, CallFailed> {
         self.asked.lock().push(format!("introspect {}", token.expose()));
         let _open = self.gate.acquire().await.unwrap();
-        self.introspected.lock().clone()
+        self.introspected.lock().clone().map_err(CallFailed::from)
     }
 
     async fn revoke(&self, token: &Secret) {

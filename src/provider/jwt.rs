@@ -338,5 +338,7 @@ pub(super) fn audience(claims: &Claims, accepted: Option<&[String]>) -> bool {
     }
 }
 
+mod why;
+
 #[cfg(test)]
 mod tests;

@@ -54,27 +54,32 @@ pub trait Provider: Send + Sync {
     /// The known keys; `None` until they have been fetched once.
     fn keys(&self) -> Option<Arc<KeySet>>;
 
+    /// The provider's clock less ours, in seconds; `None` if it never told the time.
+    fn clock_skew(&self) -> Option<i64> {
+        None
+    }
+
     /// The provider's metadata, with its endpoints; `None` until it has been read once.
     fn metadata(&self) -> Option<Arc<Metadata>>;
 
     /// Exchanges a code for tokens (RFC 6749, 4.1.3, with the verifier of RFC 7636).
-    async fn exchange(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Tokens, GrantError>;
+    async fn exchange(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Tokens, CallFailed>;
 
     /// Spends a refresh token (RFC 6749, 6).
-    async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError>;
+    async fn refresh(&self, token: &Secret) -> Result<Tokens, CallFailed>;
 
     /// A token for the gateway's own client (RFC 6749, 4.4).
-    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, GrantError>;
+    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, CallFailed>;
 
     /// A token for another service, in exchange for a user's access token (RFC 8693, 2.1).
     async fn exchange_token(&self, subject: &Secret, scope: &str, audience: Option<&str>)
-    -> Result<Tokens, GrantError>;
+    -> Result<Tokens, CallFailed>;
 
     /// The UserInfo claims for an access token (OpenID Connect Core 1.0, 5.3), not verified yet.
-    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError>;
+    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, CallFailed>;
 
     /// The introspection response for an opaque token (RFC 7662, 2).
-    async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError>;
+    async fn introspect(&self, token: &Secret) -> Result<Claims, CallFailed>;
 
     /// Revokes a refresh token (RFC 7009), best effort.
     async fn revoke(&self, token: &Secret);
@@ -138,6 +143,30 @@ pub enum GrantError {
     Refused,
     /// The provider is unavailable, or cannot answer now.
     Unavailable,
+}
+
+/// A call that brought nothing: what its caller does about it, and why, for operators.
+#[derive(Clone, Debug)]
+pub struct CallFailed {
+    pub error: GrantError,
+    /// The provider's `error` and what it says of it, or what went wrong on the way. No credential.
+    pub why: String,
+}
+
+impl From<GrantError> for CallFailed {
+    fn from(error: GrantError) -> Self {
+        CallFailed { error, why: format!("{error:?}") }
+    }
+}
+
+impl CallFailed {
+    pub fn unavailable(why: impl Into<String>) -> Self {
+        CallFailed { error: GrantError::Unavailable, why: why.into() }
+    }
+
+    pub fn refused(why: impl Into<String>) -> Self {
+        CallFailed { error: GrantError::Refused, why: why.into() }
+    }
 }
 
 /// Why a token is not verified.
@@ -208,7 +237,7 @@ pub async fn userinfo_about(provider: &dyn Provider, access: &Secret, subject: &
                 NotVerified::Unavailable => NoUserInfo::Unavailable,
             })?
         }
-        Err(GrantError::Unavailable) => return Err(NoUserInfo::Unavailable),
+        Err(CallFailed { error: GrantError::Unavailable, .. }) => return Err(NoUserInfo::Unavailable),
         Err(_) => return Err(NoUserInfo::Refused),
     };
     // OpenID Connect Core 1.0, 5.3.2: with another `sub` it must not be used.

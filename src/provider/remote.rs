@@ -9,7 +9,7 @@ use crate::provider::discovery::Metadata;
 use crate::provider::http::{self, Http};
 use crate::provider::keys::KeySet;
 use crate::provider::settings::{Automatic, Settings};
-use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo, token_endpoint};
+use crate::provider::{CallFailed, Demand, Fetched, GrantError, Provider, Tokens, UserInfo, token_endpoint};
 use crate::telemetry::metrics::ProviderMetrics;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -35,6 +35,7 @@ pub struct RemoteProvider {
     up: AtomicBool,
     introspection: Trouble,
     userinfo: Trouble,
+    refreshes: Trouble,
     /// When a stranger's token last caused a key fetch, and one of the provider's own. Plain mutexes: held for a
     /// look-up or an update, never across an await.
     demanded: [Mutex<Option<Instant>>; 2],
@@ -80,9 +81,9 @@ impl RemoteProvider {
             })
         };
         Ok(Arc::new_cyclic(|this: &std::sync::Weak<RemoteProvider>| RemoteProvider {
-            clock,
+            clock: clock.clone(),
             settings,
-            http: Http::new(client, noted(this.clone())),
+            http: Http::new(client, clock.clone(), noted(this.clone())),
             metrics,
             metadata: ArcSwapOption::empty(),
             keys: ArcSwapOption::empty(),
@@ -90,6 +91,7 @@ impl RemoteProvider {
             up: AtomicBool::new(false),
             introspection: Trouble::default(),
             userinfo: Trouble::default(),
+            refreshes: Trouble::default(),
             demanded: Default::default(),
             fetches: Singleflight::default(),
             look: Notify::new(),
@@ -193,6 +195,7 @@ impl RemoteProvider {
         let was = self.up.swap(up, Ordering::Relaxed);
         let first = up && !self.answered.swap(up || self.has_answered(), Ordering::Relaxed);
         self.metrics.up(up);
+        self.http.clock_skew().into_iter().for_each(|skew| self.metrics.clock_skew(skew));
         match outcome {
             Ok(()) if first || !was => tracing::info!(provider = %self.settings.name, "the provider answers"),
             Err(problem) if was || !self.has_answered() => {
@@ -214,9 +217,13 @@ impl RemoteProvider {
         }
     }
 
-    async fn grant(&self, form: &[(&str, &str)]) -> Result<Tokens, GrantError> {
-        let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
-        let endpoint = metadata.token_endpoint.as_ref().ok_or(GrantError::Refused)?;
+    async fn grant(&self, form: &[(&str, &str)]) -> Result<Tokens, CallFailed> {
+        let metadata =
+            self.metadata.load_full().ok_or_else(|| CallFailed::unavailable("its metadata is not known yet"))?;
+        let endpoint = metadata
+            .token_endpoint
+            .as_ref()
+            .ok_or_else(|| CallFailed::refused("its metadata names no token_endpoint"))?;
         token_endpoint::grant(&self.client(&metadata), endpoint.url(), form).await
     }
 
@@ -251,9 +258,13 @@ impl RemoteProvider {
 }
 
 impl RemoteProvider {
-    async fn ask_about(&self, token: &Secret) -> Result<Claims, GrantError> {
-        let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
-        let endpoint = metadata.introspection_endpoint.as_ref().ok_or(GrantError::Refused)?;
+    async fn ask_about(&self, token: &Secret) -> Result<Claims, CallFailed> {
+        let metadata =
+            self.metadata.load_full().ok_or_else(|| CallFailed::unavailable("its metadata is not known yet"))?;
+        let endpoint = metadata
+            .introspection_endpoint
+            .as_ref()
+            .ok_or_else(|| CallFailed::refused("its metadata names no introspection_endpoint"))?;
         token_endpoint::introspect(&self.client(&metadata), endpoint.url(), token).await
     }
 }
@@ -262,14 +273,14 @@ impl RemoteProvider {
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 impl Trouble {
-    fn note(&self, provider: &str, call: &str, problem: Option<&GrantError>) {
+    fn note(&self, provider: &str, call: &str, problem: Option<&CallFailed>) {
         if self.0.swap(problem.is_some(), Ordering::SeqCst) == problem.is_some() {
             return;
         }
         match problem {
             None => tracing::info!(provider, "the provider answers {call} again"),
-            Some(problem) => {
-                tracing::warn!(provider, ?problem, "the provider does not answer {call} as it should");
+            Some(CallFailed { error, why }) => {
+                tracing::warn!(provider, problem = ?error, why, "the provider does not answer {call} as it should");
             }
         }
     }
@@ -285,11 +296,15 @@ impl Provider for RemoteProvider {
         self.keys.load_full()
     }
 
+    fn clock_skew(&self) -> Option<i64> {
+        self.http.clock_skew()
+    }
+
     fn metadata(&self) -> Option<Arc<Metadata>> {
         self.metadata.load_full()
     }
 
-    async fn exchange(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Tokens, GrantError> {
+    async fn exchange(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Tokens, CallFailed> {
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -299,11 +314,15 @@ impl Provider for RemoteProvider {
         self.grant(&form).await
     }
 
-    async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError> {
-        self.grant(&[("grant_type", "refresh_token"), ("refresh_token", token.expose())]).await
+    async fn refresh(&self, token: &Secret) -> Result<Tokens, CallFailed> {
+        let granted = self.grant(&[("grant_type", "refresh_token"), ("refresh_token", token.expose())]).await;
+        // A refusal of one token is told where its session ends; of the client, here.
+        let problem = granted.as_ref().err().filter(|failed| failed.error == GrantError::Refused);
+        self.refreshes.note(&self.settings.name, "a refresh", problem);
+        granted
     }
 
-    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, GrantError> {
+    async fn client_token(&self, scope: &str, audience: Option<&str>) -> Result<Tokens, CallFailed> {
         let mut form = vec![("grant_type", "client_credentials")];
         form.extend(Some(("scope", scope)).filter(|_| !scope.is_empty()));
         form.extend(audience.map(|audience| ("audience", audience)));
@@ -315,7 +334,7 @@ impl Provider for RemoteProvider {
         subject: &Secret,
         scope: &str,
         audience: Option<&str>,
-    ) -> Result<Tokens, GrantError> {
+    ) -> Result<Tokens, CallFailed> {
         let mut form = vec![
             ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
             ("subject_token", subject.expose().as_str()),
@@ -327,15 +346,19 @@ impl Provider for RemoteProvider {
         self.grant(&form).await
     }
 
-    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, GrantError> {
-        let metadata = self.metadata.load_full().ok_or(GrantError::Unavailable)?;
-        let endpoint = metadata.userinfo_endpoint.as_ref().ok_or(GrantError::Refused)?;
+    async fn userinfo(&self, token: &Secret) -> Result<UserInfo, CallFailed> {
+        let metadata =
+            self.metadata.load_full().ok_or_else(|| CallFailed::unavailable("its metadata is not known yet"))?;
+        let endpoint = metadata
+            .userinfo_endpoint
+            .as_ref()
+            .ok_or_else(|| CallFailed::refused("its metadata names no userinfo_endpoint"))?;
         let told = token_endpoint::userinfo(&self.http, endpoint.url(), token).await;
         self.userinfo.note(&self.settings.name, "UserInfo", told.as_ref().err());
         told
     }
 
-    async fn introspect(&self, token: &Secret) -> Result<Claims, GrantError> {
+    async fn introspect(&self, token: &Secret) -> Result<Claims, CallFailed> {
         let told = self.ask_about(token).await;
         self.introspection.note(&self.settings.name, "an introspection", told.as_ref().err());
         told
@@ -345,8 +368,9 @@ impl Provider for RemoteProvider {
         let Some(metadata) = self.metadata.load_full() else { return };
         let Some(endpoint) = metadata.revocation_endpoint.as_ref() else { return };
         let form = [("token", token.expose().as_str()), ("token_type_hint", "refresh_token")];
-        if token_endpoint::post(&self.client(&metadata), endpoint.url(), &form).await.is_err() {
-            tracing::warn!(provider = %self.settings.name, "a refresh token could not be revoked");
+        if let Err(CallFailed { why, .. }) = token_endpoint::post(&self.client(&metadata), endpoint.url(), &form).await
+        {
+            tracing::warn!(provider = %self.settings.name, why, "a refresh token could not be revoked");
         }
     }
 

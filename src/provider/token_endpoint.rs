@@ -7,7 +7,8 @@ use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
 use crate::provider::http::Http;
 use crate::provider::settings::{ClientProof, Settings};
-use crate::provider::{GrantError, Tokens, UserInfo};
+use crate::provider::{CallFailed, GrantError, Tokens, UserInfo};
+use crate::telemetry::record::{LONGEST_WORD, cut};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ struct TokenAnswer {
 #[derive(Deserialize)]
 struct ErrorAnswer {
     error: String,
+    error_description: Option<String>,
 }
 
 /// What a call to the provider needs.
@@ -37,6 +39,9 @@ pub(super) struct TokenEndpoint<'a> {
     pub(super) metadata: &'a Metadata,
 }
 
+/// How much of a provider's description is repeated, in bytes.
+pub const LONGEST_DESCRIPTION: usize = 200;
+
 /// RFC 7521, 4.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -44,9 +49,10 @@ pub(super) async fn grant(
     client: &TokenEndpoint<'_>,
     endpoint: &Url,
     form: &[(&str, &str)],
-) -> Result<Tokens, GrantError> {
+) -> Result<Tokens, CallFailed> {
     let body = post(client, endpoint, form).await?;
-    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| GrantError::Refused)?;
+    let answer: TokenAnswer = serde_json::from_slice(&body)
+        .map_err(|problem| CallFailed::refused(format!("the token response cannot be read: {problem}")))?;
     Ok(Tokens {
         access: answer.access_token.into(),
         id: answer.id_token.map(Secret::from),
@@ -55,19 +61,22 @@ pub(super) async fn grant(
     })
 }
 
-pub(super) async fn userinfo(http: &Http, endpoint: &Url, token: &Secret) -> Result<UserInfo, GrantError> {
+pub(super) async fn userinfo(http: &Http, endpoint: &Url, token: &Secret) -> Result<UserInfo, CallFailed> {
     let request = http.request(Method::GET, endpoint).bearer_auth(token.expose());
     match http.send(request.header("accept", "application/json, application/jwt;q=0.9")).await {
         Ok((StatusCode::OK, answer)) if answer.is_jwt => {
-            let jwt = String::from_utf8(answer.body).map_err(|_| GrantError::Refused)?;
+            let jwt = String::from_utf8(answer.body).map_err(|_| CallFailed::refused("the JWT is no text"))?;
             Ok(UserInfo::Signed(jwt.trim().to_owned().into()))
         }
         Ok((StatusCode::OK, answer)) => {
-            serde_json::from_slice(&answer.body).map(UserInfo::Plain).map_err(|_| GrantError::Refused)
+            let read = serde_json::from_slice(&answer.body).map(UserInfo::Plain);
+            read.map_err(|problem| CallFailed::refused(format!("the response cannot be read: {problem}")))
         }
-        Ok((StatusCode::TOO_MANY_REQUESTS, _)) | Err(_) => Err(GrantError::Unavailable),
-        Ok((status, _)) if status.is_server_error() => Err(GrantError::Unavailable),
-        Ok(_) => Err(GrantError::Refused),
+        Ok((status, answer)) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Err(CallFailed::unavailable(told(status, &answer.body)))
+        }
+        Ok((status, answer)) => Err(CallFailed::refused(told(status, &answer.body))),
+        Err(problem) => Err(CallFailed::unavailable(problem.to_string())),
     }
 }
 
@@ -76,14 +85,15 @@ pub(super) async fn introspect(
     client: &TokenEndpoint<'_>,
     endpoint: &Url,
     token: &Secret,
-) -> Result<Claims, GrantError> {
+) -> Result<Claims, CallFailed> {
     let form = [("token", token.expose().as_str()), ("token_type_hint", "access_token")];
     match call(client, endpoint, &form).await? {
-        (status, body) if status.is_success() => serde_json::from_slice(&body).map_err(|_| GrantError::Unavailable),
+        (status, body) if status.is_success() => serde_json::from_slice(&body)
+            .map_err(|problem| CallFailed::unavailable(format!("the response cannot be read: {problem}"))),
         (status, body) if speaks_of_token(status, &body) => {
             Ok(Claims::from_iter([("active".to_owned(), serde_json::Value::Bool(false))]))
         }
-        _ => Err(GrantError::Unavailable),
+        (status, body) => Err(CallFailed::unavailable(told(status, &body))),
     }
 }
 
@@ -92,10 +102,10 @@ pub(super) async fn post(
     client: &TokenEndpoint<'_>,
     endpoint: &Url,
     form: &[(&str, &str)],
-) -> Result<Vec<u8>, GrantError> {
+) -> Result<Vec<u8>, CallFailed> {
     match call(client, endpoint, form).await? {
         (status, body) if status.is_success() => Ok(body),
-        (status, body) => Err(refusal(status, &body)),
+        (status, body) => Err(CallFailed { error: refusal(status, &body), why: told(status, &body) }),
     }
 }
 
@@ -103,18 +113,18 @@ async fn call(
     client: &TokenEndpoint<'_>,
     endpoint: &Url,
     form: &[(&str, &str)],
-) -> Result<(StatusCode, Vec<u8>), GrantError> {
+) -> Result<(StatusCode, Vec<u8>), CallFailed> {
     let settings = client.settings;
     let request = client.http.request(Method::POST, endpoint);
     let request = authenticated(request, client, form).await.map_err(|problem| {
         tracing::warn!(provider = %settings.name, problem, "the gateway cannot authenticate at the provider");
-        GrantError::Refused
+        CallFailed::refused(problem)
     })?;
     match client.http.send(request).await {
         Ok((status, answer)) => Ok((status, answer.body)),
         Err(problem) => {
             tracing::debug!(provider = %settings.name, %problem, "the provider does not answer");
-            Err(GrantError::Unavailable)
+            Err(CallFailed::unavailable(problem.to_string()))
         }
     }
 }
@@ -163,6 +173,20 @@ async fn authenticated(
         }
     }
     Ok(request.body(fields.finish()))
+}
+
+/// The provider's own words (RFC 6749, 5.2).
+fn told(status: StatusCode, body: &[u8]) -> String {
+    let status = status.as_u16();
+    match serde_json::from_slice::<ErrorAnswer>(body) {
+        Ok(ErrorAnswer { error, error_description: Some(said) }) => {
+            format!("{} (status {status}): {}", cut(&error, LONGEST_WORD), cut(&said, LONGEST_DESCRIPTION))
+        }
+        Ok(ErrorAnswer { error, error_description: None }) => {
+            format!("{} (status {status})", cut(&error, LONGEST_WORD))
+        }
+        Err(_) => format!("status {status}, without an error code"),
+    }
 }
 
 fn error_code(body: &[u8]) -> Option<String> {

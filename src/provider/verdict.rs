@@ -9,10 +9,17 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub enum Verdict {
     Valid(Arc<Identity>),
-    Rejected(Reason),
+    Rejected(Rejection),
     Unavailable(Cause),
     /// Not valid as far as is known, and the caller was refused too often; when to retry.
     Limited(Duration),
+}
+
+/// A refusal, and why in words for operators: the check, what it expected, what it got. No credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub reason: Reason,
+    pub why: Arc<str>,
 }
 
 /// The dependency that was unavailable.

@@ -7,6 +7,7 @@ use crate::session::record::{Envelope, envelope, names};
 use crate::session::sessions::Sessions;
 use crate::session::unfinished::{By, Ending, MOST_UNFINISHED};
 use crate::store::kv::{Change, Key, Space, Unavailable};
+use crate::telemetry::metrics::SessionEvent;
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,16 +129,21 @@ impl Sessions {
         Ok(found)
     }
 
-    /// Ends sessions on all replicas. Where the store is unavailable, they are ended here at once, and everywhere when it
+    /// Ends sessions on all replicas; returns how many were found. Where the store is unavailable, they are ended here at once, and everywhere when it
     /// is available again.
-    pub async fn end_all_of(&self, realm: &Realm, of: &Of) -> Result<(), Unavailable> {
+    pub async fn end_all_of(&self, realm: &Realm, of: &Of) -> Result<usize, Unavailable> {
         let room = if matches!(of, Of::SessionId(_)) { MOST_OF_ANYONE } else { MOST_UNFINISHED };
+        let mut count = 0;
         for ending in self.endings(realm, of) {
-            if self.carry_out(&ending, |_| true).await.is_err() {
-                self.unfinished.keep(ending, room)?;
+            match self.carry_out(&ending, |_| true).await {
+                Ok(ended) => {
+                    (0..ended).for_each(|_| realm.metrics.session(SessionEvent::ended));
+                    count += ended;
+                }
+                Err(Unavailable) => self.unfinished.keep(ending, room)?,
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Ends the session at a place; false if there is none.
@@ -203,14 +209,16 @@ impl Sessions {
         }
     }
 
-    async fn carry_out(&self, ending: &Ending, counts: impl Fn(&Envelope) -> bool) -> Result<(), Unavailable> {
+    async fn carry_out(&self, ending: &Ending, counts: impl Fn(&Envelope) -> bool) -> Result<usize, Unavailable> {
+        let mut count = 0;
         for (place, label) in self.named(ending).await? {
             if counts(&label) {
                 self.delete_place(&place, ending.remember).await?;
                 self.strike(&label, &place).await;
+                count += 1;
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     /// The living sessions that an ending names.

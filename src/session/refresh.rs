@@ -10,7 +10,7 @@ use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
 use crate::kit::secret::Secret;
 use crate::kit::singleflight::{LeaderLost, Role};
-use crate::provider::{GrantError, Tokens};
+use crate::provider::{CallFailed, GrantError, Tokens};
 use crate::session::outcome::{Dependency, Outcome};
 use crate::session::realm::Realm;
 use crate::session::record::Cold;
@@ -208,18 +208,20 @@ impl Sessions {
                 }
                 self.renew(realm, grant, tokens, limits).await
             }
-            Err(GrantError::Denied | GrantError::InvalidRequest | GrantError::NeedsPerson) => {
-                self.denied(realm, grant, limits).await
-            }
-            // Some providers refuse a dead token without an error code; a single such refusal may have any cause.
-            Err(GrantError::Unnamed) if self.tries.was_unnamed_before(&place) => {
-                self.denied(realm, grant, limits).await
-            }
-            Err(GrantError::Unnamed) => {
-                self.tries.unnamed(&place);
-                Ok(self.unavailable(realm, grant.stored))
-            }
-            Err(GrantError::Refused | GrantError::Unavailable) => Ok(self.unavailable(realm, grant.stored)),
+            Err(CallFailed { error, why }) => match error {
+                GrantError::Denied | GrantError::InvalidRequest | GrantError::NeedsPerson => {
+                    self.denied(realm, grant, limits, &why).await
+                }
+                // Some providers refuse a dead token without an error code; a single such refusal may have any cause.
+                GrantError::Unnamed if self.tries.was_unnamed_before(&place) => {
+                    self.denied(realm, grant, limits, &why).await
+                }
+                GrantError::Unnamed => {
+                    self.tries.unnamed(&place);
+                    Ok(self.unavailable(realm, grant.stored))
+                }
+                GrantError::Refused | GrantError::Unavailable => Ok(self.unavailable(realm, grant.stored)),
+            },
         }
     }
 
@@ -311,7 +313,13 @@ impl Sessions {
     }
 
     /// The provider denied the token: the session ends, unless the token was rotated meanwhile.
-    async fn denied(&self, realm: &Realm, grant: Grant, limits: RefreshLimits) -> Result<Outcome, Unavailable> {
+    async fn denied(
+        &self,
+        realm: &Realm,
+        grant: Grant,
+        limits: RefreshLimits,
+        why: &str,
+    ) -> Result<Outcome, Unavailable> {
         if self.kv.is_shared()
             && let Some(tokens) = self.shared_result(&grant).await?
         {
@@ -332,6 +340,8 @@ impl Sessions {
             }
         }
         realm.metrics.refreshed(Refresh::denied);
+        let (provider, user) = (&realm.provider.settings().name, &grant.stored.hot.identity.user);
+        tracing::warn!(event = "refresh_denied", %provider, %user, why, "the provider refused a refresh; the session ends");
         self.delete(realm, ticket).await?;
         self.strike(&grant.stored.label, &ticket.place()).await;
         Ok(Outcome::Ended)

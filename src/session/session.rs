@@ -4,7 +4,8 @@ use crate::kit::clock::Timestamp;
 use crate::kit::digest::TokenDigest;
 use crate::session::record::{Envelope, Hot};
 use crate::session::ticket::Ticket;
-use std::sync::atomic::{AtomicI64, Ordering};
+use crate::telemetry::metrics::{ProviderMetrics, SessionEvent};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 /// When a route refreshes a session.
@@ -30,6 +31,8 @@ pub struct Session {
     pub(crate) label: Envelope,
     pub(crate) generation: u64,
     pub(super) seen: AtomicI64,
+    /// Its end by age or disuse was told.
+    pub(super) is_told: AtomicBool,
 }
 
 impl Session {
@@ -45,6 +48,18 @@ impl Session {
         TokenDigest::of(format!("session {} {}", self.ticket.place(), self.hot.access_expires).as_bytes())
     }
 
+    /// Tells once that a request found the session too old or too long unused.
+    pub fn tell_expired(&self, metrics: &ProviderMetrics, limits: Limits, now: Timestamp) {
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        metrics.session(SessionEvent::expired);
+        let is_old = now >= Timestamp::from_millis(self.hot.created).plus(limits.max_age);
+        let why = if is_old { "max_age" } else { "idle_timeout" };
+        let (provider, user) = (metrics.name(), &self.hot.identity.user);
+        tracing::info!(event = "session_ended", provider, %user, why, "a session has expired");
+    }
+
     /// The Unix second at which the session reaches its maximum age.
     pub fn ends(&self, limits: Limits) -> i64 {
         Timestamp::from_millis(self.hot.created).plus(limits.max_age).seconds()
@@ -57,6 +72,6 @@ impl Session {
 
     pub(crate) fn new(hot: Hot, ticket: Ticket, label: Envelope, generation: u64) -> Self {
         let seen = AtomicI64::new(hot.seen);
-        Session { hot, ticket, label, generation, seen }
+        Session { hot, ticket, label, generation, seen, is_told: AtomicBool::new(false) }
     }
 }

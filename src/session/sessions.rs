@@ -15,6 +15,7 @@ use crate::session::ticket::Ticket;
 use crate::session::tries::Tries;
 use crate::session::unfinished::Unfinished;
 use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Space, Unavailable};
+use crate::telemetry::metrics::SessionEvent;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -124,6 +125,7 @@ impl Sessions {
         let hot = realm.seal(&ticket, Part::Hot, &label, &login.hot)?;
         self.kv.put(&hot_key(&ticket), Entry { generation: 1, value: hot }, ttl).await?;
         self.enlist(&label, &ticket.place(), ttl).await;
+        realm.metrics.session(SessionEvent::begun);
         let cookie = ticket.cookie();
         self.keep_cached(realm, Arc::new(Session::new(login.hot, ticket, label, 1)), &reading);
         Ok(cookie)
@@ -239,7 +241,9 @@ impl Sessions {
         self.forget_cached(ticket);
         // Once more at the end: until the store has deleted it, a request may read it there.
         let _again = ForgetLater { sessions: self, ticket };
-        self.kv.delete(&hot_key(ticket), realm.max_age).await?;
+        if self.kv.delete(&hot_key(ticket), realm.max_age).await? {
+            realm.metrics.session(SessionEvent::ended);
+        }
         self.kv.announce(&Change::Session(ticket.place())).await; // other replicas cache the hot part only
         self.kv.delete(&cold_key(ticket), realm.max_age).await?;
         Ok(())

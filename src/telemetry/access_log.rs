@@ -1,43 +1,41 @@
 //! The access log: one line per request, written by a thread of its own. Serving a request only puts a record
 //! into a bounded queue; if the writer cannot keep up, lines are dropped and counted, and requests are not delayed.
 
-use crate::kit::clock::Timestamp;
+use crate::telemetry::decisions::Decisions;
 use crate::telemetry::escape::{Form, escape, is_plain};
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::record::Record;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::time::{Duration, Instant, SystemTime};
-
-/// A request that has ended. It contains no query and no credential value: both may be secrets.
-#[derive(Clone, Debug, Serialize)]
-pub struct Record {
-    #[serde(serialize_with = "at")]
-    #[serde(rename = "timestamp")]
-    pub time: Timestamp,
-    pub request_id: String,
-    pub route: Arc<str>,
-    pub method: String,
-    pub host: String,
-    pub path: String,
-    pub status: u16,
-    pub outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
-    pub credential: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<Arc<str>>,
-    pub client: String,
-    pub duration_ms: f64,
-}
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     Json,
     Text,
+}
+
+/// Which requests get a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    #[default]
+    All,
+    /// What was not forwarded to an app.
+    Refused,
+    None,
+}
+
+/// The lines that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lines {
+    pub format: Format,
+    pub access: Access,
 }
 
 /// The sending half of the queue to the writer.
@@ -58,6 +56,9 @@ enum Line {
 struct Shared {
     /// Off, JSON or text; a reload changes it.
     mode: AtomicU8,
+    /// What is forwarded gets no line.
+    refused_only: AtomicBool,
+    decisions: Decisions,
     dropped: AtomicU64,
     /// Bytes that wait for the writer.
     queued: AtomicUsize,
@@ -71,9 +72,6 @@ const TEXT: u8 = 2;
 const QUEUE: usize = 32_768;
 /// Bytes that may wait for the writer: clients choose how long a path is.
 const QUEUED_BYTES: usize = 16 << 20;
-/// The longest logged path, and the longest of other texts that clients choose, in bytes.
-pub const LONGEST_PATH: usize = 2048;
-pub const LONGEST_WORD: usize = 256;
 /// How long lines are collected before they are written: waking the writer for each line costs a request more than the
 /// line itself, and a write to standard output for each costs even more.
 const GATHER: Duration = Duration::from_millis(10);
@@ -82,48 +80,47 @@ const BATCH: usize = 64 * 1024;
 /// How long writing the last lines may take when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-impl Record {
-    /// Its approximate size in memory.
-    fn size(&self) -> usize {
-        let texts = [&self.request_id, &self.method, &self.host, &self.path, &self.client];
-        size_of::<Record>() + texts.iter().map(|text| text.capacity()).sum::<usize>()
-    }
-}
-
-/// Truncates a text to at most `most` bytes, at a character boundary; three dots mark that it was longer.
-pub fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().map(|(at, _)| at).take_while(|at| *at <= most).last() {
-        Some(at) if text.len() > most => format!("{}...", text.get(..at).unwrap_or_default()),
-        _ => text.to_owned(),
-    }
-}
-
 impl AccessLog {
     /// Starts the writer; it ends when the last sender is gone.
-    pub fn start(format: Option<Format>, mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(lines: Option<Lines>, mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
         let (queue, records) = sync_channel(QUEUE);
         let log = AccessLog { queue, shared: Arc::default() };
-        log.apply(format);
+        log.apply(lines);
         let shared = log.shared.clone();
         std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(&records, &shared, &mut out))?;
         Ok(log)
     }
 
     /// None: no lines, because `logging.level` is above info.
-    pub fn apply(&self, format: Option<Format>) {
-        let mode = match format {
+    pub fn apply(&self, lines: Option<Lines>) {
+        let mode = match lines.filter(|lines| lines.access != Access::None) {
             None => OFF,
-            Some(Format::Json) => JSON,
-            Some(Format::Text) => TEXT,
+            Some(Lines { format: Format::Json, .. }) => JSON,
+            Some(Lines { format: Format::Text, .. }) => TEXT,
         };
+        let refused_only = lines.is_some_and(|lines| lines.access == Access::Refused);
+        self.shared.refused_only.store(refused_only, Ordering::Relaxed);
         self.shared.mode.store(mode, Ordering::Relaxed);
     }
 
-    pub fn is_on(&self) -> bool {
-        self.shared.mode.load(Ordering::Relaxed) != OFF
+    /// Whether anything is done with the record of a forwarded request. Others are kept for a while in any case.
+    pub fn wants_forwarded(&self) -> bool {
+        self.shared.mode.load(Ordering::Relaxed) != OFF && !self.shared.refused_only.load(Ordering::Relaxed)
+    }
+
+    /// The last requests that were not forwarded.
+    pub fn decisions(&self) -> &Decisions {
+        &self.shared.decisions
     }
 
     pub fn write(&self, record: Box<Record>) {
+        let is_forwarded = record.outcome == Outcome::forwarded.word();
+        if !is_forwarded && record.outcome != Outcome::own_page.word() {
+            self.shared.decisions.keep(&record);
+        }
+        if self.shared.mode.load(Ordering::Relaxed) == OFF || (is_forwarded && !self.wants_forwarded()) {
+            return;
+        }
         let bytes = record.size();
         let queued = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
         if queued + bytes > QUEUED_BYTES || self.queue.try_send(Line::Of(record, bytes)).is_err() {
@@ -214,7 +211,7 @@ fn text(r: &Record) -> String {
     let user = r.user.as_deref().map(|user| format!(" user={user:?}")).unwrap_or_default();
     format!(
         "{} {} {} {}{} -> {} {}{reason} route={} {:.1}ms client={}{user} id={}",
-        rfc3339(r.time),
+        r.rfc3339(),
         r.credential,
         r.method,
         r.host,
@@ -228,18 +225,11 @@ fn text(r: &Record) -> String {
     )
 }
 
-fn at<S: serde::Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&rfc3339(*time))
-}
-
-fn rfc3339(time: Timestamp) -> impl std::fmt::Display {
-    let since = Duration::from_millis(u64::try_from(time.millis()).unwrap_or(0));
-    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::clock::Timestamp;
+    use crate::telemetry::record::{LONGEST_PATH, cut};
     use parking_lot::Mutex;
 
     #[derive(Clone, Default)]
@@ -255,6 +245,8 @@ mod tests {
         }
     }
 
+    const JSON_LINES: Option<Lines> = Some(Lines { format: Format::Json, access: Access::All });
+
     fn a_record() -> Record {
         Record {
             time: Timestamp::from_millis(0),
@@ -269,6 +261,8 @@ mod tests {
             credential: "none",
             user: None,
             client: "192.0.2.7".into(),
+            rule: None,
+            why: Some("it has no credential".into()),
             duration_ms: 0.25,
         }
     }
@@ -296,7 +290,7 @@ mod tests {
     #[test]
     fn the_last_lines_are_written_before_the_end() {
         let out = Page::default();
-        let log = AccessLog::start(Some(Format::Json), out.clone()).unwrap();
+        let log = AccessLog::start(JSON_LINES, out.clone()).unwrap();
         for _ in 0..100 {
             log.write(Box::new(a_record()));
         }
@@ -309,6 +303,7 @@ mod tests {
     fn long_lines_fill_the_queue_sooner() {
         let (queue, _records) = sync_channel(QUEUE);
         let log = AccessLog { queue, shared: Arc::default() };
+        log.apply(JSON_LINES);
         for _ in 0..QUEUE {
             log.write(Box::new(Record { path: "a".repeat(LONGEST_PATH), ..a_record() }));
         }
@@ -326,11 +321,33 @@ mod tests {
     fn a_full_queue_drops_lines_and_counts_them() {
         let (queue, _records) = sync_channel(1);
         let log = AccessLog { queue, shared: Arc::default() };
+        log.apply(JSON_LINES);
         log.write(Box::new(a_record()));
         log.write(Box::new(a_record()));
         assert_eq!(log.shared.dropped.load(Ordering::Relaxed), 1);
-        assert!(!log.is_on());
-        log.apply(Some(Format::Text));
-        assert!(log.is_on());
+    }
+
+    #[test]
+    fn what_is_not_forwarded_is_kept_whatever_is_written() {
+        let (queue, records) = sync_channel(8);
+        let log = AccessLog { queue, shared: Arc::default() };
+        let forwarded = || Box::new(Record { outcome: "forwarded", ..a_record() });
+        for (access, lines) in [(Access::None, 0), (Access::Refused, 1), (Access::All, 2)] {
+            log.apply(Some(Lines { format: Format::Text, access }));
+            assert_eq!(log.wants_forwarded(), access == Access::All);
+            log.write(forwarded());
+            log.write(Box::new(a_record()));
+            assert_eq!(records.try_iter().count(), lines, "{access:?}");
+        }
+        let kept = log.decisions().last(100);
+        assert_eq!(kept.len(), 3, "{kept:?}");
+        assert_eq!(
+            (kept[0]["time"].as_str(), kept[0]["why"].as_str()),
+            (Some("1970-01-01T00:00:00.000Z"), Some("it has no credential"))
+        );
+        for _ in 0..2000 {
+            log.write(Box::new(a_record()));
+        }
+        assert_eq!((log.decisions().last(usize::MAX).len(), log.decisions().last(2).len()), (1000, 2));
     }
 }

@@ -1,7 +1,7 @@
 //! The process log: our own modules at the configured level, libraries at `warn` only. Libraries may log what
 //! passes through them, including headers and queries, so they are never enabled below that level.
 
-use crate::telemetry::access_log::Format;
+use crate::telemetry::access_log::{self, Access, Format};
 use crate::telemetry::escape::{Form, escape, is_plain};
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -26,6 +26,8 @@ pub struct Logging {
     pub format: Format,
     /// Lines below this level are omitted; access log lines are of level info.
     pub level: LogLevel,
+    /// Which requests get a line in the access log.
+    pub access: Access,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
@@ -40,7 +42,7 @@ pub enum LogLevel {
 
 impl Default for Logging {
     fn default() -> Self {
-        Logging { format: Format::Json, level: LogLevel::Info }
+        Logging { format: Format::Json, level: LogLevel::Info, access: Access::All }
     }
 }
 
@@ -57,9 +59,10 @@ impl LogLevel {
 }
 
 impl Logging {
-    /// The format of the access log, whose lines are of level info; `None` if that level is off.
-    pub fn of_access(self) -> Option<Format> {
-        (self.level >= LogLevel::Info).then_some(self.format)
+    /// The access log, whose lines are of level info; `None` if that level is off.
+    pub fn of_access(self) -> Option<access_log::Lines> {
+        let Logging { format, level, access } = self;
+        (level >= LogLevel::Info).then_some(access_log::Lines { format, access })
     }
 }
 

@@ -1,14 +1,17 @@
 //! Metric families and their handles. Handles are looked up once, when the gate is built, not per request.
 
 mod labels;
+mod process;
 
-pub use labels::{Cache, Credential, Lookup, Operation, Outcome, Refresh, Reload};
+pub use labels::{Cache, Credential, Logout, Lookup, Operation, Outcome, Refresh, Reload, SessionEvent};
 
 use labels::{
-    AuthLabels, BuildLabels, CacheLabel, CacheLabels, OperationLabel, ProviderLabel, ProviderResult, RefreshLabels,
-    ReloadLabel, RequestLabels, RouteLabel,
+    AuthLabels, BuildLabels, CacheLabel, CacheLabels, CertificateLabel, ListenerLabel, LogoutLabels, OperationLabel,
+    ProviderLabel, ProviderResult, RefreshLabels, ReloadLabel, RequestLabels, ResponseLabels, RouteLabel,
+    SessionLabels,
 };
 use parking_lot::Mutex;
+use process::Process;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -34,6 +37,14 @@ pub struct Metrics {
     logins: Family<ProviderResult, Counter>,
     refreshes: Family<RefreshLabels, Counter>,
     upstream_tokens: Family<ProviderResult, Counter>,
+    responses: Family<ResponseLabels, Counter>,
+    connections: Family<ListenerLabel, Gauge>,
+    in_flight: Family<ListenerLabel, Gauge>,
+    streams: Family<RouteLabel, Gauge>,
+    sessions: Family<SessionLabels, Counter>,
+    logouts: Family<LogoutLabels, Counter>,
+    certificates: Family<CertificateLabel, Gauge>,
+    clock_skew: Family<ProviderLabel, Gauge>,
     config_reloads: Family<ReloadLabel, Counter>,
     store_up: Gauge,
     store_operations: Family<OperationLabel, Histogram>,
@@ -57,7 +68,22 @@ pub struct RouteMetrics {
     duration: Histogram,
     rate_limited: Counter,
     large_identities: Counter,
+    /// By the first digit of the status.
+    responses: [Counter; 5],
+    streams: Gauge,
     auth: [Histogram; 4],
+}
+
+/// Classes of status codes.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// An open stream, in the metrics.
+pub struct CountedStream(Gauge);
+
+impl Drop for CountedStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The two counters of one cache.
@@ -76,8 +102,18 @@ pub struct ProviderMetrics {
     logins: Family<ProviderResult, Counter>,
     refreshes: Family<RefreshLabels, Counter>,
     upstream_tokens: Family<ProviderResult, Counter>,
+    sessions: Family<SessionLabels, Counter>,
+    logouts: Family<LogoutLabels, Counter>,
+    clock_skew: Gauge,
     up: Gauge,
 }
+
+/// The results that there are from the start, at 0.
+const VERIFICATIONS: [&str; 7] =
+    ["ok", "invalid_token", "unknown_token", "token_expired", "wrong_audience", "provider_unavailable", "rate_limited"];
+const FETCHES: [&str; 2] = ["ok", "provider_unavailable"];
+const LOGINS: [&str; 6] =
+    ["ok", "login_failed", "forbidden", "state_mismatch", "provider_unavailable", "store_unavailable"];
 
 /// A request's total time: from half a millisecond to the slowest upstream.
 const REQUEST_BUCKETS: [f64; 14] =
@@ -87,7 +123,9 @@ const AUTH_BUCKETS: [f64; 12] = [2e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("doorward");
+        let mut root = Registry::default();
+        root.register_collector(Box::new(Process));
+        let registry = root.sub_registry_with_prefix("doorward");
         let metrics = Metrics {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
@@ -102,6 +140,14 @@ impl Default for Metrics {
             logins: Family::default(),
             refreshes: Family::default(),
             upstream_tokens: Family::default(),
+            responses: Family::default(),
+            connections: Family::default(),
+            in_flight: Family::default(),
+            streams: Family::default(),
+            sessions: Family::default(),
+            logouts: Family::default(),
+            certificates: Family::default(),
+            clock_skew: Family::default(),
             config_reloads: Family::default(),
             store_up: Gauge::default(),
             store_operations: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
@@ -133,6 +179,25 @@ impl Default for Metrics {
         registry.register("logins", "Logins that ended", metrics.logins.clone());
         registry.register("refreshes", "Refreshes of sessions", metrics.refreshes.clone());
         registry.register("upstream_tokens", "Tokens fetched for apps", metrics.upstream_tokens.clone());
+        registry.register("responses", "What the apps answered", metrics.responses.clone());
+        registry.register("connections", "Open connections of clients", metrics.connections.clone());
+        registry.register("requests_in_flight", "Requests that are being served", metrics.in_flight.clone());
+        registry.register(
+            "streams",
+            "Open WebSockets, event streams, gRPC calls and long downloads",
+            metrics.streams.clone(),
+        );
+        registry.register("sessions", "Sessions by what became of them", metrics.sessions.clone());
+        registry.register("logouts", "Logouts by who began them", metrics.logouts.clone());
+        registry.register(
+            "certificate_expiry_seconds",
+            "When a listener's certificate expires, in Unix time",
+            metrics.certificates.clone(),
+        );
+        registry.register("provider_clock_skew_seconds", "The provider's clock less ours", metrics.clock_skew.clone());
+        for result in [Reload::ok, Reload::refused] {
+            drop(metrics.config_reloads.get_or_create(&ReloadLabel { result }));
+        }
         registry.register("config_reloads", "Reloads of the configuration", metrics.config_reloads.clone());
         let build = Family::<BuildLabels, Gauge>::default();
         metrics.store_up.set(1); // a store in this process is always up
@@ -149,7 +214,7 @@ impl Default for Metrics {
             metrics.store_unreadable.clone(),
         );
         registry.register("build_info", "The version that runs", build);
-        *metrics.registry.lock() = registry;
+        *metrics.registry.lock() = root;
         metrics
     }
 }
@@ -161,6 +226,10 @@ impl Metrics {
         let forwarded = RequestLabels { route: name.to_string(), outcome: Outcome::forwarded };
         let auth =
             |credential| self.auth_duration.get_or_create_owned(&AuthLabels { route: name.to_string(), credential });
+        let response = |class| self.responses.get_or_create_owned(&ResponseLabels { route: name.to_string(), class });
+        for outcome in Outcome::ALL {
+            drop(self.requests.get_or_create(&RequestLabels { route: name.to_string(), outcome }));
+        }
         RouteMetrics {
             name: name.into(),
             route: name.to_string(),
@@ -169,6 +238,8 @@ impl Metrics {
             duration: self.request_duration.get_or_create_owned(&label),
             rate_limited: self.rate_limited.get_or_create_owned(&label),
             large_identities: self.large_identities.get_or_create_owned(&label),
+            responses: CLASSES.map(response),
+            streams: self.streams.get_or_create_owned(&label),
             auth: [Credential::none, Credential::bearer, Credential::session, Credential::api_key].map(auth),
         }
     }
@@ -180,6 +251,23 @@ impl Metrics {
     }
 
     pub fn provider(&self, name: &str) -> ProviderMetrics {
+        let label = ProviderLabel { provider: name.to_string() };
+        for (family, results) in
+            [(&self.token_verifications, &VERIFICATIONS[..]), (&self.jwks_fetches, &FETCHES), (&self.logins, &LOGINS)]
+        {
+            for result in results {
+                drop(family.get_or_create(&ProviderResult { provider: name.to_string(), result }));
+            }
+        }
+        for result in Refresh::ALL {
+            drop(self.refreshes.get_or_create(&RefreshLabels { provider: name.to_string(), result }));
+        }
+        for event in SessionEvent::ALL {
+            drop(self.sessions.get_or_create(&SessionLabels { provider: name.to_string(), event }));
+        }
+        for kind in Logout::ALL {
+            drop(self.logouts.get_or_create(&LogoutLabels { provider: name.to_string(), kind }));
+        }
         ProviderMetrics {
             provider: name.to_string(),
             verifications: self.token_verifications.clone(),
@@ -187,7 +275,10 @@ impl Metrics {
             logins: self.logins.clone(),
             refreshes: self.refreshes.clone(),
             upstream_tokens: self.upstream_tokens.clone(),
-            up: self.provider_up.get_or_create_owned(&ProviderLabel { provider: name.to_string() }),
+            sessions: self.sessions.clone(),
+            logouts: self.logouts.clone(),
+            clock_skew: self.clock_skew.get_or_create_owned(&label),
+            up: self.provider_up.get_or_create_owned(&label),
         }
     }
 
@@ -201,6 +292,19 @@ impl Metrics {
 
     pub fn reloaded(&self, result: Reload) {
         self.config_reloads.get_or_create(&ReloadLabel { result }).inc();
+    }
+
+    /// Set when the metrics are read.
+    pub fn listener(&self, listener: &str, connections: usize, in_flight: usize) {
+        let label = ListenerLabel { listener: listener.to_string() };
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.connections.get_or_create(&label).set(number(connections));
+        self.in_flight.get_or_create(&label).set(number(in_flight));
+    }
+
+    /// `expires`: in Unix time.
+    pub fn certificate(&self, file: &str, expires: i64) {
+        self.certificates.get_or_create(&CertificateLabel { certificate: file.to_string() }).set(expires);
     }
 
     /// Set when the metrics are read, not on every change.
@@ -232,6 +336,18 @@ impl RouteMetrics {
             self.rate_limited.inc();
         }
         self.duration.observe(took.as_secs_f64());
+    }
+
+    pub fn app_answered(&self, status: u16) {
+        if let Some(counter) = self.responses.get(usize::from(status / 100).wrapping_sub(1)) {
+            counter.inc();
+        }
+    }
+
+    /// Counts an open stream until it is dropped.
+    pub fn stream(&self) -> CountedStream {
+        self.streams.inc();
+        CountedStream(self.streams.clone())
     }
 
     pub fn had_large_identity(&self) {
@@ -300,6 +416,19 @@ impl ProviderMetrics {
             let labels = ProviderResult { provider: self.provider.clone(), result };
             drop(self.upstream_tokens.get_or_create(&labels));
         }
+    }
+
+    pub fn logged_out(&self, kind: Logout) {
+        self.logouts.get_or_create(&LogoutLabels { provider: self.provider.clone(), kind }).inc();
+    }
+
+    pub fn session(&self, event: SessionEvent) {
+        self.sessions.get_or_create(&SessionLabels { provider: self.provider.clone(), event }).inc();
+    }
+
+    /// The provider's clock less ours, in seconds.
+    pub fn clock_skew(&self, seconds: i64) {
+        self.clock_skew.set(seconds);
     }
 
     pub fn refreshed(&self, result: Refresh) {

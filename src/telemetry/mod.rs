@@ -2,7 +2,9 @@
 //! Callers report events in this module's own types; it decides nothing and never gets a credential.
 
 pub mod access_log;
+pub mod decisions;
 pub mod escape;
 pub mod log;
 pub mod metrics;
 pub mod reason;
+pub mod record;

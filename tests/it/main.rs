@@ -36,6 +36,7 @@ mod people;
 mod process;
 mod protocol;
 mod provider_faults;
+mod reasons;
 mod refusals;
 mod reload;
 mod replicas;

@@ -69,7 +69,7 @@ impl World {
         let account = Account { limiter: &self.limiter, limit: &self.limit, client };
         match self.verifier.verify(policy, token, digest, &account).await {
             Verdict::Valid(identity) => identity.user.to_string(),
-            Verdict::Rejected(reason) => reason.word().into(),
+            Verdict::Rejected(rejection) => rejection.reason.word().into(),
             Verdict::Unavailable(cause) => cause.reason().word().into(),
             Verdict::Limited(wait) => format!("wait {}", wait.as_secs()),
         }

@@ -6,6 +6,7 @@ use crate::edge::live::Live;
 use crate::edge::streams::{OpenStream, Streams};
 use crate::edge::upstream::Upstreams;
 use crate::gate::decision::{Audit, Forward};
+use crate::telemetry::metrics::CountedStream;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub struct RequestContext {
     /// It was long enough to be held.
     pub(super) is_held: bool,
     pub(super) stream: Option<OpenStream>,
+    counted: Option<CountedStream>,
     /// It stands in the metrics.
     pub(super) is_counted: bool,
     pub(super) line: Option<AccessEntry>,
@@ -62,6 +64,7 @@ impl RequestContext {
             patience: Duration::ZERO,
             is_held: false,
             stream: None,
+            counted: None,
             is_counted: false,
             line: None,
             _in_flight: InFlight(connections.clone(), capacity.clone()),
@@ -81,6 +84,7 @@ impl RequestContext {
             return;
         }
         self.is_held = true;
+        self.counted = self.audit.as_ref().map(|audit| audit.route.stream());
         let (Some(forward), Some(audit)) = (&self.forward, &self.audit) else { return };
         let held = self.live.gate.hold(forward, audit, &session.req_header().headers);
         self.stream = held.and_then(|held| streams.enter(held, self.live.clone()));

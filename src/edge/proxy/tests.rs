@@ -27,12 +27,12 @@ impl Write for Sink {
 
 fn proxy() -> Proxy {
     let live = Arc::new(ArcSwap::from_pointee(built(CONFIG)));
-    let access_log = AccessLog::start(Some(crate::telemetry::access_log::Format::Json), Sink).unwrap();
+    let access_log = AccessLog::start(None, Sink).unwrap();
     Proxy {
         live,
         access_log,
         connections: Arc::default(),
-        capacity: Capacity::new(1, usize::MAX, Arc::new(usize::MAX.into())),
+        capacity: Capacity::new(String::new(), 1, usize::MAX, Arc::new(usize::MAX.into())),
         max_head: 1024,
         idle_seconds: 75,
         redirect_to_https: false,

@@ -57,7 +57,11 @@ impl Authenticator {
             // Another replica may have used it since this one cached it.
             false => match self.sessions.look_again(&site.realm, &session).await {
                 Found::Live(session) if session.is_within(site.limits, now) => session,
-                Found::Live(_) | Found::Absent => return Ok(None),
+                Found::Live(session) => {
+                    session.tell_expired(&site.realm.metrics, site.limits, now);
+                    return Ok(None);
+                }
+                Found::Absent => return Ok(None),
                 Found::Unavailable => return Err(Reason::StoreUnavailable),
             },
         };

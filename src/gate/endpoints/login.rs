@@ -1,7 +1,7 @@
 //! `/start` and `/callback`: a login begun and ended.
 
 use crate::caller::rate_limit::Account;
-use crate::gate::decision::{Audit, Reply};
+use crate::gate::decision::{Audit, Reply, Why};
 use crate::gate::endpoints::parameters::{Parameters, origin_of, redirect};
 use crate::gate::gate::{Endpoints, Gate};
 use crate::gate::host::Host;
@@ -99,6 +99,12 @@ impl Gate {
         };
         match arrival.end(&answer).await {
             Ok((site, done)) => {
+                let (provider, user) = (site.provider(), &done.identity.user);
+                tracing::info!(
+                    event = "login", request_id = %audit.request_id, provider, %user, client = %audit.client,
+                    "a user has signed in"
+                );
+                audit.identity = Some(done.identity.clone());
                 let origin = origin_of(&site, audit);
                 let target = self.endpoints.return_urls.checked(&done.target, &origin);
                 let mut reply = match site.cookie.same_site {
@@ -111,7 +117,12 @@ impl Gate {
                 reply.headers.extend(done.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
                 Ok(reply)
             }
-            Err(Failed { target, failure }) => {
+            Err(Failed { failure, why, target, provider }) => {
+                tracing::warn!(
+                    event = "login_failed", request_id = %audit.request_id, provider = provider.as_deref(),
+                    client = %audit.client, reason = failure.word(), why, "a login has failed"
+                );
+                audit.why = Why::of(why);
                 // A user who is signed in already is redirected instead.
                 if let Some(Ok((site, session))) = self.endpoints.any_session(sites, head.headers).await {
                     let target =
@@ -157,7 +168,7 @@ const LONGEST_HINT: usize = 1024;
 fn of_failure(failure: Failure) -> Refusal {
     let failed = |status| Refusal { status, ..Refusal::of(Reason::LoginFailed) };
     match failure {
-        Failure::State => Refusal::of(Reason::StateMismatch),
+        Failure::State(cause) => Refusal { cause: Some(cause), ..Refusal::of(Reason::StateMismatch) },
         Failure::Rejected => failed(StatusCode::BAD_REQUEST),
         Failure::Limited(wait) => Refusal::limited(wait),
         Failure::NeedsPerson => failed(StatusCode::UNAUTHORIZED),

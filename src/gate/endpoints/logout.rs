@@ -1,12 +1,12 @@
 //! `/sign_out` and `/signed_out`.
 
-use crate::gate::decision::{Audit, Reply};
+use crate::gate::decision::{Audit, Reply, Why};
 use crate::gate::endpoints::parameters::{Parameters, origin_of, redirect};
 use crate::gate::gate::Endpoints;
 use crate::gate::html::Message;
 use crate::gate::refusal::{Refusal, own_headers};
 use crate::gate::request::{Body, RequestHead};
-use crate::login::backchannel::{NotEnded, backchannel, frontchannel};
+use crate::login::backchannel::{Ended, NotEnded, backchannel, frontchannel};
 use crate::login::relying_party::RelyingParty;
 use crate::login::sign_out::{remembered, sign_out};
 use crate::store::kv::Unavailable;
@@ -44,6 +44,12 @@ impl Endpoints {
         let out = sign_out(sites, &origin, &target, head.headers, &self.sessions)
             .await
             .map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
+        if let Some(provider) = out.ended.first() {
+            tracing::info!(
+                event = "logout", kind = "sign_out", count = out.ended.len(), request_id = %audit.request_id, %provider,
+                client = %audit.client, "a user has signed out"
+            );
+        }
         let mut reply = redirect(&out.location, audit);
         reply.headers.extend(out.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie)));
         Ok(reply)
@@ -54,13 +60,13 @@ impl Endpoints {
         &self,
         sites: &[Arc<RelyingParty>],
         head: &RequestHead<'_>,
-        audit: &Audit,
+        audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
         let Body::Whole(body) = head.body else { return Err(Refusal::of(Reason::BadRequest)) };
         let form = Parameters::of(std::str::from_utf8(body).map_err(|_| Refusal::of(Reason::BadRequest))?);
         let token = form.only("logout_token").ok_or(Refusal::of(Reason::BadRequest))?;
         let ended = backchannel(sites, token, &self.sessions).await;
-        self.ended(ended, audit)
+        self.ended("backchannel", ended, audit)
     }
 
     /// OpenID Connect Front-Channel Logout 1.0, 2.
@@ -69,21 +75,32 @@ impl Endpoints {
         sites: &[Arc<RelyingParty>],
         query: &Parameters,
         head: &RequestHead<'_>,
-        audit: &Audit,
+        audit: &mut Audit,
     ) -> Result<Reply, Refusal> {
         let (Some(issuer), Some(session_id)) = (query.only("iss"), query.only("sid")) else {
             return Err(Refusal::of(Reason::BadRequest));
         };
         if *head.method == Method::HEAD {
-            return self.ended(Ok(()), audit); // a link checker or a browser looks ahead
+            return Ok(Reply { status: StatusCode::OK, headers: own_headers(&audit.request_id), body: Bytes::new() }); // a link checker or a browser looks ahead
         }
         let ended = frontchannel(sites, issuer, session_id, &self.sessions).await;
-        self.ended(ended, audit)
+        self.ended("frontchannel", ended, audit)
     }
 
-    fn ended(&self, ended: Result<(), NotEnded>, audit: &Audit) -> Result<Reply, Refusal> {
+    fn ended(&self, kind: &str, ended: Result<Ended, NotEnded>, audit: &mut Audit) -> Result<Reply, Refusal> {
+        match &ended {
+            Ok(Ended { provider, count }) => tracing::info!(
+                event = "logout", kind, count, request_id = %audit.request_id, %provider, client = %audit.client,
+                "the provider has signed a user out"
+            ),
+            Err(cause) => {
+                let why = cause.words();
+                tracing::warn!(event = "logout", kind, request_id = %audit.request_id, client = %audit.client, why, "a logout was refused");
+                audit.why = Why::of(why);
+            }
+        }
         let reason = |cause| match cause {
-            NotEnded::Invalid => Reason::BadRequest,
+            NotEnded::Invalid(_) => Reason::BadRequest,
             NotEnded::ProviderUnavailable => Reason::ProviderUnavailable,
             NotEnded::StoreUnavailable => Reason::StoreUnavailable,
         };

@@ -9,7 +9,7 @@ use crate::provider::discovery::Metadata;
 use crate::provider::fake::{NOW, key_set, token_as};
 use crate::provider::keys::KeySet;
 use crate::provider::settings::Settings;
-use crate::provider::{Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
+use crate::provider::{CallFailed, Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
 use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Unavailable};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
@@ -322,11 +322,11 @@ impl Provider for ProviderLink {
     fn metadata(&self) -> Option<Arc<Metadata>> {
         None
     }
-    async fn exchange(&self, _code: &str, _verifier: &str, _redirect_uri: &str) -> Result<Tokens, GrantError> {
-        Err(GrantError::Unavailable)
+    async fn exchange(&self, _code: &str, _verifier: &str, _redirect_uri: &str) -> Result<Tokens, CallFailed> {
+        Err(GrantError::Unavailable.into())
     }
 
-    async fn refresh(&self, token: &Secret) -> Result<Tokens, GrantError> {
+    async fn refresh(&self, token: &Secret) -> Result<Tokens, CallFailed> {
         let (harness, dice, scenario, replica) =
             (&self.harness, &self.harness.dice, &self.harness.scenario, self.replica);
         harness.going(replica).await;
@@ -337,7 +337,7 @@ impl Provider for ProviderLink {
             harness.going(replica).await;
             let answer = Err(GrantError::Unavailable);
             harness.invariants.lock().answered(ask, &answer, harness.now());
-            return answer;
+            return answer.map_err(CallFailed::from);
         }
         let soon = dice.millis(0..1500);
         if scenario.crashes && dice.chance(25) {
@@ -373,20 +373,20 @@ impl Provider for ProviderLink {
         let answer = timeout(PROVIDER_TIMEOUT, work).await.map_or(Err(GrantError::Unavailable), Result::unwrap);
         harness.going(replica).await;
         harness.invariants.lock().answered(ask, &answer, harness.now());
-        answer
+        answer.map_err(CallFailed::from)
     }
 
-    async fn client_token(&self, _scope: &str, _audience: Option<&str>) -> Result<Tokens, GrantError> {
-        Err(GrantError::Refused)
+    async fn client_token(&self, _scope: &str, _audience: Option<&str>) -> Result<Tokens, CallFailed> {
+        Err(GrantError::Refused.into())
     }
-    async fn exchange_token(&self, _: &Secret, _scope: &str, _audience: Option<&str>) -> Result<Tokens, GrantError> {
-        Err(GrantError::Refused)
+    async fn exchange_token(&self, _: &Secret, _scope: &str, _audience: Option<&str>) -> Result<Tokens, CallFailed> {
+        Err(GrantError::Refused.into())
     }
-    async fn userinfo(&self, _token: &Secret) -> Result<UserInfo, GrantError> {
-        Err(GrantError::Unavailable)
+    async fn userinfo(&self, _token: &Secret) -> Result<UserInfo, CallFailed> {
+        Err(GrantError::Unavailable.into())
     }
-    async fn introspect(&self, _token: &Secret) -> Result<Claims, GrantError> {
-        Err(GrantError::Unavailable)
+    async fn introspect(&self, _token: &Secret) -> Result<Claims, CallFailed> {
+        Err(GrantError::Unavailable.into())
     }
     async fn revoke(&self, _token: &Secret) {
         self.harness.revoke();

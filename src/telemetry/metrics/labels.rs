@@ -58,11 +58,59 @@ pub enum Refresh {
     unavailable,
 }
 
+/// Who began a logout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum Logout {
+    sign_out,
+    backchannel,
+    frontchannel,
+    admin,
+}
+
+/// What became of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(non_camel_case_types)]
+pub enum SessionEvent {
+    begun,
+    ended,
+    /// By `max_age` or `idle_timeout`.
+    expired,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types)]
 pub enum Reload {
     ok,
     refused,
+}
+
+impl Refresh {
+    pub(super) const ALL: [Refresh; 5] =
+        [Refresh::exchanged, Refresh::joined, Refresh::reused, Refresh::denied, Refresh::unavailable];
+}
+
+impl Logout {
+    pub(super) const ALL: [Logout; 4] = [Logout::sign_out, Logout::backchannel, Logout::frontchannel, Logout::admin];
+}
+
+impl SessionEvent {
+    pub(super) const ALL: [SessionEvent; 3] = [SessionEvent::begun, SessionEvent::ended, SessionEvent::expired];
+}
+
+impl Outcome {
+    pub(super) const ALL: [Outcome; 10] = [
+        Outcome::forwarded,
+        Outcome::login,
+        Outcome::unauthorized,
+        Outcome::forbidden,
+        Outcome::rate_limited,
+        Outcome::unavailable,
+        Outcome::bad_request,
+        Outcome::no_route,
+        Outcome::own_page,
+        Outcome::upstream_error,
+    ];
 }
 
 impl Outcome {
@@ -144,6 +192,34 @@ pub(super) struct ProviderLabel {
 pub(super) struct ProviderResult {
     pub(super) provider: String,
     pub(super) result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LogoutLabels {
+    pub(super) provider: String,
+    pub(super) kind: Logout,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SessionLabels {
+    pub(super) provider: String,
+    pub(super) event: SessionEvent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ResponseLabels {
+    pub(super) route: String,
+    pub(super) class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ListenerLabel {
+    pub(super) listener: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CertificateLabel {
+    pub(super) certificate: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

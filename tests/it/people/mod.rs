@@ -30,7 +30,7 @@ use crate::app::App;
 use crate::client::HOST;
 use crate::gateway::{Config, Gateway};
 use doorward::demo::{Client, Endpoint, Faults, Provider};
-pub use person::Person;
+pub use person::{Person, consent};
 use std::time::Duration;
 
 /// Everything that a person meets.
