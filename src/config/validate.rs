@@ -13,10 +13,11 @@ use crate::gate::route::OnUnauthenticated;
 use crate::kit::setting::{OneOrMany, http_url};
 use crate::login::cookie::SameSite;
 use crate::outbound::service_token::Grant;
-use crate::provider::settings::{Automatic, Settings as Provider};
+use crate::provider::settings::{Automatic, ClientAuth, Settings as Provider};
 use http::HeaderName;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// A route whose place is known.
 struct Seen<'a> {
@@ -200,9 +201,14 @@ fn access(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
     tokens(route, seen, auth, problems);
 }
 
+const SHORTEST_ASSERTION: Duration = Duration::from_secs(2);
+
 /// What the app is given beside the identity has a header of its own, and somebody to give it.
 fn outbound(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
     let (headers, token) = (&seen.route.headers, seen.route.upstream.token.as_ref());
+    if headers.assertion.as_ref().is_some_and(|own| *own.ttl < SHORTEST_ASSERTION) {
+        problems.add(&seen.path("headers.assertion.ttl"), "must be at least 2s: its times are whole seconds");
+    }
     let assertion = headers.assertion.iter().map(|own| ("headers.assertion.header", own.header.as_str()));
     let own = assertion.chain(token.map(|own| ("upstream.token.header", own.header.as_str())));
     let passed = [("headers.access_token", &headers.access_token), ("headers.id_token", &headers.id_token)];
@@ -229,6 +235,18 @@ fn outbound(file: &File, seen: &Seen<'_>, problems: &mut Problems) {
             problems.add(&seen.path("upstream.token"), "does not say of which provider; add `provider`");
         }
         _ => {}
+    }
+    let named = token.provider.as_ref().and_then(|name| file.providers.get(name));
+    if let Some(provider) = named.or(file.providers.values().next().filter(|_| token.provider.is_none())) {
+        if provider.discovery == Automatic::Never && provider.endpoint("token_endpoint").is_none() {
+            let told = "asks a provider with `discovery: never` that names no `token_endpoint` in `endpoints`; add it";
+            problems.add(&seen.path("upstream.token"), told);
+        }
+        if token.grant == Grant::ClientCredentials && provider.client_auth == ClientAuth::None {
+            let told =
+                "client_credentials needs a client that proves who it is, and `client_auth` is none (RFC 6749, 4.4)";
+            problems.add(&seen.path("upstream.token"), told);
+        }
     }
     let auth = seen.route.auth.protected();
     let has_token = |auth: &Protected| auth.accepts(Accept::Session) || auth.accepts(Accept::Bearer);

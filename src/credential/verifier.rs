@@ -65,6 +65,11 @@ impl Verifier {
         found
     }
 
+    /// The same, for what looks often and is no request: it does not count.
+    pub fn is_verified(&self, policy: &Policy, digest: TokenDigest) -> bool {
+        self.verified.as_ref().is_some_and(|(cache, _)| cache.find(policy.id, digest, self.clock.now()).is_some())
+    }
+
     /// Verifies a token that is not cached, and caches the result. A refusal is charged to the caller's rate limit;
     /// above the limit no provider is asked on the caller's behalf.
     pub async fn verify(&self, policy: &Policy, token: &str, digest: TokenDigest, account: &Account<'_>) -> Verdict {

@@ -230,6 +230,7 @@ impl Connection {
         if phase != Phase::Serving {
             self.silence.store(0, Relaxed);
             self.has_given_up.store(false, Relaxed);
+            self.is_closing.store(false, Relaxed);
         }
         let count = (self.phase.load(Relaxed) >> 2).wrapping_add(1);
         self.phase.store(count << 2 | phase as u32, Relaxed);

@@ -159,6 +159,9 @@ impl ProxyHttp for Proxy {
                 session.as_downstream_mut().set_read_timeout(Some(silence));
                 session.as_downstream_mut().set_write_timeout(Some(silence));
                 (ctx.silence, ctx.patience) = (silence, patience);
+                if is_stream {
+                    ctx.hold(session, &self.connections.streams); // the app may be silent before its head, too
+                }
                 Ok(false)
             }
         }
@@ -236,8 +239,12 @@ impl ProxyHttp for Proxy {
         {
             line.told(response.status.as_u16(), audit);
         }
-        if is_stream(response) {
+        // Without a length nobody knows when it ends; it may be silent until then.
+        if is_stream(response) || !response.headers.contains_key(header::CONTENT_LENGTH) {
             ctx.hold(session, &self.connections.streams);
+        }
+        if is_stream(response) {
+            ctx.count_stream();
             let (_, upstreams) = ctx.forwarded()?;
             allow_silence(*upstreams.settings.stream_idle_timeout);
             wait_for_reader(*upstreams.settings.stream_idle_timeout);
@@ -252,8 +259,8 @@ impl ProxyHttp for Proxy {
         _end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> Result<Option<Duration>> {
-        let is_known = ctx.audit.as_ref().is_some_and(|audit| audit.identity.is_some());
-        if is_known && !ctx.is_held && ctx.begun.elapsed() > LONG {
+        if !ctx.is_counted_stream() && ctx.begun.elapsed() > LONG {
+            ctx.count_stream();
             ctx.hold(session, &self.connections.streams);
         }
         Ok(None)

@@ -14,11 +14,16 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 pub struct Streams {
-    open: Mutex<HashMap<u64, Stream>>,
+    /// In parts, so that a sweep holds up nobody who opens or closes a stream for long.
+    parts: Vec<Part>,
     next: AtomicU64,
-    /// For questions to the store and to providers.
-    questions: Arc<Semaphore>,
+    /// For questions to the store.
+    of_store: Arc<Semaphore>,
+    /// For questions that may go to a provider, whose silence must not delay the others.
+    of_providers: Arc<Semaphore>,
 }
+
+type Part = Mutex<HashMap<u64, Stream>>;
 
 struct Stream {
     held: Arc<Held>,
@@ -37,6 +42,12 @@ pub(super) struct OpenStream {
     id: u64,
 }
 
+/// A question under way; whatever becomes of it, the stream is looked at again.
+struct Question {
+    all: Arc<Streams>,
+    id: u64,
+}
+
 /// What ends a stream.
 enum Carrier {
     Connection(Arc<Connection>),
@@ -45,18 +56,21 @@ enum Carrier {
 
 /// How often all streams are looked at; their sessions are written no more often than for requests.
 const SWEEP: Duration = Duration::from_millis(500);
-/// A stream is asked about at most so often where nothing is known of its credential, and at least as often as `SURELY`
-/// where announcements say that it holds.
-const AT_MOST: Duration = Duration::from_secs(3);
-const SURELY: Duration = Duration::from_secs(30);
+/// A stream is asked about at most so often, of a token less often.
+const AT_MOST: Duration = Duration::from_secs(2);
+const OF_TOKEN: Duration = Duration::from_secs(5);
+/// A session is asked about at least so often: an announcement may be lost.
+const SURELY: Duration = Duration::from_secs(4);
 /// A client that has not taken notice of the end by then is cut off.
-const NOTICE: Duration = Duration::from_millis(1500);
+const NOTICE: Duration = Duration::from_secs(1);
+const PARTS: usize = 64;
 const QUESTIONS_AT_ONCE: usize = 128;
 
 impl Default for Streams {
     fn default() -> Self {
-        let questions = Arc::new(Semaphore::new(QUESTIONS_AT_ONCE));
-        Streams { open: Mutex::default(), next: AtomicU64::new(0), questions }
+        let questions = || Arc::new(Semaphore::new(QUESTIONS_AT_ONCE));
+        let parts = (0..PARTS).map(|_| Part::default()).collect();
+        Streams { parts, next: AtomicU64::new(0), of_store: questions(), of_providers: questions() }
     }
 }
 
@@ -67,7 +81,7 @@ impl Streams {
         let carrier = of_connection().or_else(|| ending::of_request().map(Carrier::Request))?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let stream = Stream { held: held.into(), live, carrier, asked: None, is_asked: false, ended: None };
-        self.open.lock().insert(id, stream);
+        self.part(id)?.lock().insert(id, stream);
         Some(OpenStream { all: self.clone(), id })
     }
 
@@ -75,32 +89,37 @@ impl Streams {
     pub async fn keep_swept(self: Arc<Self>) {
         loop {
             tokio::time::sleep(SWEEP).await;
-            for id in self.sweep(Instant::now()) {
-                tokio::spawn(self.clone().ask(id));
+            for part in &self.parts {
+                for id in sweep(part, Instant::now()) {
+                    tokio::spawn(self.clone().ask(id));
+                }
             }
         }
     }
 
-    /// Ends the streams whose credential is known not to hold; returns those that the store or a provider must be asked
-    /// about.
-    fn sweep(&self, now: Instant) -> Vec<u64> {
-        let mut open = self.open.lock();
-        let due = open.iter_mut().filter_map(|(id, stream)| stream.look(now).then_some(*id));
-        due.collect()
+    fn part(&self, id: u64) -> Option<&Part> {
+        self.parts.get(id as usize % PARTS)
     }
 
     async fn ask(self: Arc<Self>, id: u64) {
-        let Ok(_place) = self.questions.clone().acquire_owned().await else { return };
-        let found = self.open.lock().get(&id).map(|stream| (stream.held.clone(), stream.live.clone()));
+        let question = Question { all: self.clone(), id };
+        let Some(part) = self.part(id) else { return };
+        let found = part.lock().get(&id).map(|stream| (stream.held.clone(), stream.live.clone()));
         let Some((held, live)) = found else { return };
+        let questions = if held.is_session() { &self.of_store } else { &self.of_providers };
+        let Ok(_place) = questions.clone().acquire_owned().await else { return };
         let standing = live.gate.ask_about(&held).await;
-        if let Some(stream) = self.open.lock().get_mut(&id) {
-            stream.is_asked = false;
-            if standing == Standing::Over {
-                stream.end(Instant::now());
-            }
+        drop(question);
+        if let Some(stream) = part.lock().get_mut(&id).filter(|_| standing == Standing::Over) {
+            stream.end(Instant::now());
         }
     }
+}
+
+/// Ends the streams whose credential is known not to hold; returns those that the store or a provider must be asked about.
+fn sweep(part: &Part, now: Instant) -> Vec<u64> {
+    let mut open = part.lock();
+    open.iter_mut().filter_map(|(id, stream)| stream.look(now).then_some(*id)).collect()
 }
 
 impl Stream {
@@ -113,23 +132,26 @@ impl Stream {
             }
             return false;
         }
-        if self.is_asked {
-            return false;
-        }
+        let waited = since(self.asked);
         let due = match self.live.gate.glance(&self.held) {
             Standing::Over => {
                 self.end(now);
                 return false;
             }
-            Standing::Good => since(self.asked).is_some_and(|waited| waited >= SURELY),
-            Standing::Unknown => since(self.asked).is_none_or(|waited| waited >= AT_MOST),
+            Standing::Good => self.held.is_session() && waited.is_some_and(|waited| waited >= SURELY),
+            Standing::Unknown => {
+                let pause = if self.held.is_session() { AT_MOST } else { OF_TOKEN };
+                waited.is_none_or(|waited| waited >= pause)
+            }
         };
-        if due {
-            (self.asked, self.is_asked) = (Some(now), true);
-        } else if self.asked.is_none() {
-            self.asked = Some(now);
+        if !due || self.is_asked {
+            if !due {
+                self.asked.get_or_insert(now);
+            }
+            return false;
         }
-        due
+        (self.asked, self.is_asked) = (Some(now), true);
+        true
     }
 
     fn end(&mut self, now: Instant) {
@@ -157,6 +179,17 @@ impl Carrier {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.all.open.lock().remove(&self.id);
+        // Dropped after the lock: it may be the last that holds an old configuration.
+        let gone = self.all.part(self.id).and_then(|part| part.lock().remove(&self.id));
+        drop(gone);
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        let Some(part) = self.all.part(self.id) else { return };
+        if let Some(stream) = part.lock().get_mut(&self.id) {
+            stream.is_asked = false;
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! gateway's own.
 
 use crate::credential::api_key::ApiKey;
+use crate::gate::authenticate::tokens::Caller;
 use crate::gate::authenticate::{Presented, presented, presented_key};
 use crate::gate::decision::{Audit, SignedIn};
 use crate::gate::gate::Gate;
@@ -93,16 +94,16 @@ impl Gate {
     ) -> Result<HeaderValue, Unavailable> {
         let origin = own.origin.for_host(audit.host.as_ref().map(|host| host.name()).unwrap_or_default());
         let (issuer, audience) = (own.issuer.as_ref().unwrap_or(&origin), own.audience.as_ref().unwrap_or(&origin));
+        let groups: Vec<&str> = route.headers.told_groups(who).map(|group| &**group).collect();
+        let statement = Statement::of(who, issuer, audience, groups);
+        // All that it says, so that what is known anew of somebody is said at once.
         let place = Fingerprint::of()
-            .part(&*route.name)
-            .part(issuer)
-            .part(audience)
+            .parts([issuer.as_str(), audience, statement.subject])
+            .parts([statement.email, statement.name, statement.preferred_username].map(Option::unwrap_or_default))
+            .parts(&statement.groups)
             .part(own.ttl.as_millis().to_string())
-            .part(format!("{:?}", route.headers.id()))
             .part(mark.bytes())
             .finish();
-        let statement =
-            Statement::of(who, issuer, audience, route.headers.told_groups(who).map(|group| &**group).collect());
         let place = TokenDigest::of(format!("{place:?}").as_bytes());
         self.assertions.of(place, &statement, own.ttl).await
     }
@@ -120,29 +121,56 @@ impl Gate {
         if is_exchange && !matches!(audit.credential, Credential::session | Credential::bearer) {
             return Ok(None);
         }
+        // A provider exchanges its own tokens; another one's are not shown to it.
+        let provider = &own.wanted.provider.settings().name;
+        if is_exchange && audit.identity.as_ref().is_none_or(|who| who.provider != *provider) {
+            return Ok(None);
+        }
         let place = own.wanted.place(mark.filter(|_| is_exchange));
         if let Some(held) = own.tokens.recall(place) {
             return Ok(Some(held));
         }
-        let subject = match is_exchange {
-            true => match self.authenticator.access_token(signed_in, audit.credential, headers).await? {
-                Some(token) => Some(Subject { name: name_of(signed_in, token.expose()), token }),
-                None => return Ok(None),
-            },
-            false => None,
+        let held = match own.tokens.good(place) {
+            // It is nearly over: one request has another fetched, beside itself.
+            Some(held) => {
+                if own.tokens.may_renew(place) {
+                    let caller = self.authenticator.caller(signed_in, audit.credential, headers);
+                    let own = own.clone();
+                    tokio::spawn(async move {
+                        if let Ok(subject) = subject(is_exchange, caller).await
+                            && (subject.is_some() || !is_exchange)
+                        {
+                            let _ = own.tokens.renew(&own.wanted, place, subject).await; // it is told where it fails
+                        }
+                    });
+                }
+                return Ok(Some(held));
+            }
+            None => {
+                let caller = self.authenticator.caller(signed_in, audit.credential, headers);
+                let subject = subject(is_exchange, caller).await?;
+                if subject.is_none() && is_exchange {
+                    return Ok(None);
+                }
+                own.tokens.renew(&own.wanted, place, subject).await
+            }
         };
-        let held = own.tokens.obtain(&own.wanted, place, subject).await;
         held.map(Some).map_err(|none| Refusal::of(none.reason()))
     }
 }
 
-/// The `sub` of the caller's token.
-fn name_of(signed_in: Option<&SignedIn>, token: &str) -> Option<String> {
-    if let Some(signed_in) = signed_in {
-        return Some(signed_in.session.hot.subject.clone());
+/// The caller of an exchange; none without an access token.
+async fn subject(is_exchange: bool, caller: Caller) -> Result<Option<Subject>, Refusal> {
+    if !is_exchange {
+        return Ok(None);
     }
-    let token = Unverified::read(token).ok()?;
-    token.claims().get("sub").and_then(Value::as_str).map(str::to_owned)
+    let name = caller.signed_in.as_ref().map(|signed_in| signed_in.session.hot.subject.clone());
+    let Some(token) = caller.access_token().await? else { return Ok(None) };
+    let of_token = || {
+        let token = Unverified::read(token.expose()).ok()?;
+        token.claims().get("sub").and_then(Value::as_str).map(str::to_owned)
+    };
+    Ok(Some(Subject { name: name.or_else(of_token), token }))
 }
 
 /// A digest of the credential that let the request in; another one after a session's refresh.

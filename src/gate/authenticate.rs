@@ -1,7 +1,7 @@
 //! Authenticates a request by an API key, a bearer token or a session, in this order; never by two of them.
 
 mod browser;
-mod tokens;
+pub(super) mod tokens;
 
 use crate::caller::rate_limit::{Account, Limiter, Reservation};
 use crate::caller::tarpit::Tarpit;

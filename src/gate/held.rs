@@ -40,6 +40,12 @@ pub enum Standing {
     Unknown,
 }
 
+impl Held {
+    pub fn is_session(&self) -> bool {
+        matches!(self.credential, Kept::Session(..))
+    }
+}
+
 impl Gate {
     /// What let the request in; `None` if nothing did, because the route wants nothing, or nothing was presented.
     pub fn hold(&self, forward: &Forward, audit: &Audit, headers: &HeaderMap) -> Option<Held> {
@@ -77,11 +83,11 @@ impl Gate {
                     _ => Standing::Unknown,
                 }
             }
-            Kept::Token(_, digest) => match authenticator.verifier.recall(&protected.policy, *digest) {
-                Some(_) => Standing::Good,
-                None => Standing::Unknown,
+            Kept::Token(_, digest) => match authenticator.verifier.is_verified(&protected.policy, *digest) {
+                true => Standing::Good,
+                false => Standing::Unknown,
             },
-            Kept::Key(key) => match authenticator.keyring.as_ref().and_then(|keys| keys.recall(key)) {
+            Kept::Key(key) => match authenticator.keyring.as_ref().and_then(|keys| keys.peek(key)) {
                 Some(verdict) => of_key(&verdict),
                 None => Standing::Unknown,
             },
@@ -95,11 +101,16 @@ impl Gate {
                 let (session, reading) = (last.lock().0.clone(), self.authenticator.sessions.begin_reading());
                 match self.authenticator.sessions.read_again(&site.realm, &session).await {
                     Found::Live(session) if is_young(site, &session, self) => {
-                        *last.lock() = (session, Some(reading));
-                        Standing::Good
+                        // What stands in for the store does not know what other replicas have ended.
+                        let is_sure = !self.authenticator.sessions.kv.is_unavailable();
+                        *last.lock() = (session, is_sure.then_some(reading));
+                        if is_sure { Standing::Good } else { Standing::Unknown }
                     }
                     Found::Live(_) | Found::Absent => Standing::Over,
-                    Found::Unavailable => Standing::Unknown,
+                    Found::Unavailable => {
+                        last.lock().1 = None;
+                        Standing::Unknown
+                    }
                 }
             }
             Kept::Token(token, digest) => self.ask_about_token(protected, held.client, token, *digest).await,

@@ -36,14 +36,18 @@ impl Rewrite {
         by_method: bool,
     ) -> Forward {
         let mut remove = self.header_filter.of(head.headers);
-        if let Access::Protected(protected) = &route.access {
-            let was_judged = audit.credential == Credential::bearer;
-            if route.takes_authorization(was_judged) || holds_key(protected, head.headers, audit.credential) {
-                remove.push(header::AUTHORIZATION);
-            }
-            if protected.accepts_api_key && head.headers.contains_key(&X_API_KEY) {
-                remove.push(X_API_KEY);
-            }
+        let is_judged_key = match &route.access {
+            Access::Protected(protected) => holds_key(protected, head.headers, audit.credential),
+            Access::Public => false,
+        };
+        if route.takes_authorization(audit.credential == Credential::bearer) || is_judged_key {
+            remove.push(header::AUTHORIZATION);
+        }
+        if let Access::Protected(protected) = &route.access
+            && protected.accepts_api_key
+            && head.headers.contains_key(&X_API_KEY)
+        {
+            remove.push(X_API_KEY);
         }
         if head.headers.contains_key(header::UPGRADE) && !protocol::is_websocket(head) {
             remove.push(header::UPGRADE);

@@ -227,8 +227,19 @@ impl Table {
 
     /// The protected resource of this host with that path.
     pub fn resource(&self, host: Option<&Host>, path: &str) -> Option<&Resource> {
-        let routes = self.groups(host).flatten().flat_map(|group| &group.members);
-        routes.filter_map(|(_, route)| route.resource.as_ref()).find(|resource| resource.is_at(path))
+        let own = if path.is_empty() { "/" } else { path };
+        let port = host.and_then(Host::port);
+        // The routes that serve the path, whatever the method.
+        let first =
+            self.groups(host).find_map(|groups| groups.iter().find(|group| group.stands_over(own.as_bytes())))?;
+        let same = self.groups(host).flatten().filter(|group| group.path == first.path);
+        let is_here =
+            |(own, route): &&(Option<u16>, Arc<Route>)| own.is_none() || *own == port.or(default_port(&route.scheme));
+        let mut here = same.flat_map(|group| match group.members.as_slice() {
+            only @ [_] => only.iter().collect::<Vec<_>>(),
+            several => several.iter().filter(is_here).collect(),
+        });
+        here.find_map(|(_, route)| route.resource.as_ref().filter(|resource| resource.is_at(path)))
     }
 
     /// Whether a route of this host signs assertions.

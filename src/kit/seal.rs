@@ -51,6 +51,11 @@ impl Secrets {
             .ok_or(NotOurs)
     }
 
+    /// The one that seals, alone.
+    pub fn first(&self) -> Secrets {
+        Secrets(self.0.first().cloned().into_iter().collect())
+    }
+
     /// A keyed digest: without the secret, guesses of its input cannot be checked.
     pub fn digest(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
         let empty = Vec::new();

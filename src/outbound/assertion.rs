@@ -39,7 +39,8 @@ pub struct Assertions {
     keys: Arc<SigningKeys>,
     clock: Arc<dyn Clock>,
     ids: Ids,
-    made: Cache<TokenDigest, HeaderValue>,
+    /// Each with the id of its key.
+    made: Cache<TokenDigest, (HeaderValue, Arc<str>)>,
     /// Held while one is made, so that of two requests with one credential the second finds it.
     making: Mutex<()>,
 }
@@ -113,13 +114,14 @@ impl Assertions {
         statement: &Statement<'_>,
         ttl: Duration,
     ) -> Result<HeaderValue, Unavailable> {
-        if let Some(made) = self.made.find(&place, self.clock.now()) {
+        let keys = self.keys.current().await?;
+        let find = |now| self.made.find(&place, now).filter(|(_, key)| keys.has(key)).map(|(made, _)| made);
+        if let Some(made) = find(self.clock.now()) {
             return Ok(made);
         }
-        let keys = self.keys.current().await?;
         let _making = self.making.lock();
         let now = self.clock.now();
-        if let Some(made) = self.made.find(&place, now) {
+        if let Some(made) = find(now) {
             return Ok(made);
         }
         let (id, key) = keys.signing(now).ok_or(Unavailable)?;
@@ -134,7 +136,7 @@ impl Assertions {
         let signed = jsonwebtoken::encode(&header, &claims, key).map_err(|_| Unavailable)?;
         let mut value = HeaderValue::try_from(signed).map_err(|_| Unavailable)?;
         value.set_sensitive(true);
-        self.made.keep(place, value.clone(), now.plus(ttl / 2), self.made.begin(), now);
+        self.made.keep(place, (value.clone(), id.into()), now.plus(ttl / 2), self.made.begin(), now);
         Ok(value)
     }
 

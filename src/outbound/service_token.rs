@@ -16,9 +16,12 @@ use crate::store::lease::{Lease, Taken};
 use crate::telemetry::metrics::ProviderMetrics;
 use crate::telemetry::reason::Reason;
 use data_encoding::HEXLOWER;
+use http::HeaderValue;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -74,6 +77,8 @@ pub struct ServiceTokens {
     /// What failed a moment ago.
     failed: Cache<TokenDigest, NoToken>,
     under_way: Singleflight<TokenDigest, Result<Arc<Held>, NoToken>>,
+    /// Renewals that have been begun, and until when no other is.
+    renewing: Mutex<HashMap<TokenDigest, Timestamp>>,
 }
 
 /// A token with its times.
@@ -97,6 +102,9 @@ const EARLY: Duration = Duration::from_secs(300);
 const SPARE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// A renewal is begun again after that time, and so many are remembered.
+const AGAIN: Duration = Duration::from_secs(5);
+const MOST_RENEWING: usize = 10_000;
 const PURPOSE: &[&[u8]] = &[b"service token"];
 
 /// Each until its own end.
@@ -160,39 +168,37 @@ impl ServiceTokens {
             held: Cache::new(&HeldSettings::default()),
             failed: Cache::new(&FailedSettings::default()),
             under_way: Singleflight::default(),
+            renewing: Mutex::default(),
         })
     }
 
     /// A token that needs no renewal yet.
     pub fn recall(&self, place: TokenDigest) -> Option<Arc<Held>> {
         let now = self.clock.now();
-        self.held.find(&place, now).filter(|held| now < held.renew_from)
+        self.good(place).filter(|held| now < held.renew_from)
     }
 
-    /// The token for this caller. One that is still good is used while another is fetched.
-    pub async fn obtain(
-        self: &Arc<Self>,
-        wanted: &Arc<Wanted>,
-        place: TokenDigest,
-        subject: Option<Subject>,
-    ) -> Result<Arc<Held>, NoToken> {
+    /// A token that is good, perhaps not for long.
+    pub fn good(&self, place: TokenDigest) -> Option<Arc<Held>> {
+        self.held.find(&place, self.clock.now())
+    }
+
+    /// Whether this request is the one that has another token fetched; one in a few seconds is.
+    pub fn may_renew(&self, place: TokenDigest) -> bool {
+        let mut renewing = self.renewing.lock();
         let now = self.clock.now();
-        let held = self.held.find(&place, now);
-        if let Some(held) = held.as_ref().filter(|held| now < held.renew_from) {
-            return Ok(held.clone());
+        if renewing.len() >= MOST_RENEWING {
+            renewing.retain(|_, until| now < *until);
         }
-        let (this, wanted) = (self.clone(), wanted.clone());
-        let renewal = async move { this.fetch_once(&wanted, place, subject).await };
-        match held {
-            Some(held) => {
-                tokio::spawn(renewal);
-                Ok(held)
-            }
-            None => renewal.await,
+        let is_free = renewing.get(&place).is_none_or(|until| *until <= now) && renewing.len() < MOST_RENEWING;
+        if is_free {
+            renewing.insert(place, now.plus(AGAIN));
         }
+        is_free
     }
 
-    async fn fetch_once(
+    /// Has a token fetched for this caller, once for all who want it.
+    pub async fn renew(
         self: &Arc<Self>,
         wanted: &Arc<Wanted>,
         place: TokenDigest,
@@ -200,18 +206,11 @@ impl ServiceTokens {
     ) -> Result<Arc<Held>, NoToken> {
         let shared = wanted.shared_place(subject.as_ref());
         let flight = TokenDigest::of(&shared);
-        if let Some(failed) = self.failed.find(&flight, self.clock.now()) {
-            return Err(failed);
-        }
         let longest = *wanted.provider.settings().timeout + SPARE;
         let (this, wish) = (self.clone(), wanted.clone());
         let work = || async move {
             let name = HEXLOWER.encode(&shared);
-            let fetched = this.fetch(&wish, &name, subject.as_ref(), longest).await;
-            if let Err(failed) = fetched {
-                this.failed.keep(flight, failed, Timestamp::FAR, this.failed.begin(), this.clock.now());
-            }
-            fetched.map(Arc::new)
+            this.fetch(&wish, &name, flight, subject.as_ref(), longest).await.map(Arc::new)
         };
         let fetched = match timeout(longest, self.under_way.join(flight, work)).await {
             Ok(Ok((fetched, _))) => fetched,
@@ -223,41 +222,65 @@ impl ServiceTokens {
         fetched
     }
 
-    /// From the store; else from the provider, by one replica at a time.
+    /// From the store; else from the provider, by one replica at a time. Where that fails, one from the store that is
+    /// still good.
     async fn fetch(
         &self,
         wanted: &Wanted,
         name: &str,
+        flight: TokenDigest,
         subject: Option<&Subject>,
         longest: Duration,
     ) -> Result<Held, NoToken> {
         let (ends, mut pause) = (Instant::now() + longest, FIRST_PAUSE);
         loop {
-            let lease = match self.stored(wanted, name, subject).await {
-                Ok(Some(held)) => return Ok(held),
-                Ok(None) => self.lease.filter(|_| self.kv.is_shared()),
-                Err(Unavailable) => None,
+            let (stored, is_there) = match self.stored(wanted, name, subject).await {
+                Ok(stored) => (stored, true),
+                Err(Unavailable) => (None, false),
             };
-            let Some(lives) = lease else { return self.ask(wanted, name, subject).await };
+            let old = match stored {
+                Some(held) if self.clock.now() < held.renew_from => return Ok(held),
+                old => old,
+            };
+            if let Some(failed) = self.failed.find(&flight, self.clock.now()) {
+                return old.ok_or(failed);
+            }
+            let lease = self.lease.filter(|_| is_there && self.kv.is_shared());
+            let Some(lives) = lease else { return self.try_to_ask(wanted, name, flight, subject, old).await };
             match Lease::take(&self.kv, self.entropy.as_ref(), name, lives).await {
                 Ok(Taken::Ours(lease)) => {
                     // Another replica may have brought it between the look and the lease.
                     let fetched = match self.stored(wanted, name, subject).await {
-                        Ok(Some(held)) => Ok(held),
-                        Ok(None) | Err(Unavailable) => self.ask(wanted, name, subject).await,
+                        Ok(Some(held)) if self.clock.now() < held.renew_from => Ok(held),
+                        _ => self.try_to_ask(wanted, name, flight, subject, old).await,
                     };
                     lease.let_go().await;
                     return fetched;
                 }
                 Ok(Taken::Until(_) | Taken::Unknown) => {}
-                Err(Unavailable) => return self.ask(wanted, name, subject).await,
+                Err(Unavailable) => return self.try_to_ask(wanted, name, flight, subject, old).await,
             }
             if Instant::now() + pause >= ends {
-                return Err(NoToken::Unavailable);
+                return old.ok_or(NoToken::Unavailable);
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    async fn try_to_ask(
+        &self,
+        wanted: &Wanted,
+        name: &str,
+        flight: TokenDigest,
+        subject: Option<&Subject>,
+        old: Option<Held>,
+    ) -> Result<Held, NoToken> {
+        let asked = self.ask(wanted, name, subject).await;
+        asked.or_else(|failed| {
+            self.failed.keep(flight, failed, Timestamp::FAR, self.failed.begin(), self.clock.now());
+            old.ok_or(failed)
+        })
     }
 
     async fn ask(&self, wanted: &Wanted, name: &str, subject: Option<&Subject>) -> Result<Held, NoToken> {
@@ -270,15 +293,15 @@ impl ServiceTokens {
             GrantError::Unavailable => (NoToken::Unavailable, why),
             _ => (NoToken::Refused, why),
         });
-        let judged = judged.and_then(|tokens| match is_of_other(&tokens, subject) {
-            true => Err((NoToken::Refused, "the token is another subject's".into())),
-            false => Ok(tokens),
+        let now = self.clock.now();
+        let judged = judged.and_then(|tokens| match fault_of(&tokens, subject, now) {
+            Some(fault) => Err((NoToken::Refused, fault.into())),
+            None => Ok(tokens),
         });
         let provider = &provider.settings().name;
         match judged {
             Ok(tokens) => {
                 wanted.metrics.fetched_for_upstream("ok");
-                let now = self.clock.now();
                 let life = tokens.life(now);
                 let stored = Stored {
                     token: tokens.access.expose().clone().into(),
@@ -296,7 +319,7 @@ impl ServiceTokens {
         }
     }
 
-    /// A token in the store that needs no renewal yet.
+    /// A token in the store that is good, perhaps not for long.
     async fn stored(
         &self,
         wanted: &Wanted,
@@ -310,7 +333,7 @@ impl ServiceTokens {
             self.kv.count_unreadable();
         }
         let now = self.clock.now();
-        Ok(stored.map(Held::of).filter(|held| now < held.renew_from))
+        Ok(stored.map(Held::of).filter(|held| now < held.expires))
     }
 
     /// Best effort: without the store each replica has its own.
@@ -325,6 +348,18 @@ impl ServiceTokens {
 /// Whoever reads the store and knows its secret still needs the caller's token.
 fn salt(subject: Option<&Subject>) -> &[u8] {
     subject.map_or(b"", |subject| subject.token.expose().as_bytes())
+}
+
+/// Why a token cannot be used.
+fn fault_of(tokens: &Tokens, subject: Option<&Subject>, now: Timestamp) -> Option<&'static str> {
+    let token = tokens.access.expose();
+    if token.is_empty() || HeaderValue::from_str(token).is_err() {
+        return Some("the token cannot stand in a header");
+    }
+    if tokens.life(now).is_zero() {
+        return Some("the token has expired already, by this machine's clock");
+    }
+    is_of_other(tokens, subject).then_some("the token is another subject's")
 }
 
 /// Whether an exchange brought a token that names somebody else. One that cannot be read names nobody.

@@ -60,6 +60,8 @@ struct Stored {
 
 /// A key is published for so long before it signs: apps may keep the published set for as long.
 pub const LEAD: Duration = Duration::from_secs(300);
+/// Other replicas publish it when they have read it, and their clocks differ.
+const AHEAD: Duration = Duration::from_secs(LEAD.as_secs() + LOOK.as_secs() + SKEW.as_secs());
 /// How far the clocks of replicas and apps may be apart.
 const SKEW: Duration = Duration::from_secs(60);
 /// How often the store is read for what other replicas did.
@@ -132,7 +134,9 @@ impl SigningKeys {
             let known = opened.or_else(|| self.held.load().as_ref().map(|held| held.stored.clone()));
             let known = known.unwrap_or_default();
             let next = plan(&known, &wanted, self.clock.now());
-            let is_stored = entry.is_some() && next.is_none();
+            // Sealed anew where it was sealed with an older secret, which will not be in the list for ever.
+            let is_current = |entry: &Entry| open(&wanted.secrets.first(), &entry.value).is_some();
+            let is_stored = next.is_none() && entry.as_ref().is_some_and(is_current);
             let set = KeySet::of(next.unwrap_or(known)).ok_or(Unavailable)?;
             if is_stored || self.write(&wanted, entry.as_ref(), &set.stored).await? {
                 self.held.store(Some(Arc::new(set)));
@@ -178,7 +182,7 @@ fn plan(known: &[Stored], wanted: &Wanted, now: Timestamp) -> Option<Vec<Stored>
         Some(newest) if newest > now => None,
         Some(newest) => {
             let end = newest.plus(wanted.rotate);
-            (end <= now.plus(LEAD)).then(|| end.max(now.plus(LEAD)))
+            (end <= now.plus(AHEAD)).then(|| end.max(now.plus(AHEAD)))
         }
     };
     keys.extend(due.and_then(Stored::generate));
@@ -207,6 +211,10 @@ impl KeySet {
             keys.push(Key { id, encoding, signs_from: Timestamp::from_millis(one.signs_from) });
         }
         Some(KeySet { keys, stored, jwks: json!({ "keys": published }).to_string() })
+    }
+
+    pub fn has(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id == id)
     }
 
     /// The key that signs now: its id, and itself.
@@ -260,13 +268,13 @@ mod tests {
         let (one, two) = (replica(&kv, &clock, "s"), replica(&kv, &clock, "s"));
         let (first, signing) = seen(&one, &clock).await;
         assert_eq!((first.len(), seen(&two, &clock).await), (1, (first.clone(), signing.clone())), "one set for all");
-        clock.advance(ROTATE - LEAD - Duration::from_secs(1));
+        clock.advance(ROTATE - AHEAD - Duration::from_secs(1));
         assert_eq!(seen(&two, &clock).await.0, first);
         clock.advance(Duration::from_secs(1));
         let (both, signs) = seen(&two, &clock).await;
         assert_eq!((both.len(), &signs), (2, &signing), "the next is published, and does not sign");
         assert_eq!(seen(&one, &clock).await, (both.clone(), signing.clone()));
-        clock.advance(LEAD);
+        clock.advance(AHEAD);
         assert_eq!(seen(&one, &clock).await, (both.clone(), both[1].clone()));
         clock.advance(TTL + SKEW - Duration::from_secs(1));
         assert_eq!(seen(&one, &clock).await.0, both, "its last assertion still lives");
@@ -310,6 +318,12 @@ mod tests {
         assert_eq!(seen(&replica(&kv, &clock, "s"), &clock).await, before, "and was written back");
         let sealed = kv.get(&StoreKey::only(Space::SigningKeys)).await.unwrap().unwrap().value;
         assert!(open(&Secrets::new([b"other".to_vec()]), &sealed).is_none());
+        // A secret that is replaced step by step: the set stays, sealed with the newest.
+        let both = Arc::new(SigningKeys::new(kv.clone(), clock.clone()));
+        let secrets = Secrets::new([b"newer".to_vec(), b"s".to_vec()]);
+        both.configure(Some(Wanted { secrets, ..wanted("s", ROTATE) }));
+        assert_eq!(seen(&both, &clock).await, before);
+        assert_eq!(seen(&replica(&kv, &clock, "newer"), &clock).await, before);
         let other = seen(&replica(&kv, &clock, "other"), &clock).await;
         assert_ne!(other, before);
     }

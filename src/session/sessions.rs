@@ -194,7 +194,7 @@ impl Sessions {
         let (sessions, realm, session) = (self.clone(), realm.clone(), session.clone());
         tokio::spawn(async move {
             // A write that loses a race, or an unavailable store, only makes the session look a little less used.
-            let _ = sessions.write_seen(&realm, &session, now).await;
+            let _ = sessions.write_seen(&realm, &session, now, every).await;
         });
     }
 
@@ -301,9 +301,19 @@ impl Sessions {
         self.kv.replace(&cold_key(ticket), Entry { generation, value }, ttl).await
     }
 
-    async fn write_seen(&self, realm: &Realm, session: &Session, now: Timestamp) -> Result<(), Unavailable> {
+    async fn write_seen(
+        &self,
+        realm: &Realm,
+        session: &Session,
+        now: Timestamp,
+        every: Duration,
+    ) -> Result<(), Unavailable> {
         let reading = self.begin_reading();
         let Some(stored) = self.load(realm, &session.ticket).await? else { return Ok(()) };
+        // Another copy of it was used a moment ago: that of another stream, or on another replica.
+        if Timestamp::from_millis(stored.hot.seen).plus(every) > now {
+            return Ok(());
+        }
         let generation = stored.generation + 1;
         let Some(mut stored) = Arc::into_inner(stored) else { return Ok(()) };
         stored.hot.seen = now.millis();

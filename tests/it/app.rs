@@ -248,9 +248,15 @@ async fn upgrade(mut stream: Stream, request: &Received) {
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {key}\r\n\r\n"
     );
-    if stream.write_all(head.as_bytes()).await.is_ok() {
-        echo_frames(&mut stream).await;
+    if stream.write_all(head.as_bytes()).await.is_err() {
+        return;
     }
+    if request.header("x-app") == Some("flood") {
+        let frame = [&[0x82, 127][..], &65_537_u64.to_be_bytes(), &[7; 65_537]].concat();
+        while stream.write_all(&frame).await.is_ok() {}
+        return;
+    }
+    echo_frames(&mut stream).await;
 }
 
 async fn read_head(stream: &mut Stream) -> Option<Received> {

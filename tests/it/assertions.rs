@@ -21,6 +21,12 @@ fn signed(config: Config, app: &App) -> Config {
         .route("other", "http://app.test/other/", &app.origin, &format!("auth: {{accept: [bearer]}}, {other}"))
         .route("passes", "http://app.test/passes/", &app.origin, &format!("{passes}, {SIGNED}"))
         .route("open", "http://app.test/open/", &app.origin, &format!("auth: public, {SIGNED}"))
+        .route(
+            "bare",
+            "http://app.test/bare/",
+            &app.origin,
+            "auth: public, headers: {assertion: {header: Authorization}}",
+        )
         .more("client_ip: {trusted_proxies: [\"127.0.0.1/32\"]}")
 }
 
@@ -97,6 +103,9 @@ async fn nobody_is_vouched_for() {
         assert_eq!(world.assertion(&forged(target)).await, None, "{target}");
         assert_eq!(world.app.last().all("x_jwt_assertion"), Vec::<&str>::new(), "{target}");
     }
+    let basic = get("/bare/x").with("Authorization", "Basic Zm9yZ2Vk");
+    assert_eq!(world.ask(&basic).await.status, 200);
+    assert_eq!(world.app.last().header("authorization"), None, "a client's own, on a public route");
     let token = world.token();
     assert_eq!(world.assertion(&forged("/x").bearer(&token)).await, None, "a route that signs none");
     let made = world.assertion(&forged("/passes/x").bearer(&token)).await.unwrap();

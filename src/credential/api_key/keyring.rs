@@ -147,6 +147,15 @@ impl Keyring {
         Some(self.judge(found?.as_ref(), key, now))
     }
 
+    /// The same, for what looks often and is no request: it does not count.
+    pub fn peek(self: &Arc<Self>, key: &Presented) -> Option<KeyVerdict> {
+        let (held, now) = (self.held.load(), self.clock.now());
+        match held.configured.get(&key.id) {
+            Some(known) => Some(self.judge(Some(known), key, now)),
+            None => Some(self.judge(held.cache.as_ref()?.find(key.id, now)?.as_ref(), key, now)),
+        }
+    }
+
     /// Reads the store, once for all concurrent requests, and continues if one is cancelled. `reserve` says whether the
     /// store may be read on this request's behalf, or when to retry; it is not called for a request that only waits.
     pub async fn look_up(

@@ -9,7 +9,7 @@ pub(super) struct Frames {
     pub(super) are_closed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum At {
     /// In the response's head; so many bytes of its end are written.
     Head(usize),
@@ -70,6 +70,22 @@ impl Frames {
         }
     }
 
+    /// How many of these bytes belong to what was begun: a frame, or the response's head.
+    pub(super) fn rest_of_frame(&self, bytes: &[u8]) -> usize {
+        let mut ahead = Frames { at: self.at.clone(), are_closed: self.are_closed };
+        let mut taken = 0;
+        while !ahead.are_between() {
+            let Some(next) = bytes.get(taken..).filter(|rest| !rest.is_empty()) else { return bytes.len() };
+            let step = match ahead.at {
+                At::Payload(left) => usize::try_from(left).unwrap_or(usize::MAX).min(next.len()),
+                At::Head(_) | At::Header { .. } => 1,
+            };
+            ahead.wrote(next.get(..step).unwrap_or_default());
+            taken += step;
+        }
+        taken
+    }
+
     /// Whether another frame may begin here.
     pub(super) fn are_between(&self) -> bool {
         matches!(self.at, At::Header { written: 0, .. })
@@ -125,6 +141,13 @@ mod tests {
                 assert_eq!(seen.are_between(), ends.contains(&at), "after {at} bytes, {step} at once");
             }
             assert!(!seen.are_closed);
+            for from in 0..sent.len().min(400) {
+                let mut there = Frames::default();
+                there.wrote(&sent[..from]);
+                let end = ends.iter().find(|end| **end >= from).unwrap();
+                assert_eq!(there.rest_of_frame(&sent[from..]), end - from, "from {from}");
+                assert_eq!(there.rest_of_frame(&sent[from..(from + 1).min(sent.len())]), usize::from(*end > from));
+            }
             seen.wrote(SIGNED_OUT);
             assert!(seen.are_between() && seen.are_closed);
         }

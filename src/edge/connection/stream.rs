@@ -47,18 +47,25 @@ impl Watched {
     /// Closes a WebSocket from the gateway's side, as soon as no frame of the app's is half written; then waits for the
     /// client to close its own. `None`: not yet.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Option<Poll<std::io::Result<()>>> {
-        let frames = self.frames.as_ref().filter(|frames| frames.are_between());
-        let are_closed = frames?.are_closed;
+        let is_begun = self.closing.is_some();
+        self.frames.as_ref().filter(|frames| is_begun || frames.are_between())?;
+        match self.poll_close_frame(cx) {
+            Poll::Ready(Ok(())) => Some(self.poll_drain(cx)),
+            polled => Some(polled),
+        }
+    }
+
+    /// Writes our Close frame, unless the app has sent its own.
+    fn poll_close_frame(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let are_closed = self.frames.as_ref().is_some_and(|frames| frames.are_closed);
         let written = self.closing.get_or_insert(if are_closed { SIGNED_OUT.len() } else { 0 });
         while let Some(rest) = SIGNED_OUT.get(*written..).filter(|rest| !rest.is_empty()) {
-            match Pin::new(&mut self.inner).poll_write(cx, rest) {
-                Poll::Ready(Ok(n @ 1..)) => *written += n,
-                Poll::Ready(Ok(_)) => return Some(Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()))),
-                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
-                Poll::Pending => return Some(Poll::Pending),
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                n => *written += n,
             }
         }
-        Some(self.poll_drain(cx))
+        Poll::Ready(Ok(()))
     }
 
     /// Reads what the client still sends, to its end: a connection that is closed over unread bytes is reset, and the
@@ -73,6 +80,12 @@ impl Watched {
                 return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into()));
             }
         }
+    }
+
+    /// What is still written of a WebSocket that is to be closed: the rest of the frame under way. `None`: all.
+    fn left_of_frame<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let frames = self.frames.as_ref().filter(|_| self.connection.is_closing.load(Relaxed))?;
+        bytes.get(..frames.rest_of_frame(bytes))
     }
 
     /// What was written belongs to a WebSocket.
@@ -138,11 +151,20 @@ impl AsyncRead for Watched {
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         if self.closing.is_some() {
+            ready!(self.poll_close_frame(cx))?;
             return Poll::Ready(Ok(buf.len()));
         }
         match self.unreadable_head() {
             Some(unreadable) => self.poll_instead(cx, unreadable, buf.len()),
             None => {
+                let buf = match self.left_of_frame(buf) {
+                    Some([]) => {
+                        ready!(self.poll_close_frame(cx))?;
+                        return Poll::Ready(Ok(buf.len()));
+                    }
+                    Some(rest) => rest,
+                    None => buf,
+                };
                 let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
                 self.connection.wrote(polled.is_pending());
                 if let Poll::Ready(Ok(written)) = polled {
@@ -170,7 +192,12 @@ impl AsyncWrite for Watched {
     ) -> Poll<std::io::Result<usize>> {
         let whole = bufs.iter().map(|b| b.len()).sum();
         if self.closing.is_some() {
+            ready!(self.poll_close_frame(cx))?;
             return Poll::Ready(Ok(whole));
+        }
+        if self.connection.is_closing.load(Relaxed) {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&b""[..], |buf| buf);
+            return self.poll_write(cx, first);
         }
         match self.unreadable_head() {
             Some(unreadable) => self.poll_instead(cx, unreadable, whole),

@@ -78,13 +78,23 @@ impl RequestContext {
         found.ok_or_else(|| Error::explain(ErrorType::InternalError, "no decision was made"))
     }
 
+    pub(super) fn is_counted_stream(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// It is a stream, or has become one by taking long.
+    pub(super) fn count_stream(&mut self) {
+        if self.counted.is_none() {
+            self.counted = self.audit.as_ref().map(|audit| audit.route.stream());
+        }
+    }
+
     /// From now on until the response has ended, its session stays in use, and it ends with what let it in.
     pub(super) fn hold(&mut self, session: &Session, streams: &Arc<Streams>) {
         if self.is_held {
             return;
         }
         self.is_held = true;
-        self.counted = self.audit.as_ref().map(|audit| audit.route.stream());
         let (Some(forward), Some(audit)) = (&self.forward, &self.audit) else { return };
         let held = self.live.gate.hold(forward, audit, &session.req_header().headers);
         self.stream = held.and_then(|held| streams.enter(held, self.live.clone()));

@@ -21,26 +21,30 @@ impl Authenticator {
         headers: &HeaderMap,
         audit: &mut Audit,
     ) -> Result<Proved, Reason> {
-        let (mut reason, mut is_unavailable) = (Reason::LoginRequired, false);
+        let (mut reason, mut unavailable) = (Reason::LoginRequired, None);
         for site in sites {
             for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
                 match self.sessions.find(&site.realm, value).await {
                     Found::Live(session) => {
                         audit.credential = Credential::session;
-                        match self.kept_alive(site, session).await? {
-                            Some(session) => return Ok(Proved::Session(SignedIn { site: site.clone(), session })),
-                            None => reason = Reason::SessionEnded,
+                        match self.kept_alive(site, session).await {
+                            Ok(Some(session)) => {
+                                return Ok(Proved::Session(SignedIn { site: site.clone(), session }));
+                            }
+                            Ok(None) => reason = Reason::SessionEnded,
+                            // Another provider's session may be good.
+                            Err(cause) => unavailable = unavailable.or(Some(cause)),
                         }
                     }
                     Found::Absent => {}
                     // The session of a later cookie may be in this replica's cache.
-                    Found::Unavailable => is_unavailable = true,
+                    Found::Unavailable => unavailable = unavailable.or(Some(Reason::StoreUnavailable)),
                 }
             }
         }
-        if is_unavailable {
+        if let Some(cause) = unavailable {
             audit.credential = Credential::session;
-            return Err(Reason::StoreUnavailable);
+            return Err(cause);
         }
         Ok(Proved::Nobody(reason))
     }

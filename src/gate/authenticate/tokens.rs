@@ -6,10 +6,12 @@ use crate::gate::passed_tokens::Tokens;
 use crate::gate::refusal::Refusal;
 use crate::gate::route::Route;
 use crate::kit::secret::Secret;
+use crate::session::sessions::Sessions;
 use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
 use http::HeaderMap;
+use std::sync::Arc;
 
 impl Authenticator {
     /// The tokens that a route passes. Of a session they cost a read of the store; an access token that has expired is
@@ -40,21 +42,36 @@ impl Authenticator {
         })
     }
 
-    /// The caller's access token, if it has one that has not expired.
-    pub(in crate::gate) async fn access_token(
+    /// Who is calling, for work that outlives the request.
+    pub(in crate::gate) fn caller(
         &self,
         signed_in: Option<&SignedIn>,
         credential: Credential,
         headers: &HeaderMap,
-    ) -> Result<Option<Secret>, Refusal> {
-        if credential == Credential::bearer {
-            return Ok(presented_token(headers));
+    ) -> Caller {
+        let bearer = if credential == Credential::bearer { presented_token(headers) } else { None };
+        Caller { sessions: self.sessions.clone(), signed_in: signed_in.cloned(), bearer }
+    }
+}
+
+/// Whose access token may be wanted.
+pub(in crate::gate) struct Caller {
+    sessions: Arc<Sessions>,
+    pub(in crate::gate) signed_in: Option<SignedIn>,
+    bearer: Option<Secret>,
+}
+
+impl Caller {
+    /// The caller's access token, if it has one that has not expired.
+    pub(in crate::gate) async fn access_token(self) -> Result<Option<Secret>, Refusal> {
+        if self.bearer.is_some() {
+            return Ok(self.bearer);
         }
-        let Some(SignedIn { site, session }) = signed_in else { return Ok(None) };
+        let Some(SignedIn { site, session }) = self.signed_in else { return Ok(None) };
         if session.hot.has_expired(self.sessions.now()) {
             return Ok(None);
         }
-        let cold = self.sessions.cold(&site.realm, session).await;
+        let cold = self.sessions.cold(&site.realm, &session).await;
         let cold = cold.map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
         Ok(cold.map(|cold| cold.access.into()))
     }

@@ -134,8 +134,15 @@ impl Gate {
         case: &mut Case<'g>,
     ) -> Result<Reply, Refusal> {
         let own = RequestHead { method: &subject.method, target: subject.target.as_bytes(), ..*head };
+        let is_sign_in = page == Endpoint::SignIn;
         match Box::pin(self.own_page(page, &own, path, case)).await? {
-            Answer::Reply(reply) => Ok(*reply),
+            Answer::Reply(mut reply) => {
+                // The asking proxy shows a page only with another status than 2xx; with that it would ask the app.
+                if is_sign_in && reply.status == StatusCode::OK {
+                    reply.status = StatusCode::UNAUTHORIZED;
+                }
+                Ok(*reply)
+            }
             Answer::Forward(_) => Err(Refusal::of(Reason::BadRequest)),
         }
     }
@@ -191,7 +198,9 @@ fn told(route: &Route, who: Option<&Identity>, tokens: &Tokens) -> Vec<(HeaderNa
     let own = &route.headers;
     let preset = own.preset();
     let values = who.map_or([const { None }; 4], |who| own.preset_values(who));
-    let preset = preset.names().into_iter().zip(values).filter(|_| preset != Preset::None);
+    // What `headers.set` sets stands in the place of the preset's.
+    let is_set = |name: &str| own.names().any(|set| set == name);
+    let preset = preset.names().into_iter().zip(values).filter(|(name, _)| preset != Preset::None && !is_set(name));
     let identity =
         IDENTITY.into_iter().zip(who.map_or([const { None }; 4], |who| identity_values(who, own.groups(who))));
     let mut headers: Vec<_> = identity
@@ -211,7 +220,8 @@ fn told(route: &Route, who: Option<&Identity>, tokens: &Tokens) -> Vec<(HeaderNa
     if let Some(who) = who {
         let identity = own.headers(who);
         route.note_size(&identity);
-        headers.extend(identity.iter().filter(|(name, _)| !preset_has(route, name)).cloned());
+        let is_told = |name: &HeaderName| preset_has(route, name) && !is_set(name.as_str());
+        headers.extend(identity.iter().filter(|(name, _)| !is_told(name)).cloned());
     }
     headers
 }
@@ -221,6 +231,7 @@ pub(in crate::gate) fn for_auth_request(mut refused: Reply) -> Reply {
     refused.status = match refused.status {
         StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE | StatusCode::FORBIDDEN => refused.status,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::FOUND => StatusCode::UNAUTHORIZED,
+        status if status.is_server_error() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
     };
     debug_assert!(refused.headers.iter().any(|(name, _)| name == REASON));

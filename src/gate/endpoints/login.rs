@@ -39,8 +39,7 @@ impl Gate {
         // nginx and ingress-nginx send the return URL in this header, a third party in a parameter.
         let told = || head.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
         let wanted = query.get("rd").or(query.get("target_link_uri")).or_else(told).unwrap_or("/");
-        let first = sites.first().ok_or(Refusal::of(Reason::BadRequest))?;
-        let own = origin_of(first, audit);
+        let own = origin_of(site_here(sites, audit).ok_or(Refusal::of(Reason::BadRequest))?, audit);
         // The target route's settings apply if its login can end on this host.
         let wanted = self.endpoints.return_urls.checked(wanted, &own);
         let mut there = self.sites_of(&wanted, sites, audit);
@@ -66,7 +65,7 @@ impl Gate {
     /// The relying parties of a target's route whose realms this host serves: their settings apply to the login.
     fn sites_of(&self, target: &str, sites: &[Arc<RelyingParty>], audit: &Audit) -> Vec<Arc<RelyingParty>> {
         let route = || {
-            let url = Url::parse(&origin_of(sites.first()?, audit)).ok()?.join(target).ok()?;
+            let url = Url::parse(&origin_of(site_here(sites, audit)?, audit)).ok()?.join(target).ok()?;
             let host = Host::parse(&url[url::Position::BeforeHost..url::Position::AfterPort]).ok()?;
             self.routes.find(Some(&host), &Method::GET, url.path().as_bytes())
         };
@@ -160,6 +159,16 @@ impl Endpoints {
         let ways: Vec<(String, String)> = sites.iter().map(way).collect();
         self.html.say(&Message::Choose { ways: &ways }, &audit.request_id)
     }
+}
+
+/// The relying party whose origin has the request's port, else the first.
+fn site_here<'s>(sites: &'s [Arc<RelyingParty>], audit: &Audit) -> Option<&'s Arc<RelyingParty>> {
+    let port = audit.host.as_ref().and_then(Host::port);
+    let has_port = |site: &&Arc<RelyingParty>| {
+        Url::parse(&origin_of(site, audit))
+            .is_ok_and(|origin| origin.port() == port || origin.port_or_known_default() == port)
+    };
+    sites.iter().find(has_port).or(sites.first())
 }
 
 /// The longest `login_hint` that is passed on.

@@ -40,8 +40,18 @@ impl Scene {
         self.provider.asked.lock().len()
     }
 
+    /// As a request gets it; a token that is nearly over is renewed before the next one.
     async fn own(&self, wanted: &Arc<Wanted>) -> Result<String, NoToken> {
-        let held = self.tokens.obtain(wanted, wanted.place(None), None).await?;
+        let place = wanted.place(None);
+        let held = match self.tokens.recall(place).or_else(|| self.tokens.good(place)) {
+            Some(held) => {
+                if self.tokens.recall(place).is_none() && self.tokens.may_renew(place) {
+                    let _ = self.tokens.renew(wanted, place, None).await;
+                }
+                held
+            }
+            None => self.tokens.renew(wanted, place, None).await?,
+        };
         Ok(held.token.expose().clone())
     }
 }
@@ -71,9 +81,6 @@ async fn one_token_serves_until_it_is_nearly_over() {
     scene.clock.advance(Duration::from_secs(1));
     scene.grants("second", Some(3600));
     assert_eq!(scene.own(&wanted).await.as_deref(), Ok("first"), "still good, while another is fetched");
-    while scene.asked() < 2 || scene.own(&wanted).await.as_deref() == Ok("first") {
-        tokio::task::yield_now().await;
-    }
     assert_eq!((scene.own(&wanted).await.as_deref(), scene.asked()), (Ok("second"), 2));
 }
 
@@ -162,17 +169,17 @@ async fn an_exchange_is_for_its_caller_alone() {
     let place = |who: &str| wanted.place(Some(TokenDigest::of(who.as_bytes())));
     let (of_alice, of_bob) = (token(json!({"sub": "alice"})), token(json!({"sub": "bob"})));
     scene.grants(&of_alice, Some(60));
-    let held = scene.tokens.obtain(&wanted, place("alice"), subject("t1", "alice")).await.unwrap();
+    let held = scene.tokens.renew(&wanted, place("alice"), subject("t1", "alice")).await.unwrap();
     assert_eq!(*held.token.expose(), of_alice);
     scene.grants(&of_alice, Some(60));
-    let swapped = scene.tokens.obtain(&wanted, place("bob"), subject("t2", "bob")).await;
+    let swapped = scene.tokens.renew(&wanted, place("bob"), subject("t2", "bob")).await;
     assert_eq!(swapped.err(), Some(NoToken::Refused), "another subject's token");
     scene.clock.advance(Duration::from_secs(5));
     scene.grants(&of_bob, Some(60));
-    let held = scene.tokens.obtain(&wanted, place("bob"), subject("t2", "bob")).await.unwrap();
+    let held = scene.tokens.renew(&wanted, place("bob"), subject("t2", "bob")).await.unwrap();
     assert_eq!(*held.token.expose(), of_bob);
     scene.grants("opaque", Some(60));
-    let held = scene.tokens.obtain(&wanted, place("carol"), subject("t3", "carol")).await.unwrap();
+    let held = scene.tokens.renew(&wanted, place("carol"), subject("t3", "carol")).await.unwrap();
     assert_eq!(*held.token.expose(), "opaque", "it names nobody");
     assert_eq!(*scene.provider.asked.lock(), ["t1", "t2", "t2", "t3"].map(|t| format!("token {t} a app")));
     // What the store holds opens with the caller's token alone.
@@ -180,4 +187,33 @@ async fn an_exchange_is_for_its_caller_alone() {
     let found =
         async |token: &str| scene.tokens.stored(&wanted, &name, subject(token, "alice").as_ref()).await.unwrap();
     assert!(found("t1").await.is_some() && found("t2").await.is_none());
+}
+
+/// A replica that has it from the store alone uses it as long as one that fetched it.
+#[tokio::test]
+async fn a_token_in_the_store_outlives_the_provider() {
+    let mut scene = Scene::new();
+    let wanted = scene.wanted(Grant::ClientCredentials, "", None);
+    scene.grants("good", Some(3600));
+    assert_eq!(scene.own(&wanted).await.as_deref(), Ok("good"));
+    scene.clock.advance(Duration::from_secs(3400));
+    scene.tokens = replica(&scene.kv, &scene.clock);
+    scene.provider.grants.lock().push_back(Err(GrantError::Unavailable));
+    for _ in 0..3 {
+        assert_eq!(scene.own(&wanted).await.as_deref(), Ok("good"));
+    }
+    assert_eq!(scene.asked(), 2, "one try in a few seconds");
+    scene.clock.advance(Duration::from_secs(201));
+    scene.provider.grants.lock().push_back(Err(GrantError::Unavailable));
+    assert_eq!(scene.own(&wanted).await, Err(NoToken::Unavailable));
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_no_token() {
+    for access in [String::new(), "a\nb".into(), token(json!({"exp": NOW - 1}))] {
+        let scene = Scene::new();
+        let wanted = scene.wanted(Grant::ClientCredentials, "", None);
+        scene.grants(&access, None);
+        assert_eq!(scene.own(&wanted).await, Err(NoToken::Refused), "{access}");
+    }
 }

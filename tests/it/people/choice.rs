@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::client::{HOST, get};
 use crate::gateway::{Config, Gateway};
 use crate::world::provider;
-use doorward::demo::{IssueOptions, Provider};
+use doorward::demo::{Endpoint, IssueOptions, Provider};
 use url::form_urlencoded;
 
 struct Choice {
@@ -109,4 +109,41 @@ async fn who_says_where_is_not_asked() {
     // What leads elsewhere leads to the first page, and so to the choice.
     let page = person.visit("/oauth2/sign_in?rd=https://evil.test/x").await;
     assert!(page.status == 200 && page.text().contains("rd=%2F\"") && !page.text().contains("evil"), "{}", page.text());
+}
+
+/// A proxy that asks shows a page only where the answer is no 2xx.
+#[tokio::test]
+async fn another_proxy_shows_the_choice() {
+    let world = Choice::start().await;
+    let config = Config::default()
+        .more("client_ip: {trusted_proxies: [\"127.0.0.1/32\"]}")
+        .provider("one", world.one.issuer(), "")
+        .provider("two", world.two.issuer(), "")
+        .route("main", "http://app.test/", &world.app.origin, "auth: {provider: [one, two]}");
+    world.gateway.reload(&config).await;
+    let forwarded = async |uri: &str| {
+        let question = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Uri", uri)];
+        world.gateway.ask(&get("/oauth2/forward").page().with_all(&question)).await
+    };
+    let sent = forwarded("/x").await;
+    assert_eq!((sent.status, sent.header("location")), (302, Some("/oauth2/sign_in?rd=%2Fx")));
+    let page = forwarded("/oauth2/sign_in?rd=%2Fx").await;
+    assert!(page.status == 401 && page.text().contains("provider=two"), "{}", page.text());
+    assert_eq!(forwarded("/oauth2/start?provider=two&rd=%2Fx").await.status, 302);
+}
+
+/// Of two sessions one may not be had, because its provider is away; the other is good.
+#[tokio::test]
+async fn one_provider_that_is_away_hides_no_session_of_the_other() {
+    let world = Choice::start().await;
+    let mut person = Person::at(&world.gateway);
+    world.one.faults().access_token_lifetime = 0;
+    world.choose(&mut person, "one", "alice").await;
+    let of_one = person.jar.clone();
+    person.jar.clear();
+    world.choose(&mut person, "two", "bob").await;
+    person.jar.extend(of_one);
+    world.one.faults().status.insert(Endpoint::Token, 500);
+    assert_eq!(person.fetch("/x").await.outcome(), "200");
+    assert_eq!(world.app.last().header("x-forwarded-user"), Some("bob"));
 }

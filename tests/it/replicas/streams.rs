@@ -133,3 +133,24 @@ async fn streams_outlive_an_outage() {
     stays.is_open().await;
     assert_eq!(replicas.asks(1, &bob).await.json()["method"], Value::from("GET"));
 }
+
+/// A WebSocket on which the app never stops sending is closed between two of its frames.
+#[tokio::test]
+async fn a_busy_socket_is_closed_in_order() {
+    let redis = RedisServer::start().await;
+    let replicas = Setting { replicas: 1, ..Setting::on(&redis) }.start().await;
+    let alice = replicas.signed_in(0, "alice").await;
+    let mut socket = replicas.gateways[0].connect().await;
+    socket.send(&alice.dressed(handshake("/socket").with("X-App", "flood"))).await;
+    assert_eq!(socket.head().await.unwrap().status, 101);
+    let mut leaving = alice.clone();
+    let (reads, left) = tokio::join!(socket.rest(), leaving.visit("/oauth2/sign_out"));
+    assert_eq!(left.status, 302);
+    // Frames of 64 KiB and a byte each, whole, and then the Close frame.
+    let mut rest = &reads[..];
+    while let [0x82, 127, length @ ..] = rest {
+        let size = usize::try_from(u64::from_be_bytes(length[..8].try_into().unwrap())).unwrap();
+        rest = &length[8 + size..];
+    }
+    assert_eq!((rest[0], rest.len(), &rest[2..4]), (CLOSE, 2 + usize::from(rest[1]), &POLICY_VIOLATION[..]));
+}
