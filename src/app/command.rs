@@ -1,25 +1,29 @@
 //! The command line: arguments, output and exit codes (0 done, 1 failed, 2 a bad configuration).
 
+use crate::app::explain::{self, Question};
 use crate::app::{self, Invocation};
 use crate::config;
 use crate::config::Checked;
 use crate::credential::api_key::{ApiKey, Presented};
 use crate::kit::entropy::SystemEntropy;
 use crate::telemetry::log;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// An authenticating reverse proxy: OpenID Connect and bearer tokens in front of web apps.
 #[derive(Parser, Debug)]
-#[command(name = "doorward", version, args_conflicts_with_subcommands = true)]
+#[command(name = "doorward", version)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     run: RunArgs,
+    /// The configuration file; `-` is standard input.
+    #[arg(short, long, global = true, default_value = "config.yaml")]
+    config: PathBuf,
 }
 
 #[derive(Subcommand, Debug)]
@@ -27,7 +31,11 @@ enum Command {
     /// Runs the gateway (the default).
     Run(RunArgs),
     /// Reads and validates the configuration, contacts nothing, prints every problem.
-    Check(ConfigArgs),
+    Check(CheckArgs),
+    /// Judges one request as the gateway would, contacting nothing.
+    Explain(ExplainArgs),
+    /// Prints the effective configuration, each value with where it comes from.
+    Config,
     /// Everything on loopback in one process: gateway, development provider, sample app.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -35,22 +43,50 @@ enum Command {
     Schema,
     /// Makes an API key; prints it, and the lines for `api_keys` in the configuration.
     ApiKey,
+    /// Prints completions for a shell.
+    Completions { shell: clap_complete::Shell },
+    /// Prints the manual page.
+    Man,
 }
 
 #[derive(Args, Debug, Default)]
 struct RunArgs {
-    #[command(flatten)]
-    config: ConfigArgs,
     /// Takes the listeners over from a running process, which then gets SIGQUIT.
     #[arg(long)]
     upgrade: bool,
 }
 
-#[derive(Args, Debug, Default)]
-struct ConfigArgs {
-    /// The configuration file.
-    #[arg(short, long, default_value = "config.yaml")]
-    config: PathBuf,
+#[derive(Args, Debug)]
+struct CheckArgs {
+    /// A warning counts as a problem.
+    #[arg(long)]
+    strict: bool,
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    format: Form,
+}
+
+#[derive(Args, Debug)]
+struct ExplainArgs {
+    method: String,
+    /// As a client would ask, such as https://app.example.com/x.
+    url: String,
+    /// A header of the request: 'Name: value'.
+    #[arg(short = 'H', long = "header")]
+    headers: Vec<String>,
+    /// A file with a JSON object of claims: for somebody with a good credential.
+    #[arg(long)]
+    claims: Option<PathBuf>,
+    /// The address that the request comes from.
+    #[arg(long, default_value = "127.0.0.1")]
+    peer: std::net::IpAddr,
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    format: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    Text,
+    Json,
 }
 
 #[cfg(feature = "demo")]
@@ -63,12 +99,17 @@ struct DemoArgs {
 
 const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 2;
+/// `explain`: the request is refused, or sent to a login.
+const REFUSED: u8 = 3;
 
 /// Executes the parsed command line.
 pub fn execute(line: CommandLine) -> ExitCode {
+    let file = line.config;
     match line.command.unwrap_or(Command::Run(line.run)) {
-        Command::Run(args) => run(args),
-        Command::Check(args) => check(&args),
+        Command::Run(args) => run(file, args),
+        Command::Check(args) => check(&file, &args),
+        Command::Explain(args) => explain(&file, &args),
+        Command::Config => print_config(&file),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo(args.port),
         Command::ApiKey => api_key(),
@@ -76,32 +117,89 @@ pub fn execute(line: CommandLine) -> ExitCode {
             say(&format!("{:#}", config::schema::json()));
             ExitCode::SUCCESS
         }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut CommandLine::command(), "doorward", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Man => match clap_mangen::Man::new(CommandLine::command()).render(&mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(FAILED),
+        },
     }
 }
 
-fn check(args: &ConfigArgs) -> ExitCode {
-    match config::load(&args.config) {
+fn check(file: &Path, args: &CheckArgs) -> ExitCode {
+    let (problems, warnings) = match config::load(file) {
+        Ok(checked) => (Vec::new(), checked.warnings),
+        Err(problems) => (problems, Vec::new()),
+    };
+    let is_good = problems.is_empty() && (warnings.is_empty() || !args.strict);
+    match args.format {
+        Form::Json => {
+            let problems = problems.iter().map(|problem| problem.json("error"));
+            let all: Vec<_> = problems.chain(warnings.iter().map(|warning| warning.json("warning"))).collect();
+            say(&serde_json::Value::Array(all).to_string());
+        }
+        Form::Text => {
+            problems.iter().for_each(|problem| say(&problem.to_string()));
+            let told: fn(&str) = if args.strict { say } else { complain };
+            warnings.iter().for_each(|warning| told(&warning.to_string()));
+            if is_good {
+                say(&format!("{}: good", file.display()));
+            }
+        }
+    }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::from(BAD_CONFIG) }
+}
+
+/// The configuration, or the code with which to end after its problems were told.
+fn loaded(file: &Path) -> Result<Checked, ExitCode> {
+    config::load(file).map_err(|problems| {
+        problems.iter().for_each(|problem| complain(&problem.to_string()));
+        ExitCode::from(BAD_CONFIG)
+    })
+}
+
+fn print_config(file: &Path) -> ExitCode {
+    match loaded(file) {
         Ok(checked) => {
-            checked.warnings.iter().for_each(|warning| complain(&warning.to_string()));
-            say(&format!("{}: good", args.config.display()));
+            say(config::effective::yaml(&checked.settings.file, &checked.written).trim_end());
             ExitCode::SUCCESS
         }
-        Err(problems) => {
-            problems.iter().for_each(|problem| say(&problem.to_string()));
+        Err(code) => code,
+    }
+}
+
+fn explain(file: &Path, args: &ExplainArgs) -> ExitCode {
+    let checked = match loaded(file) {
+        Ok(checked) => checked,
+        Err(code) => return code,
+    };
+    let claims = args.claims.as_ref().map(|file| {
+        let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        serde_json::from_str(&text).map_err(|e| format!("{}: is no JSON object: {e}", file.display()))
+    });
+    let (method, url, headers) = (args.method.clone(), args.url.clone(), args.headers.clone());
+    let told = claims.transpose().and_then(|claims| {
+        explain::explain(checked.settings, &Question { method, url, headers, peer: args.peer, claims })
+    });
+    match told {
+        Ok(told) => {
+            say(&if args.format == Form::Json { told.json.to_string() } else { told.text });
+            if told.is_refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS }
+        }
+        Err(problem) => {
+            complain(&problem);
             ExitCode::from(BAD_CONFIG)
         }
     }
 }
 
-fn run(args: RunArgs) -> ExitCode {
-    let checked = match config::load(&args.config.config) {
-        Ok(checked) => checked,
-        Err(problems) => {
-            problems.iter().for_each(|problem| complain(&problem.to_string()));
-            return ExitCode::from(BAD_CONFIG);
-        }
-    };
-    start(Invocation { config: args.config.config, upgrade: args.upgrade }, checked)
+fn run(file: PathBuf, args: RunArgs) -> ExitCode {
+    match loaded(&file) {
+        Ok(checked) => start(Invocation { config: file, upgrade: args.upgrade }, checked),
+        Err(code) => code,
+    }
 }
 
 fn start(invocation: Invocation, checked: Checked) -> ExitCode {

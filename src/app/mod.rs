@@ -2,6 +2,7 @@
 
 mod build;
 pub mod command;
+mod explain;
 mod realms;
 mod reload;
 mod services;

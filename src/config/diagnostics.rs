@@ -1,7 +1,7 @@
 //! What is wrong, where it stands, and the mend: `file:line:column: path.to.key: what is wrong`.
 
 use crate::config::settings::Settings;
-use crate::config::tree::{Node, Position};
+use crate::config::tree::{Node, Position, Value};
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,43 @@ enum Place {
 pub struct Checked {
     pub settings: Settings,
     pub warnings: Vec<Problem>,
+    pub written: Written,
+}
+
+/// Where each value comes from.
+pub struct Written {
+    file: PathBuf,
+    as_written: Node,
+    completed: Node,
+}
+
+impl Written {
+    /// `file:line`, `env:NAME`, or `default`.
+    pub(crate) fn source(&self, path: &str, value: &serde_json::Value) -> String {
+        if let Some(name) = self.completed.at(path).and_then(|node| node.from_env.as_ref()) {
+            return format!("env:{name}");
+        }
+        if let Some(position) = self.as_written.position_of(path) {
+            return self.line(position);
+        }
+        // A short form, such as an address for a listener.
+        let whole = path.rsplit_once('.').and_then(|(whole, _)| self.as_written.at(whole));
+        if let Some(Node { value: Value::Scalar { text, .. }, position, .. }) = whole
+            && value.as_str() == Some(text)
+        {
+            return self.line(*position);
+        }
+        // A route has the global `session` and `limits` where it says nothing of its own.
+        let global = path.strip_prefix("routes.").and_then(|rest| rest.split_once('.')).map(|(_, rest)| rest);
+        match global.filter(|rest| rest.starts_with("session.") || rest.starts_with("limits.")) {
+            Some(global) => self.source(global, value),
+            None => "default".into(),
+        }
+    }
+
+    fn line(&self, position: Position) -> String {
+        format!("{}:{}", self.file.display(), position.line)
+    }
 }
 
 /// Collects problems, and knows where every path of the file stands.
@@ -56,6 +93,20 @@ impl fmt::Display for Problem {
             write!(f, "{}: ", self.path)?;
         }
         f.write_str(&self.text)
+    }
+}
+
+impl Problem {
+    /// As an object for programs.
+    pub fn json(&self, severity: &str) -> serde_json::Value {
+        let (file, line, column) = match &self.place {
+            Place::File(file, at) => (file.display().to_string(), Some(at.line), Some(at.column)),
+            Place::Environment(name) => (format!("env:{name}"), None, None),
+        };
+        let message = self.text.strip_prefix("warning: ").unwrap_or(&self.text);
+        serde_json::json!({
+            "severity": severity, "file": file, "line": line, "column": column, "path": self.path, "message": message,
+        })
     }
 }
 
@@ -124,7 +175,8 @@ impl Problems {
         if !self.found.is_empty() {
             return Err(self.sorted());
         }
-        Ok(Checked { settings, warnings: self.warnings })
+        let written = Written { file: self.file, as_written: self.as_written, completed: self.completed };
+        Ok(Checked { settings, warnings: self.warnings, written })
     }
 
     /// At the path, or at the nearest thing above it that stands in the file.

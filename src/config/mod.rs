@@ -4,6 +4,7 @@
 
 mod assemble;
 pub mod diagnostics;
+pub mod effective;
 pub mod file;
 mod interpolate;
 mod overrides;
@@ -22,6 +23,9 @@ use crate::kit::setting::Items;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 
+/// In place of a file's name.
+pub const STANDARD_INPUT: &str = "-";
+
 /// Everything that the reading needs from outside.
 pub struct Sources<'a> {
     /// As it is named in reports.
@@ -35,7 +39,12 @@ pub struct Sources<'a> {
 /// # Errors
 /// Every problem that was found, in the order of the file.
 pub fn load(file: &Path) -> Result<Checked, Vec<Problem>> {
-    let text = std::fs::read_to_string(file).map_err(|e| vec![Problem::of_file(file, &e.to_string())])?;
+    let read = if file == Path::new(STANDARD_INPUT) {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = read.map_err(|e| vec![Problem::of_file(file, &format!("cannot be read: {e}; name the file by -c"))])?;
     let env =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     check(&Sources { file, text: &text, env: env.collect() })

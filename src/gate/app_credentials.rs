@@ -159,6 +159,29 @@ impl Gate {
     }
 }
 
+/// What the app would be given beside the identity, in words.
+pub(super) fn describe(route: &Route, audit: &Audit) -> Vec<(String, String)> {
+    let Access::Protected(_) = &route.access else { return Vec::new() };
+    let mut all = Vec::new();
+    if let Some(assertion) = route.assertion.as_ref().filter(|_| audit.identity.is_some()) {
+        all.push((assertion.header.to_string(), "<an assertion, signed by the gateway>".to_owned()));
+    }
+    if let Some(token) = &route.service_token {
+        let provider = &token.wanted.provider.settings().name;
+        let text = match token.wanted.grant {
+            Grant::ClientCredentials => Some(format!("<a token of the gateway's own from {provider}>")),
+            Grant::TokenExchange => {
+                let has_token = matches!(audit.credential, Credential::session | Credential::bearer);
+                has_token.then(|| format!("<a token for the caller from {provider}>"))
+            }
+        };
+        all.extend(text.map(|text| (token.header.to_string(), text)));
+    }
+    let of_caller = route.headers.names_with_tokens().filter(|_| audit.identity.is_some());
+    all.extend(of_caller.map(|name| (name.to_string(), "<with the caller's token>".to_owned())));
+    all
+}
+
 /// The caller of an exchange; none without an access token.
 async fn subject(is_exchange: bool, caller: Caller) -> Result<Option<Subject>, Refusal> {
     if !is_exchange {

@@ -9,6 +9,7 @@ use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::Refusal;
 use crate::gate::route::{Access, OnUnauthenticated, Protected, Route};
 use crate::gate::sign_in::Beginning;
+use crate::login::relying_party::RelyingParty;
 use crate::telemetry::reason::Reason;
 use http::{HeaderMap, Method};
 use std::sync::Arc;
@@ -26,6 +27,27 @@ pub(super) struct View<'a> {
 pub(super) enum Entry {
     Pass(Option<SignedIn>),
     Login(Box<Reply>),
+}
+
+/// What is done with a request without a valid credential.
+pub(super) enum WayIn<'a> {
+    Pass,
+    /// By a login at this relying party, or at one of several.
+    SignIn(&'a Arc<RelyingParty>),
+    Refuse,
+}
+
+impl<'a> WayIn<'a> {
+    pub(super) fn of(protected: &'a Protected, method: &Method, headers: &HeaderMap) -> Self {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let login = match protected.on_unauthenticated {
+            OnUnauthenticated::Pass => return WayIn::Pass,
+            OnUnauthenticated::Reject => None,
+            OnUnauthenticated::Auto => protected.sites.first().filter(|_| reads && is_navigation(headers)),
+            OnUnauthenticated::Login => protected.sites.first().filter(|_| reads),
+        };
+        login.map_or(WayIn::Refuse, WayIn::SignIn)
+    }
 }
 
 impl Gate {
@@ -76,14 +98,11 @@ impl Gate {
         reason: Reason,
         audit: &mut Audit,
     ) -> Result<Entry, Refusal> {
-        let reads = matches!(*view.method, Method::GET | Method::HEAD);
-        let login = match protected.on_unauthenticated {
-            OnUnauthenticated::Pass => return Ok(Entry::Pass(None)),
-            OnUnauthenticated::Reject => None,
-            OnUnauthenticated::Auto => protected.sites.first().filter(|_| reads && is_navigation(view.headers)),
-            OnUnauthenticated::Login => protected.sites.first().filter(|_| reads),
+        let site = match WayIn::of(protected, view.method, view.headers) {
+            WayIn::Pass => return Ok(Entry::Pass(None)),
+            WayIn::Refuse => return Err(Refusal::of(reason)),
+            WayIn::SignIn(site) => site,
         };
-        let Some(site) = login else { return Err(Refusal::of(reason)) };
         let origin = site.origin.for_host(view.host.as_ref().map(|h| h.name()).unwrap_or_default());
         let target =
             self.endpoints.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);

@@ -11,6 +11,7 @@ pub mod decision;
 pub mod encode;
 pub mod endpoint;
 mod endpoints;
+pub mod explain;
 #[allow(clippy::module_inception)] // named after its type, `Gate`
 pub mod gate;
 pub mod group_filter;

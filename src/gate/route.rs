@@ -199,6 +199,12 @@ impl Table {
         }
     }
 
+    /// The routes that are looked at before the one that matches.
+    pub fn passed_over(&self, host: Option<&Host>, method: &Method, path: &[u8]) -> impl Iterator<Item = &Arc<Route>> {
+        let groups = self.groups(host).flatten().take_while(move |group| !group.covers(method, path));
+        groups.flat_map(|group| &group.members).map(|(_, route)| route)
+    }
+
     /// Whether another method could select another route.
     pub fn chooses_by_method(&self, host: Option<&Host>, path: &[u8]) -> bool {
         self.by_method && self.groups(host).flatten().any(|group| !group.methods.is_empty() && group.stands_over(path))

@@ -70,6 +70,11 @@ impl Identity {
         Self::of_claims(claims, scopes(claims), settings)
     }
 
+    /// Of somebody who is assumed to have these claims; for explanations alone. `has_scopes`: of a bearer token.
+    pub fn assumed(claims: &Claims, has_scopes: bool, settings: &Settings) -> Result<Identity, Nobody> {
+        Self::of_claims(claims, if has_scopes { scopes(claims) } else { Vec::new() }, settings)
+    }
+
     /// For a login: the ID token's claims, and those that UserInfo adds to them. Logins have no scopes.
     pub fn of_login(verified: &Verified, userinfo: Option<&Claims>, settings: &Settings) -> Result<Identity, Nobody> {
         let Some(userinfo) = userinfo else {

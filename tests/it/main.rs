@@ -12,6 +12,7 @@
 mod app;
 mod app_connections;
 mod client;
+mod commands;
 mod gateway;
 mod glewlwyd;
 mod oidc;

@@ -1,0 +1,125 @@
+//! `explain`: one request, judged as the gateway would judge it, and told in lines or as JSON.
+
+use crate::app::build::build;
+use crate::app::services::{Providers, Services};
+use crate::config::settings::Settings;
+use crate::gate::explain::{Assumed, Explanation};
+use crate::gate::request::{Body, RequestHead};
+use crate::provider::claims::Claims;
+use crate::provider::settings;
+use crate::store::settings::Backend;
+use crate::telemetry::metrics::Outcome;
+use crate::telemetry::reason::Reason;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use url::Url;
+
+/// The request to explain, as it stands on the command line.
+pub(super) struct Question {
+    pub(super) method: String,
+    pub(super) url: String,
+    pub(super) headers: Vec<String>,
+    pub(super) peer: IpAddr,
+    pub(super) claims: Option<Claims>,
+}
+
+/// Both forms of an answer, and whether the request is forwarded.
+pub(super) struct Told {
+    pub(super) text: String,
+    pub(super) json: Value,
+    pub(super) is_refused: bool,
+}
+
+/// # Errors
+/// What of the question cannot be read.
+pub(super) fn explain(mut settings: Settings, question: &Question) -> Result<Told, String> {
+    // Nothing is contacted, and no file is made.
+    settings.file.store.backend = Backend::Memory;
+    let services = Services::new(&settings)?;
+    let live = build(&settings, &services, &services.caches, &Providers::new())?.live;
+    let method: Method = question.method.parse().map_err(|_| format!("`{}` is no method", question.method))?;
+    let url = Url::parse(&question.url).map_err(|e| format!("`{}` is no URL: {e}", question.url))?;
+    let (authority, target) = parts(&question.url).ok_or("the URL has no host")?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| "the URL's host cannot be sent")?);
+    for line in &question.headers {
+        let (name, value) =
+            line.split_once(':').ok_or_else(|| format!("`{line}` is no header; write 'Name: value'"))?;
+        let name: HeaderName = name.trim().parse().map_err(|_| format!("`{name}` is not the name of a header"))?;
+        let value = HeaderValue::from_str(value.trim()).map_err(|_| format!("`{line}` cannot be sent"))?;
+        headers.append(name, value);
+    }
+    let head = RequestHead {
+        method: &method,
+        target: target.as_bytes(),
+        version: Version::HTTP_11,
+        authority: None,
+        headers: &headers,
+        length_beside_encoding: false,
+        rewritten: false,
+        body: Body::Unread,
+        peer: question.peer,
+        max_head: settings.listeners().map(|listener| listener.max_head.bytes()).max().unwrap_or(usize::MAX),
+        redirect_to_https: url.scheme() == "http" && settings.listeners().all(|listener| listener.redirect_to_https),
+    };
+    let providers: Vec<&settings::Settings> = settings.file.providers.values().collect();
+    let assumed = question.claims.as_ref().map(|claims| Assumed { claims, providers: &providers });
+    let explanation = live.gate.explain(&head, assumed.as_ref());
+    Ok(told(&settings, question, &explanation))
+}
+
+/// Authority and target, byte for byte: a URL parser would resolve what the gateway judges.
+fn parts(url: &str) -> Option<(&str, &str)> {
+    let (_, rest) = url.split_once("://")?;
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    (!authority.is_empty()).then_some((authority, if target.is_empty() { "/" } else { target }))
+}
+
+fn told(settings: &Settings, question: &Question, own: &Explanation) -> Told {
+    let route = own.route.as_ref().map(|route| {
+        let from = settings.routes.get(route.index).map_or("", |route| route.from.as_str());
+        let how = if route.place.exact { "exact" } else { "prefix" };
+        let methods: Vec<&str> = route.place.methods.iter().map(Method::as_str).collect();
+        let methods = if methods.is_empty() { String::new() } else { format!(", {}", methods.join(" ")) };
+        let looked = match own.passed_over.as_slice() {
+            [] => String::new(),
+            names => format!("; also looked at, more specific and not of this request: {}", names.join(", ")),
+        };
+        format!("{} ({from}, {how}{methods}){looked}", route.name)
+    });
+    let reason = own.reason.map(Reason::word);
+    let answer = [own.status.as_str(), own.outcome.word()].into_iter().chain(reason).collect::<Vec<_>>().join(" ");
+    let path = match own.readings.as_slice() {
+        [path, others @ ..] if !others.is_empty() => format!("{path} (also read as {})", others.join(", ")),
+        all => all.concat(),
+    };
+    let mut lines = vec![
+        format!("request: {} {}", question.method, question.url),
+        format!("path: {path}"),
+        format!("route: {}", route.as_deref().unwrap_or("none")),
+    ];
+    if !own.access.is_empty() {
+        lines.push(format!("access: {}", own.access));
+        lines.push(format!("credential: {}", own.credential));
+    }
+    let yes = |holds: bool| if holds { "yes" } else { "no" };
+    lines.extend(own.rules.iter().map(|rule| format!("rule {}: {} ({})", rule.rule, yes(rule.holds), rule.words())));
+    lines.push(format!("answer: {answer}"));
+    lines.extend(own.headers.iter().map(|(name, value)| format!("header: {name}: {value}")));
+    let rules = own
+        .rules
+        .iter()
+        .map(|rule| json!({"rule": rule.rule, "holds": rule.holds, "wanted": rule.wanted, "has": rule.has}));
+    let headers = own.headers.iter().map(|(name, value)| json!({"name": name, "value": value}));
+    let json = json!({
+        "request": {"method": question.method, "url": question.url},
+        "path": own.readings.first(), "readings": own.readings,
+        "route": own.route.as_ref().map(|route| route.name.to_string()), "looked_at": own.passed_over,
+        "access": own.access, "credential": own.credential, "rules": rules.collect::<Vec<_>>(),
+        "answer": {"status": own.status.as_u16(), "outcome": own.outcome.word(), "reason": reason},
+        "headers": headers.collect::<Vec<_>>(),
+    });
+    let is_refused = !matches!(own.outcome, Outcome::forwarded | Outcome::own_page);
+    Told { text: lines.join("\n"), json, is_refused }
+}

@@ -1,0 +1,196 @@
+//! How one request would be judged, without asking anybody: for the operator's `explain`.
+
+use crate::gate::app_credentials::describe;
+use crate::gate::authenticate::{Presented, X_API_KEY, presented};
+use crate::gate::authorise::WayIn;
+use crate::gate::case::Place;
+use crate::gate::cors::is_preflight;
+use crate::gate::gate::Gate;
+use crate::gate::path::CanonicalPath;
+use crate::gate::refusal::Refusal;
+use crate::gate::request::RequestHead;
+use crate::gate::route::{Access, Protected, Route};
+use crate::gate::rules::Judged;
+use crate::provider::claims::Claims;
+use crate::provider::identity::Identity;
+use crate::provider::settings::Settings;
+use crate::telemetry::metrics::{Credential, Outcome};
+use crate::telemetry::reason::Reason;
+use http::StatusCode;
+use std::sync::Arc;
+
+/// Routes that are named beside the one that matches.
+const MOST_PASSED_OVER: usize = 10;
+
+/// What an operator is told of one request.
+pub struct Explanation {
+    /// The readings of the path, where they differ; the path itself comes first.
+    pub readings: Vec<String>,
+    pub route: Option<Arc<Route>>,
+    /// The routes of the host that were looked at before it, and do not match.
+    pub passed_over: Vec<String>,
+    /// What is asked for, in words.
+    pub access: String,
+    pub credential: String,
+    pub rules: Vec<Judged>,
+    pub status: StatusCode,
+    pub outcome: Outcome,
+    pub reason: Option<Reason>,
+    pub headers: Vec<(String, String)>,
+}
+
+/// Somebody whose credential is good: claims as a provider would say them.
+pub struct Assumed<'a> {
+    pub claims: &'a Claims,
+    /// The providers of the configuration.
+    pub providers: &'a [&'a Settings],
+}
+
+impl Gate {
+    pub fn explain(&self, head: &RequestHead<'_>, who: Option<&Assumed<'_>>) -> Explanation {
+        let mut case = self.open(head);
+        let mut told = Explanation {
+            readings: readings(head.target),
+            route: None,
+            passed_over: Vec::new(),
+            access: String::new(),
+            credential: Credential::none.word().into(),
+            rules: Vec::new(),
+            status: StatusCode::OK,
+            outcome: Outcome::own_page,
+            reason: None,
+            headers: Vec::new(),
+        };
+        let route = match std::mem::replace(&mut case.place, Ok(Place::Nowhere)) {
+            Err(refusal) => return told.refused(&refusal),
+            Ok(Place::Nowhere) => return told.refused(&Refusal::of(Reason::NoRoute)),
+            Ok(Place::Own(page)) => {
+                told.access = "a page of the gateway itself".into();
+                return match page.knows(head.method) {
+                    true => told,
+                    false => told.refused(&Refusal::method_not_allowed("")),
+                };
+            }
+            Ok(Place::Https) => {
+                told.status = StatusCode::PERMANENT_REDIRECT;
+                return told;
+            }
+            Ok(Place::Route(route)) => route,
+        };
+        let Ok(path) = CanonicalPath::of(head.target) else { return told.refused(&Refusal::of(Reason::BadRequest)) };
+        let passed = self.routes.passed_over(case.audit.host.as_ref(), head.method, path.as_str().as_bytes());
+        told.passed_over = passed.map(|route| route.name.to_string()).take(MOST_PASSED_OVER).collect();
+        told.route = Some(route.clone());
+        if route.cors.is_some() && is_preflight(head.method, head.headers) {
+            told.access = "a preflight, answered before any credential".into();
+            told.status = StatusCode::NO_CONTENT;
+            return told;
+        }
+        let audit = &mut case.audit;
+        if let Access::Protected(protected) = &route.access {
+            told.access = asked_for(protected);
+            match who {
+                Some(who) => {
+                    let (credential, identity) = match assume(protected, who) {
+                        Ok(assumed) => assumed,
+                        Err(refusal) => return told.refused(&refusal),
+                    };
+                    told.credential = credential.word().into();
+                    told.rules = protected.require.each(&identity);
+                    let checked = protected.require.check(&identity);
+                    (audit.credential, audit.identity) = (credential, Some(Arc::new(identity)));
+                    if let Err(reason) = checked {
+                        return told.refused(&Refusal::of(reason));
+                    }
+                }
+                None => {
+                    if let Some((credential, reason)) = unproved(protected, head) {
+                        let kind = credential.word();
+                        told.credential = format!("{kind}, which is not verified here; --claims stands for a good one");
+                        return told.refused(&Refusal::of(reason));
+                    }
+                    match WayIn::of(protected, head.method, head.headers) {
+                        WayIn::Pass => {}
+                        WayIn::Refuse => return told.refused(&Refusal::of(Reason::LoginRequired)),
+                        WayIn::SignIn(_) => return told.sent_to_login(),
+                    }
+                }
+            }
+        } else {
+            told.access = "public".into();
+        }
+        told.outcome = Outcome::forwarded;
+        let by_method = self.routes.chooses_by_method(audit.host.as_ref(), path.as_str().as_bytes());
+        let forward = self.rewrite.forward(route, head, &path, &case.caller, audit, by_method);
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let set = forward.set.iter().map(|(name, value)| (name.to_string(), text(value)));
+        told.headers = set.chain(describe(route, audit)).collect();
+        told
+    }
+}
+
+impl Explanation {
+    fn refused(mut self, refusal: &Refusal) -> Self {
+        (self.status, self.outcome, self.reason) = (refusal.status, refusal.outcome(), Some(refusal.reason));
+        self
+    }
+
+    fn sent_to_login(mut self) -> Self {
+        (self.status, self.outcome) = (StatusCode::FOUND, Outcome::login);
+        self.reason = Some(Reason::LoginRequired);
+        self
+    }
+}
+
+/// Why a credential that stands in the request is none here: nobody is asked about it.
+fn unproved(protected: &Protected, head: &RequestHead<'_>) -> Option<(Credential, Reason)> {
+    if protected.accepts_api_key && head.headers.contains_key(&X_API_KEY) {
+        return Some((Credential::api_key, Reason::UnknownToken));
+    }
+    let is_there = protected.accepts_bearer && !matches!(presented(head.headers), Presented::Nothing);
+    is_there.then_some((Credential::bearer, Reason::InvalidToken))
+}
+
+fn readings(target: &[u8]) -> Vec<String> {
+    let Ok(path) = CanonicalPath::of(target) else { return vec![String::from_utf8_lossy(target).into_owned()] };
+    let mut all = vec![path.as_str().to_string()];
+    if !path.is_plain() {
+        let _ = path.every_reading(|reading| {
+            let reading = String::from_utf8_lossy(reading).into_owned();
+            if !all.contains(&reading) {
+                all.push(reading);
+            }
+            true
+        });
+    }
+    all
+}
+
+fn asked_for(protected: &Protected) -> String {
+    let kinds = [
+        (!protected.sites.is_empty(), "session"),
+        (protected.accepts_bearer, "bearer"),
+        (protected.accepts_api_key, "api_key"),
+    ];
+    let kinds: Vec<&str> = kinds.iter().filter(|(accepts, _)| *accepts).map(|(_, kind)| *kind).collect();
+    format!("protected: {}", kinds.join(", "))
+}
+
+/// The identity of somebody with these claims, by a credential of a kind that the route accepts: a session first.
+fn assume(protected: &Protected, who: &Assumed<'_>) -> Result<(Credential, Identity), Refusal> {
+    let named = |name: &str| who.providers.iter().find(|provider| *provider.name == *name);
+    let credential = match (protected.sites.first(), protected.accepts_bearer) {
+        (Some(_), _) => Credential::session,
+        (None, true) => Credential::bearer,
+        (None, false) => Credential::api_key,
+    };
+    let site = protected.sites.first().and_then(|site| named(site.provider()));
+    let by_issuer = who.providers.iter().find(|provider| provider.is_bearer_issuer_of(who.claims));
+    let provider = site.or(by_issuer).or(who.providers.first()).ok_or(Refusal::of(Reason::InvalidToken))?;
+    let identity = Identity::assumed(who.claims, credential != Credential::session, provider);
+    let nobody = match credential {
+        Credential::session => Reason::Forbidden,
+        _ => Reason::InvalidToken,
+    };
+    identity.map(|identity| (credential, identity)).map_err(|_| Refusal::of(nobody))
+}

@@ -1,0 +1,240 @@
+//! What the commands tell an operator is what the gateway does: `explain`, `check`, `config`, `completions`, `man`.
+
+use crate::client::{ask, get};
+use crate::gateway::{Config, Folder, run};
+use crate::world::{PUBLIC, World};
+use doorward::demo::IssueOptions;
+use proptest::sample::select;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{self, RngAlgorithm, TestRng, TestRunner};
+use serde_json::{Value, json};
+
+const REQUESTS: usize = 240;
+const METHODS: [&str; 5] = ["GET", "POST", "DELETE", "OPTIONS", "get"];
+const HOSTS: [&str; 4] = ["app.test", "api.test", "APP.test:80", "other.test"];
+const PATHS: [&str; 18] = [
+    "/",
+    "/public/x",
+    "/public/../ruled/x",
+    "/public%2fx",
+    "/ruled/x?a=1",
+    "/ruled/%61",
+    "/ruled/scoped",
+    "/items",
+    "/items/1",
+    "/items/%2e%2e/x",
+    "/stripped/x%20y?q",
+    "/cors/x",
+    "/app/page",
+    "/other",
+    "/.doorward/logout",
+    "/.doorward/nothing",
+    "/%00",
+    "/%zz",
+];
+/// Who asks: nobody, or somebody with these claims.
+const CLAIMS: [&str; 4] =
+    ["", r#"{}"#, r#"{"groups": ["ops"], "email": "a@b.test"}"#, r#"{"groups": ["dev"], "scope": "read"}"#];
+/// The client of these tests asks for JSON, where it is not told otherwise.
+const HEADERS: [&str; 5] = [
+    "Accept: application/json",
+    "Origin: https://a.test",
+    "Accept: text/html",
+    "X-Forwarded-User: mallory",
+    "Access-Control-Request-Method: PUT",
+];
+/// What a gateway tells an app, and a client might.
+const TOLD: [&str; 3] = ["x-forwarded-", "x-real-ip", "forwarded"];
+
+fn routes(config: Config, origin: &str) -> Config {
+    let bearer = |keys: &str| format!("auth: {{accept: [bearer]}}, {keys}");
+    config
+        .route("ruled", "http://app.test/ruled/", origin, &bearer("require: {groups: [ops]}"))
+        .route("scoped", "http://app.test/ruled/scoped", origin, &bearer("require: {scopes: [read]}"))
+        .route("items", "http://app.test/items/", origin, &bearer("methods: [GET, HEAD]"))
+        .route(
+            "write",
+            "http://app.test/items/",
+            origin,
+            &bearer("methods: [POST], require: {email_domains: [b.test]}"),
+        )
+        .route("stripped", "http://app.test/stripped/", origin, "auth: public, upstream: {strip_prefix: true}")
+        .route("cors", "http://app.test/cors/", origin, &bearer("cors: {origins: [\"https://a.test\"]}"))
+        .route("person", "http://app.test/app/", origin, "auth: {provider: corp, accept: [session, bearer]}")
+        .route("api", "http://api.test/ruled/", origin, PUBLIC)
+}
+
+struct Judged<'a> {
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    claims: &'a str,
+    header: &'a str,
+}
+
+impl Judged<'_> {
+    /// What `explain` says; also that its exit code agrees with it.
+    async fn explained(&self, folder: &Folder) -> Value {
+        let url = format!("http://{}{}", self.host, self.path);
+        let mut arguments = vec!["explain", "--format", "json", self.method, &url];
+        if !self.claims.is_empty() {
+            folder.write("claims.json", &self.full_claims());
+            arguments.extend(["--claims", "claims.json"]);
+        }
+        arguments.extend(["-H", self.header]);
+        let (code, printed, complaint) = run(folder, &arguments, &[]).await;
+        let told: Value = serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e}: {printed} {complaint}"));
+        let outcome = told["answer"]["outcome"].as_str().unwrap();
+        assert_eq!(code, if ["forwarded", "own_page"].contains(&outcome) { 0 } else { 3 }, "{told}");
+        told
+    }
+
+    /// The token says who alice is; a file of claims must.
+    fn full_claims(&self) -> String {
+        let mut claims: Value = serde_json::from_str(self.claims).unwrap();
+        claims["sub"] = json!("alice");
+        let usual = [
+            ("groups", json!(["admins", "dev"])),
+            ("email", json!("alice@example.com")),
+            ("preferred_username", json!("Alice Archer")),
+        ];
+        for (name, value) in usual {
+            claims.as_object_mut().unwrap().entry(name).or_insert(value);
+        }
+        claims.to_string()
+    }
+}
+
+#[tokio::test]
+async fn explain_says_what_the_gateway_does() {
+    let world = World::with(|config, app| routes(config, &app.origin)).await;
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(test_runner::Config::default(), rng);
+    let cases =
+        (select(&METHODS[..]), select(&HOSTS[..]), select(&PATHS[..]), select(&CLAIMS[..]), select(&HEADERS[..]));
+    let (mut forwarded, mut refused) = (0, 0);
+    // Chance seldom makes a navigation to the login.
+    let navigation = ("GET", "app.test", "/app/page", "", "Accept: text/html");
+    let by_chance = (0..REQUESTS).map(|_| cases.new_tree(&mut runner).unwrap().current());
+    for (method, host, path, claims, header) in std::iter::once(navigation).chain(by_chance) {
+        let case = Judged { method, host, path, claims, header };
+        let told = case.explained(&world.gateway.folder).await;
+        let (name, value) = header.split_once(": ").unwrap();
+        let mut request = ask(method, path).set("Host", host).set(name, value);
+        if !claims.is_empty() {
+            let claims = serde_json::from_str(&case.full_claims()).unwrap();
+            let options = IssueOptions { claims, ..IssueOptions::default() };
+            request = request.bearer(&world.provider.issue_access_token("alice", &options));
+        }
+        let before = world.app.count();
+        let reply = world.ask(&request).await;
+        let answer = &told["answer"];
+        let what = format!("{method} {host}{path} {header} {claims}: {told}\n{} {:?}", reply.outcome(), reply.fields);
+        assert_eq!(reply.header("x-doorward-reason"), answer["reason"].as_str(), "{what}");
+        let is_forwarded = answer["outcome"] == "forwarded";
+        assert_eq!(world.app.count() > before, is_forwarded, "{what}");
+        if is_forwarded {
+            forwarded += 1;
+            let received = world.app.last();
+            for header in told["headers"].as_array().unwrap() {
+                let (name, value) = (header["name"].as_str().unwrap(), header["value"].as_str().unwrap());
+                if name != "x-request-id" {
+                    assert_eq!(received.header(name), Some(value), "{what}");
+                }
+            }
+            for (name, _) in &received.fields {
+                let name = name.to_ascii_lowercase();
+                let is_told = told["headers"].as_array().unwrap().iter().any(|header| header["name"] == name);
+                assert!(is_told || !TOLD.iter().any(|told| name.starts_with(told)), "{name} is not told: {what}");
+            }
+        } else if answer["outcome"] != "own_page" {
+            refused += 1;
+            assert_eq!(json!(reply.status), answer["status"], "{what}");
+        }
+    }
+    assert!(forwarded > 40 && refused > 40, "{forwarded} forwarded, {refused} refused");
+}
+
+/// Good, with a warning: the secret is short.
+const TEXT: &str = "\
+listen: [\"127.0.0.1:8443\"]
+store: {backend: memory}
+client_ip: {trusted_proxies: [\"10.0.0.0/8\"]}
+providers:
+  corp: {issuer: \"https://id.test\", client_id: gate, client_secret: short-secret, audiences: [apps]}
+routes:
+  - {name: main, from: \"http://app.test/\", to: \"http://127.0.0.1:1\", auth: {accept: [bearer]}, require: {emails: [\"a@b.test\"]}}
+";
+
+#[tokio::test]
+async fn check_is_told_to_programs() {
+    let folder = Folder::new();
+    folder.write("good.yaml", TEXT);
+    folder.write("bad.yaml", &TEXT.replace("backend", "backed").replace("routes:", "odd: 1\nroutes:"));
+    let (code, printed, _) = run(&folder, &["check", "-c", "bad.yaml", "--format", "json"], &[]).await;
+    let all: Value = serde_json::from_str(&printed).unwrap();
+    let places = all.as_array().unwrap().iter().map(|p| (p["line"].clone(), p["column"].clone(), p["path"].clone()));
+    let expected = [(json!(2), json!(9), json!("store.backed")), (json!(6), json!(1), json!("odd"))];
+    assert_eq!(places.collect::<Vec<_>>(), expected);
+    assert!(all[0]["file"] == "bad.yaml" && all[0]["severity"] == "error" && all[0]["message"].is_string(), "{all}");
+    assert_eq!(code, 2);
+    let (code, printed, _) = run(&folder, &["-c", "good.yaml", "check", "--format", "json"], &[]).await;
+    let warnings: Value = serde_json::from_str(&printed).unwrap();
+    assert!(code == 0 && warnings[0]["severity"] == "warning", "{printed}");
+    for (arguments, expected) in
+        [(&["check", "-c", "good.yaml"][..], 0), (&["check", "-c", "good.yaml", "--strict"], 2)]
+    {
+        let (code, _, complaint) = run(&folder, arguments, &[]).await;
+        assert_eq!(code, expected, "{complaint}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_is_read_from_standard_input() {
+    let folder = Folder::new();
+    for (text, code) in [(TEXT.to_owned(), 0), (TEXT.replace("backend", "backed"), 2)] {
+        let path = folder.write("any.yaml", &text);
+        let mut command = crate::gateway::doorward(&folder);
+        let output = command.args(["check", "-c", "-"]).stdin(std::fs::File::open(path).unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[tokio::test]
+async fn config_says_where_each_value_is_from_and_no_secret() {
+    let folder = Folder::new();
+    folder.write("config.yaml", TEXT);
+    let env = [("DOORWARD__SHUTDOWN_GRACE", "7s"), ("DOORWARD__ADMIN__TOKEN", "the-admin-token-of-these-tests")];
+    let (code, printed, complaint) = run(&folder, &["config"], &env).await;
+    assert_eq!(code, 0, "{complaint}");
+    for secret in ["short-secret", "the-admin-token-of-these-tests"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+    for line in [
+        "client_secret: \"***\"  # config.yaml:5",
+        "shutdown_grace: \"7s\"  # env:DOORWARD__SHUTDOWN_GRACE",
+        "shutdown_delay: \"0s\"  # default",
+        "- address: \"127.0.0.1:8443\"  # config.yaml:1",
+        "backend: memory  # config.yaml:2",
+    ] {
+        assert!(printed.lines().any(|known| known.trim() == line), "{line}: {printed}");
+    }
+    // What is printed is a configuration itself, with the same values, once it has its secrets.
+    folder.write("again.yaml", &printed);
+    let (code, again, complaint) = run(&folder, &["config", "-c", "again.yaml"], &env).await;
+    assert_eq!(code, 0, "{complaint}");
+    let values = |text: &str| text.lines().map(|line| line.split("  #").next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(values(&printed), values(&again));
+}
+
+#[tokio::test]
+async fn shells_and_man_know_every_command() {
+    let folder = Folder::new();
+    let commands = ["check", "explain", "config", "completions", "man", "api-key", "schema"];
+    for arguments in [&["completions", "bash"][..], &["completions", "zsh"], &["completions", "fish"], &["man"]] {
+        let (code, printed, _) = run(&folder, arguments, &[]).await;
+        assert_eq!(code, 0);
+        let printed = printed.replace('\\', "");
+        commands.iter().for_each(|command| assert!(printed.contains(command), "{arguments:?}: {command}"));
+    }
+}
