@@ -12,6 +12,7 @@ use doorward::credential::verified::{Settings, VerifiedTokens};
 use doorward::credential::verifier::Verifier;
 use doorward::demo::{IssueOptions, Provider as DemoProvider, ProviderOptions, SigningAlgorithm};
 use doorward::gate::authenticate::Authenticator;
+use doorward::gate::branding::Branding;
 use doorward::gate::cookies::OwnCookies;
 use doorward::gate::gate::{Endpoints, Gate, Warned};
 use doorward::gate::identity_headers::{self, HeaderFilter};
@@ -145,7 +146,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
             sessions,
             entropy: Arc::new(SystemEntropy::default()),
             return_urls: ReturnUrls::default(),
-            html: Html::default(),
+            html: Html::new(Branding::default()),
         },
         rewrite: Rewrite {
             header_filter: HeaderFilter::new([].iter()),

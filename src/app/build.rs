@@ -73,6 +73,9 @@ pub(crate) fn build(
         .map(|(i, r)| build_route(i, r, &providers, &realms, settings, services))
         .collect();
     let set_names = set_names(settings);
+    let branding = settings.file.pages.read().map_err(|all| {
+        all.iter().map(|(key, problem)| format!("pages.{key}: {problem}")).collect::<Vec<_>>().join("; ")
+    })?;
     let gate = Gate {
         clock: services.clock.clone(),
         client_ip: settings.file.client_ip.clone(),
@@ -87,7 +90,7 @@ pub(crate) fn build(
                 origins: settings.return_origins.clone(),
                 auth_path: settings.file.auth_path.as_str().into(),
             },
-            html: Html::default(),
+            html: Html::new(branding),
         },
         assertions: services.assertions.clone(),
         rewrite: Rewrite {

@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How the process was asked to run.
 pub struct Invocation {
@@ -81,6 +81,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         most_in_flight: most_in_flight.clone(),
     });
     let upgrade_socket = upgrade_socket_of(&invocation)?;
+    let sockets = admin.sockets.clone();
     server::run(server::Parts {
         listeners,
         common: Common { live, access_log, connections, workers: settings.workers() },
@@ -98,7 +99,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         upgrade: invocation.upgrade,
         upgrade_socket,
         background: Box::pin(async move {
-            tokio::join!(background, async {
+            tokio::join!(background, say_when_started(&sockets, &settings), async {
                 if let Some(upkeep) = upkeep_of_store {
                     upkeep.await;
                 }
@@ -109,6 +110,26 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
             log.close();
         }),
     })
+}
+
+/// One line, once every listener accepts.
+async fn say_when_started(sockets: &Sockets, settings: &Settings) {
+    const LOOK: Duration = Duration::from_millis(20);
+    while !sockets.missing().is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    let joined = |all: Vec<String>| all.join(", ");
+    let store = serde_json::to_value(settings.file.store.backend).ok();
+    tracing::info!(
+        event = "started",
+        version = env!("CARGO_PKG_VERSION"),
+        listeners = joined(settings.listeners().map(|listener| listener.address.to_string()).collect()),
+        admin = %*settings.file.admin.address,
+        store = store.as_ref().and_then(|backend| backend.as_str()),
+        providers = joined(settings.file.providers.keys().cloned().collect()),
+        routes = settings.routes.len(),
+        "the gateway serves"
+    );
 }
 
 /// A socket for a hand-over to a next process, or a path that no socket can have where there is no place for one.

@@ -65,12 +65,12 @@ impl Reloader {
         let outcome = match self.read() {
             Ok((settings, built)) => {
                 self.put_in_force(&settings, built);
-                tracing::info!(config = %self.config.display(), "the configuration was reloaded");
+                tracing::info!(event = "config_reloaded", config = %self.config.display(), "the configuration was reloaded");
                 Reload::ok
             }
             Err(problems) => {
                 for problem in problems {
-                    tracing::error!(%problem, "the configuration is refused; the old one stays in force");
+                    tracing::error!(event = "config_refused", %problem, "the configuration is refused; the old one stays in force");
                 }
                 Reload::refused
             }

@@ -5,10 +5,10 @@ use crate::caller::rate_limit;
 use crate::credential::{api_key, introspection, unknown, verified};
 use crate::edge::{self, upstream};
 use crate::gate::cors::Cors;
-use crate::gate::identity_headers;
 use crate::gate::place::{From, RouteMethod, is_plain_path};
 use crate::gate::route::OnUnauthenticated;
 use crate::gate::rules::Rules;
+use crate::gate::{branding, identity_headers};
 use crate::kit::setting::{Count, Items, OneOrMany, Rule, Span, Text, http_url, rule, text_or_map};
 use crate::outbound::assertion;
 use crate::provider::settings::AuthorizationParams;
@@ -44,6 +44,9 @@ pub struct File {
     pub workers: u16,
     #[serde(default)]
     pub logging: Logging,
+    /// What the gateway's own pages show beside their words.
+    #[serde(default)]
+    pub pages: branding::Settings,
     #[serde(default)]
     pub client_ip: ClientIp,
     /// OpenID providers by name.

@@ -34,6 +34,8 @@ impl Seen<'_> {
 
 pub(crate) fn find(file: &File, problems: &mut Problems) {
     listeners(file, problems);
+    let bad_files = file.pages.read().err().unwrap_or_default();
+    bad_files.into_iter().for_each(|(key, problem)| problems.add(&format!("pages.{key}"), problem));
     for (name, provider) in &file.providers {
         provider::find(name, provider, problems);
     }

@@ -14,10 +14,10 @@ use crate::edge::headers::{strip_hop_by_hop, strip_planted_cookies};
 use crate::edge::live::LiveConfig;
 use crate::edge::proxy::context::RequestContext;
 use crate::edge::proxy::exchange::{
-    PATIENCE, has_answered, is_grpc, is_stream, read_form, reason_of, request_head, send,
+    PATIENCE, has_answered, is_grpc, is_stream, read_form, reason_of, request_head, send, why_of,
 };
 use crate::edge::{Common, Settings, http10, quoted, retry};
-use crate::gate::decision::Answer;
+use crate::gate::decision::{Answer, Why};
 use crate::gate::endpoint::MAX_BODY;
 use crate::gate::request::Body;
 use crate::telemetry::access_log::AccessLog;
@@ -298,8 +298,9 @@ impl ProxyHttp for Proxy {
         let Some(reason) = reason_of(e, session) else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
-        tracing::debug!(error = %e.etype().as_str(), "not proxied");
+        let why = Why::of(why_of(e, ctx.tried_upstream()));
         let late = ctx.audit.as_mut().map(|audit| {
+            audit.why = why;
             let quoted = ctx.quoted.as_deref();
             let head = request_head(session, quoted, self.max_head, self.redirect_to_https);
             let route = ctx.forward.as_ref().map(|forward| &forward.route);

@@ -1,7 +1,8 @@
 //! The gateway's HTML pages other than refusals, in the same layout.
 
+use crate::gate::branding::Branding;
 use crate::gate::decision::Reply;
-use crate::gate::refusal::{CSS, Html, SIGN_IN, own_headers};
+use crate::gate::refusal::{Html, SIGN_IN, own_headers};
 use askama::Template;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
@@ -28,7 +29,7 @@ pub enum Message<'a> {
 #[derive(Template)]
 #[template(path = "say.html")]
 struct MessagePage<'a> {
-    css: &'static str,
+    branding: &'a Branding,
     title: &'a str,
     detail: &'a str,
     request_id: &'a str,
@@ -47,8 +48,9 @@ impl Html {
             Message::Choose { .. } => ("Sign in", "Choose where you have an account."),
             Message::GoingOn { .. } => ("Signed in", "You are signed in and on your way."),
         };
+        let branding = &self.branding;
         let mut page =
-            MessagePage { css: CSS, title, detail, request_id, goes_to: None, link: None, ways: &[], form: None };
+            MessagePage { branding, title, detail, request_id, goes_to: None, link: None, ways: &[], form: None };
         match *what {
             Message::SignedOut { sign_in } => page.link = sign_in.map(|target| (SIGN_IN, target)),
             Message::Choose { ways } => page.ways = ways,

@@ -4,6 +4,7 @@
 mod app_credentials;
 pub mod authenticate;
 mod authorise;
+pub mod branding;
 pub mod case;
 pub mod cookies;
 pub mod cors;

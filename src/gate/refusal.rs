@@ -1,6 +1,7 @@
 //! The one table from reasons to replies: status, challenge, and a body for people or programs (RFC 9457, RFC 6750).
 //! Replies repeat nothing of the request but its id.
 
+use crate::gate::branding::Branding;
 use crate::gate::decision::Reply;
 use crate::login::callback::NoState;
 use crate::telemetry::metrics::Outcome;
@@ -33,19 +34,21 @@ pub struct Addressee<'a> {
     pub realm: Option<&'a str>,
     /// The URL of the route's metadata as a protected resource, for a challenge (RFC 9728, 5.1).
     pub metadata: Option<&'a str>,
-    /// For an HTML page: a link's text and URL.
-    pub link: Option<(&'static str, String)>,
+    /// For an HTML page: texts and URLs of links, the best way on first.
+    pub links: Vec<(&'static str, String)>,
+    /// For an HTML page: as whom the gateway knows the recipient.
+    pub user: Option<&'a str>,
 }
 
-/// Renders HTML pages, with a `Content-Security-Policy` that allows only their own style sheet.
+/// Renders HTML pages, with a `Content-Security-Policy` that allows only their own style sheet and images in `data:`.
 pub struct Html {
     pub(super) policy: HeaderValue,
+    pub(super) branding: Branding,
 }
 
 pub const REASON: HeaderName = HeaderName::from_static("x-doorward-reason");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(super) const CSS: &str = include_str!("../../templates/page.css");
 pub(super) const SIGN_IN: &str = "Sign in again";
 /// `Retry-After` when a provider or the store is unavailable.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
@@ -53,12 +56,13 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 #[derive(Template)]
 #[template(path = "page.html")]
 struct Page<'a> {
-    css: &'static str,
+    branding: &'a Branding,
     status: u16,
     title: &'a str,
     detail: &'a str,
     next: &'a str,
-    link: Option<&'a (&'static str, String)>,
+    links: &'a [(&'static str, String)],
+    user: Option<&'a str>,
     reason: &'a str,
     request_id: &'a str,
 }
@@ -155,8 +159,8 @@ impl Refusal {
         let (title, detail, next) = words(self);
         html.dress(headers);
         let status = self.status.as_u16();
-        let (link, reason, request_id) = (to.link.as_ref(), self.reason.word(), to.request_id);
-        let page = Page { css: CSS, status, title, detail, next, link, reason, request_id };
+        let (links, user, reason, request_id) = (&*to.links, to.user, self.reason.word(), to.request_id);
+        let page = Page { branding: &html.branding, status, title, detail, next, links, user, reason, request_id };
         // Rendering these fields cannot fail; an empty page would still have the right status.
         page.render().unwrap_or_default().into_bytes()
     }
@@ -176,14 +180,15 @@ impl Refusal {
     }
 }
 
-impl Default for Html {
-    fn default() -> Self {
-        let hash = data_encoding::BASE64.encode(digest(&SHA256, CSS.as_bytes()).as_ref());
-        let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; frame-ancestors 'none'");
+impl Html {
+    pub fn new(branding: Branding) -> Self {
+        let hash = data_encoding::BASE64.encode(digest(&SHA256, branding.css.as_bytes()).as_ref());
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
+        );
         // Base64 and plain ASCII: always a valid header value.
-        Html {
-            policy: HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")),
-        }
+        let policy = HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"));
+        Html { policy, branding }
     }
 }
 
@@ -334,8 +339,15 @@ mod tests {
     use super::*;
 
     fn reply(reason: Reason, wants_page: bool) -> (Reply, String) {
-        let to = Addressee { request_id: "r-1", wants_page, realm: Some("main"), metadata: None, link: None };
-        let reply = Refusal::of(reason).reply(&Html::default(), &to);
+        let to = Addressee {
+            request_id: "r-1",
+            wants_page,
+            realm: Some("main"),
+            metadata: None,
+            links: Vec::new(),
+            user: None,
+        };
+        let reply = Refusal::of(reason).reply(&Html::new(Branding::default()), &to);
         let body = String::from_utf8(reply.body.to_vec()).unwrap();
         (reply, body)
     }

@@ -9,7 +9,7 @@ use crate::gate::route::Route;
 use crate::login::relying_party::RelyingParty;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +37,14 @@ impl Gate {
         self.unrouted.ended(refusal.outcome(), Duration::ZERO);
         let mut audit = self.audit(self.new_request_id(), peer.to_canonical());
         audit.reason = Some(refusal.reason);
-        let to =
-            Addressee { request_id: &audit.request_id, wants_page: false, realm: None, metadata: None, link: None };
+        let to = Addressee {
+            request_id: &audit.request_id,
+            wants_page: false,
+            realm: None,
+            metadata: None,
+            links: Vec::new(),
+            user: None,
+        };
         (refusal.reply(&self.endpoints.html, &to), audit)
     }
 
@@ -53,9 +59,10 @@ impl Gate {
         audit.reason = Some(refusal.reason);
         let realm = Some(&**audit.route.name()).filter(|name| *name != "-");
         let wants_page = reads_pages(head.headers);
-        let link = wants_page.then(|| self.way_on(&refusal, head.target, audit)).flatten();
+        let links = if wants_page { self.ways_on(&refusal, head, audit) } else { Vec::new() };
         let metadata = route.and_then(|route| route.resource.as_ref()).map(|resource| resource.metadata.as_str());
-        let to = Addressee { request_id: &audit.request_id, wants_page, realm, metadata, link };
+        let user = audit.identity.as_ref().map(|identity| identity.email.as_deref().unwrap_or(&identity.user));
+        let to = Addressee { request_id: &audit.request_id, wants_page, realm, metadata, links, user };
         let mut reply = refusal.reply(&self.endpoints.html, &to);
         if let Some(cors) = route.and_then(|route| route.cors.as_ref()) {
             reply.headers.extend(cors.marks(head.headers));
@@ -63,25 +70,42 @@ impl Gate {
         reply
     }
 
-    /// The link on a refusal's HTML page.
-    fn way_on(&self, refusal: &Refusal, target: &[u8], audit: &Audit) -> Option<(&'static str, String)> {
-        match refusal.reason {
-            Reason::LoginFailed | Reason::StateMismatch => {
-                Some((SIGN_IN, self.endpoints.start(&self.routes.sites(audit.host.as_ref()))?))
-            }
+    /// The links on a refusal's HTML page.
+    fn ways_on(&self, refusal: &Refusal, head: &RequestHead<'_>, audit: &Audit) -> Vec<(&'static str, String)> {
+        let asked = audit.asked.as_ref().map(|(method, target)| (method, target.as_bytes()));
+        let (method, target) = asked.unwrap_or((head.method, head.target));
+        let sign_in = || self.endpoints.start(&self.routes.sites(audit.host.as_ref()));
+        let keeping_target = || {
+            let target: String = form_urlencoded::byte_serialize(target).collect();
+            sign_in().map(|start| (SIGN_IN, format!("{start}?rd={target}")))
+        };
+        let again = || {
+            let target = std::str::from_utf8(target).ok().filter(|target| is_reload(method, target))?;
+            (&**audit.route.name() != "-").then(|| ("Try again", target.to_owned()))
+        };
+        let ways = match refusal.reason {
+            Reason::LoginFailed | Reason::StateMismatch => [sign_in().map(|start| (SIGN_IN, start)), None],
+            Reason::LoginRequired | Reason::SessionEnded => [keeping_target().map(|(_, to)| ("Sign in", to)), None],
             // The session is kept; a user who does not want to wait can start another.
-            Reason::ProviderUnavailable if audit.credential == Credential::session => {
-                let start = self.endpoints.start(&self.routes.sites(audit.host.as_ref()))?;
-                let target = audit.asked.as_ref().map_or(target, |(_, asked)| asked.as_bytes());
-                let target: String = form_urlencoded::byte_serialize(target).collect();
-                Some((SIGN_IN, format!("{start}?rd={target}")))
-            }
+            Reason::ProviderUnavailable if audit.credential == Credential::session => [again(), keeping_target()],
+            Reason::ProviderUnavailable
+            | Reason::StoreUnavailable
+            | Reason::UpstreamUnreachable
+            | Reason::UpstreamTimeout
+            | Reason::RateLimited => [again(), None],
             Reason::Forbidden if audit.credential == Credential::session => {
-                Some(("Sign out", format!("{}/sign_out", self.endpoints.path)))
+                [Some(("Sign out", format!("{}/sign_out", self.endpoints.path))), None]
             }
-            _ => None,
-        }
+            _ => [None, None],
+        };
+        ways.into_iter().flatten().collect()
     }
+}
+
+/// Whether a link can repeat the request: on this host, and without changing anything.
+fn is_reload(method: &Method, target: &str) -> bool {
+    let leaves = target.get(1..2).is_some_and(|second| ["/", "\\"].contains(&second));
+    method == Method::GET && target.starts_with('/') && !leaves
 }
 
 impl Endpoints {

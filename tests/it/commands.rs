@@ -1,6 +1,6 @@
 //! What the commands tell an operator is what the gateway does: `explain`, `check`, `config`, `completions`, `man`.
 
-use crate::client::{ask, get};
+use crate::client::ask;
 use crate::gateway::{Config, Folder, run};
 use crate::world::{PUBLIC, World};
 use doorward::demo::IssueOptions;
@@ -225,6 +225,29 @@ async fn config_says_where_each_value_is_from_and_no_secret() {
     assert_eq!(code, 0, "{complaint}");
     let values = |text: &str| text.lines().map(|line| line.split("  #").next().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(values(&printed), values(&again));
+}
+
+/// Every whole configuration of the documents.
+#[tokio::test]
+async fn examples_in_documents_are_good() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let folder = Folder::new();
+    let mut checked = 0;
+    for document in documents.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md"))
+    {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let blocks = text.split("\n```yaml\n").skip(1).filter_map(|rest| rest.split_once("\n```"));
+        let is_whole = |block: &str| ["providers:", "routes:"].iter().all(|key| block.lines().any(|line| line == *key));
+        for (block, _) in blocks.filter(|(block, _)| is_whole(block)) {
+            folder.write("config.yaml", block);
+            let env = [("CLIENT_SECRET", "a-secret-of-the-client-in-the-docs")];
+            let (code, printed, complaint) = run(&folder, &["check", "--strict"], &env).await;
+            assert_eq!(code, 0, "{}:\n{block}\n{printed}{complaint}", document.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 10, "{checked}");
 }
 
 #[tokio::test]

@@ -207,3 +207,28 @@ async fn a_refused_refresh_says_why() {
     assert_eq!([&denied["provider"], &denied["user"]], ["corp", "alice"]);
     assert_eq!(denied["why"], "invalid_grant (status 400): a fault that was asked for");
 }
+
+#[tokio::test]
+async fn an_app_that_does_not_answer_is_named_with_the_cause() {
+    let world = World::with(|config, app| {
+        told(config, app).route("dead", "http://app.test/dead/", "http://127.0.0.1:1", "auth: public")
+    })
+    .await;
+    let line = world.refused(&get("/dead/x"), "502 upstream_unreachable").await;
+    let why = line["why"].as_str().unwrap();
+    assert!(why.starts_with("127.0.0.1:1: ") && why.contains("refused"), "{why}");
+}
+
+#[tokio::test]
+async fn starts_and_reloads_have_a_line() {
+    let world = World::with(told).await;
+    let started = event(&world.gateway, "started").await;
+    assert!(started["listeners"].as_str().unwrap().starts_with("127.0.0.1:"), "{started}");
+    assert!(started["store"] == "memory" && started["providers"] == "corp" && started["routes"] == 3, "{started}");
+    let text = world.gateway.folder.read("config.yaml");
+    world.gateway.reload_text(&text, "ok").await;
+    event(&world.gateway, "config_reloaded").await;
+    world.gateway.reload_text(&format!("{text}odd: 1\n"), "refused").await;
+    let refused = event(&world.gateway, "config_refused").await;
+    assert!(refused["problem"].as_str().unwrap().contains("odd: unknown key"), "{refused}");
+}

@@ -78,6 +78,12 @@ impl RequestContext {
         found.ok_or_else(|| Error::explain(ErrorType::InternalError, "no decision was made"))
     }
 
+    /// The name of the upstream that was tried last.
+    pub(super) fn tried_upstream(&self) -> Option<&str> {
+        let upstreams = self.live.upstreams.get(self.forward.as_ref()?.route.index)?;
+        Some(&upstreams.target(self.tried?)?.authority)
+    }
+
     pub(super) fn is_counted_stream(&self) -> bool {
         self.counted.is_some()
     }

@@ -9,6 +9,7 @@ use crate::credential::policy::{Issuer, Policy};
 use crate::credential::verified::{self, VerifiedTokens};
 use crate::credential::verifier::Verifier;
 use crate::gate::authenticate::Authenticator;
+use crate::gate::branding::Branding;
 use crate::gate::cookies::OwnCookies;
 use crate::gate::cors::{Cors, Origins};
 use crate::gate::decision::Forward;
@@ -158,7 +159,7 @@ fn world() -> World {
             sessions,
             entropy: Arc::new(Counted::default()),
             return_urls: ReturnUrls::default(),
-            html: Html::default(),
+            html: Html::new(Branding::default()),
         },
         rewrite: Rewrite {
             header_filter: HeaderFilter::new([].iter()),
