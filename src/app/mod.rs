@@ -15,6 +15,7 @@ use crate::config::settings::Settings;
 use crate::edge::connections::Connections;
 use crate::edge::sockets::Sockets;
 use crate::edge::tls::Certificates;
+use crate::edge::traces::Traces;
 use crate::edge::{Common, server};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::Log;
@@ -45,6 +46,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     let access_log = AccessLog::start(settings.file.logging.of_access(), std::io::stdout())
         .map_err(|e| format!("no thread for the access log: {e}"))?;
     let last_lines = access_log.clone();
+    let traces = Traces::start(&settings.file.tracing)?.map(Arc::new);
     let connections = Arc::new(Connections::default());
     connections.set_grace(*settings.file.shutdown_grace);
     connections.set_delay(*settings.file.shutdown_delay);
@@ -84,7 +86,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     let sockets = admin.sockets.clone();
     server::run(server::Parts {
         listeners,
-        common: Common { live, access_log, connections, workers: settings.workers() },
+        common: Common { live, access_log, traces: traces.clone(), connections, workers: settings.workers() },
         admin_address: *settings.file.admin.address,
         sockets: admin.sockets.clone(),
         can_serve: Box::new({
@@ -107,6 +109,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         }),
         at_exit: Box::new(move || {
             last_lines.finish();
+            traces.iter().for_each(|traces| traces.finish());
             log.close();
         }),
     })

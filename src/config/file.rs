@@ -3,7 +3,7 @@
 use crate::caller::address::ClientIp;
 use crate::caller::rate_limit;
 use crate::credential::{api_key, introspection, unknown, verified};
-use crate::edge::{self, upstream};
+use crate::edge::{self, traces, upstream};
 use crate::gate::cors::Cors;
 use crate::gate::place::{From, RouteMethod, is_plain_path};
 use crate::gate::route::OnUnauthenticated;
@@ -44,6 +44,9 @@ pub struct File {
     pub workers: u16,
     #[serde(default)]
     pub logging: Logging,
+    /// Spans of sampled requests, for a collector.
+    #[serde(default)]
+    pub tracing: traces::Settings,
     /// What the gateway's own pages show beside their words.
     #[serde(default)]
     pub pages: branding::Settings,

@@ -48,6 +48,7 @@ impl Settings {
             (own.admin.address != new_file.admin.address, "admin.address"),
             (self.workers() != new.workers(), "workers"),
             (own.store != new_file.store || self.store_path != new.store_path, "store"),
+            (own.tracing != new_file.tracing, "tracing"),
             (own.refresh_dedup != new_file.refresh_dedup, "refresh_dedup"),
         ];
         changed.into_iter().filter_map(|(changed, name)| changed.then_some(name)).collect()

@@ -66,7 +66,7 @@ impl AccessEntry {
 }
 
 /// Cuts the path before copying it: copying the longest path that fits into a head would be wasted work.
-fn logged_path(path: &[u8]) -> String {
+pub(super) fn logged_path(path: &[u8]) -> String {
     let head = path.get(..LONGEST_PATH + 4).unwrap_or(path);
     cut(&String::from_utf8_lossy(head), LONGEST_PATH)
 }

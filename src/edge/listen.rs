@@ -69,7 +69,7 @@ pub fn services(
     common: &Common,
     conf: &Arc<ServerConf>,
 ) -> Vec<FrontendService> {
-    let Common { live, access_log, connections, workers } = common;
+    let Common { live, access_log, connections, workers, .. } = common;
     let places = capacity.places.clone();
     let service = |shard: usize| {
         let proxy = Arc::new(http_proxy(Proxy::new(settings, capacity.clone(), common), settings, conf));

@@ -18,12 +18,14 @@ pub mod server;
 pub mod sockets;
 pub mod streams;
 pub mod tls;
+pub mod traces;
 pub mod upstream;
 
 use crate::edge::connection::Limits;
 use crate::edge::connections::Connections;
 use crate::edge::live::LiveConfig;
 use crate::edge::tls::CertificateFiles;
+use crate::edge::traces::Traces;
 use crate::kit::setting::{Count, OneOrMany, Size, Wait};
 use crate::telemetry::access_log::AccessLog;
 use schemars::JsonSchema;
@@ -75,6 +77,7 @@ pub struct HeadSize(usize);
 pub struct Common {
     pub live: LiveConfig,
     pub access_log: AccessLog,
+    pub traces: Option<Arc<Traces>>,
     pub connections: Arc<Connections>,
     pub workers: usize,
 }

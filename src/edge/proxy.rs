@@ -5,7 +5,7 @@ mod context;
 mod exchange;
 mod outgoing;
 
-use crate::edge::access_entry::AccessEntry;
+use crate::edge::access_entry::{AccessEntry, logged_path};
 use crate::edge::connection::{
     allow_silence, answer_has_ended, head_is_read, is_tunnel_now, more_has_come, target_as_written, wait_for_reader,
 };
@@ -16,12 +16,14 @@ use crate::edge::proxy::context::RequestContext;
 use crate::edge::proxy::exchange::{
     PATIENCE, has_answered, is_grpc, is_stream, read_form, reason_of, request_head, send, why_of,
 };
+use crate::edge::traces::{Told, Traces};
 use crate::edge::{Common, Settings, http10, quoted, retry};
 use crate::gate::decision::{Answer, Why};
 use crate::gate::endpoint::MAX_BODY;
 use crate::gate::request::Body;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Outcome;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
@@ -40,6 +42,7 @@ use tokio::time::timeout;
 pub struct Proxy {
     live: LiveConfig,
     access_log: AccessLog,
+    traces: Option<Arc<Traces>>,
     connections: Arc<Connections>,
     capacity: Arc<Capacity>,
     max_head: usize,
@@ -56,6 +59,7 @@ impl Proxy {
         Proxy {
             live: common.live.clone(),
             access_log: common.access_log.clone(),
+            traces: common.traces.clone(),
             connections: common.connections.clone(),
             capacity,
             max_head: settings.max_head.bytes(),
@@ -109,6 +113,9 @@ impl ProxyHttp for Proxy {
             } else {
                 gate.open(&request_head(session, quoted, self.max_head, self.redirect_to_https))
             };
+            if let Some(traces) = &self.traces {
+                ctx.span = traces.begin(&session.req_header().headers, case.is_through_trusted(), gate.clock.now());
+            }
             let form = match case.wants_body() && session.req_header().method == Method::POST {
                 true => Some(timeout(PATIENCE, read_form(session)).await),
                 false => None,
@@ -326,9 +333,20 @@ impl ProxyHttp for Proxy {
         answer_has_ended();
         ctx.count();
         let Some(audit) = &ctx.audit else { return };
+        let answer = session.response_written().filter(|_| has_answered(session));
+        let status = answer.map_or(0, |response| response.status.as_u16());
         if let Some(mut line) = ctx.line.take() {
-            let answer = session.response_written().filter(|_| has_answered(session));
-            line.told(answer.map_or(0, |response| response.status.as_u16()), audit);
+            line.told(status, audit);
+        }
+        if let Some(span) = ctx.span.take() {
+            let head = session.req_header();
+            span.end(&Told {
+                method: head.method.as_str(),
+                path: &logged_path(head.raw_path().split(|b| *b == b'?').next().unwrap_or_default()),
+                route: audit.route.name(),
+                status,
+                outcome: audit.outcome,
+            });
         }
     }
 

@@ -54,6 +54,11 @@ impl Case<'_> {
     pub fn wants_body(&self) -> bool {
         matches!(self.place, Ok(Place::Own(_)))
     }
+
+    /// Whether the peer is a trusted proxy.
+    pub fn is_through_trusted(&self) -> bool {
+        self.caller.through_trusted
+    }
 }
 
 impl Gate {

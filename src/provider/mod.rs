@@ -6,7 +6,7 @@ pub mod claims;
 pub mod discovery;
 #[cfg(test)]
 pub(crate) mod fake;
-mod http;
+pub(crate) mod http;
 pub mod identity;
 pub mod introspection;
 pub mod jwt;

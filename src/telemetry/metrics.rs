@@ -112,8 +112,8 @@ pub struct ProviderMetrics {
 const VERIFICATIONS: [&str; 7] =
     ["ok", "invalid_token", "unknown_token", "token_expired", "wrong_audience", "provider_unavailable", "rate_limited"];
 const FETCHES: [&str; 2] = ["ok", "provider_unavailable"];
-const LOGINS: [&str; 6] =
-    ["ok", "login_failed", "forbidden", "state_mismatch", "provider_unavailable", "store_unavailable"];
+const LOGINS: [&str; 7] =
+    ["ok", "login_failed", "forbidden", "state_mismatch", "rate_limited", "provider_unavailable", "store_unavailable"];
 
 /// A request's total time: from half a millisecond to the slowest upstream.
 const REQUEST_BUCKETS: [f64; 14] =

@@ -4,6 +4,7 @@ use crate::edge::access_entry::AccessEntry;
 use crate::edge::connections::{Capacity, Connections};
 use crate::edge::live::Live;
 use crate::edge::streams::{OpenStream, Streams};
+use crate::edge::traces::RequestSpan;
 use crate::edge::upstream::Upstreams;
 use crate::gate::decision::{Audit, Forward};
 use crate::telemetry::metrics::CountedStream;
@@ -40,6 +41,8 @@ pub struct RequestContext {
     /// It stands in the metrics.
     pub(super) is_counted: bool,
     pub(super) line: Option<AccessEntry>,
+    /// Of a sampled request.
+    pub(super) span: Option<RequestSpan>,
     _in_flight: InFlight,
 }
 
@@ -67,6 +70,7 @@ impl RequestContext {
             counted: None,
             is_counted: false,
             line: None,
+            span: None,
             _in_flight: InFlight(connections.clone(), capacity.clone()),
         }
     }

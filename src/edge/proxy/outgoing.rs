@@ -3,6 +3,7 @@
 use crate::edge::headers::{is_only, parts_of};
 use crate::edge::proxy::context::RequestContext;
 use crate::edge::quoted;
+use crate::edge::traces::TRACEPARENT;
 use http::{HeaderValue, Version, header};
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
@@ -41,6 +42,9 @@ impl RequestContext {
         };
         for (name, value) in &forward.set {
             parts.headers.insert(name, value.clone());
+        }
+        if let Some(parent) = self.span.as_ref().and_then(|span| span.traceparent.clone()) {
+            parts.headers.insert(TRACEPARENT, parent);
         }
         *upstream = RequestHeader::from(parts);
         target.map_or(Ok(()), |target| upstream.set_raw_path(&target))

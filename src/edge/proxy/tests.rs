@@ -31,6 +31,7 @@ fn proxy() -> Proxy {
     Proxy {
         live,
         access_log,
+        traces: None,
         connections: Arc::default(),
         capacity: Capacity::new(String::new(), 1, usize::MAX, Arc::new(usize::MAX.into())),
         max_head: 1024,
