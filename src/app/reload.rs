@@ -12,7 +12,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Reload;
 use crate::{config, edge};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
@@ -80,6 +80,9 @@ impl Reloader {
 
     /// Everything is read and built before anything changes.
     fn read(&mut self) -> Result<(Settings, Built), Vec<String>> {
+        if self.config == Path::new(config::STANDARD_INPUT) {
+            return Err(vec!["standard input cannot be read again; name a file by -c".into()]);
+        }
         let checked =
             config::load(&self.config).map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         for listener in checked.settings.listeners() {

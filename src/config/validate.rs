@@ -72,7 +72,7 @@ fn listeners(file: &File, problems: &mut Problems) {
         problems.add("listen", "names no address; add one, or leave the key out");
     }
     if !file.admin.address.ip().is_loopback() && file.admin.token.get().is_none() {
-        problems.warn("admin.address", "other machines can reach it, and there is no `admin.token`: the status page and the metrics are open to them");
+        problems.warn("admin.address", "other machines can reach it and read the status page and the metrics, which are open with and without `admin.token`; keep it on loopback, or let a network policy guard it");
     }
     let mut taken: HashMap<SocketAddr, String> = HashMap::from([(*file.admin.address, "admin.address".to_string())]);
     for (i, listener) in file.listen.iter() {

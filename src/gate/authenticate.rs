@@ -76,13 +76,20 @@ impl Authenticator {
         audit.credential = Credential::bearer;
         let account = self.account(protected, audit);
         let charged = |reason| account.charge().map_or_else(Refusal::limited, |()| Refusal::of(reason));
-        let token = token.ok_or_else(|| charged(Reason::InvalidToken))?;
+        let Some(token) = token else {
+            audit.why = Why::of("the request has several Authorization fields, or one without a bearer token");
+            return Err(charged(Reason::InvalidToken));
+        };
         let digest = TokenDigest::of(token);
         if let Some(identity) = self.verifier.recall(&protected.policy, digest) {
             return Ok(Proved::Token(identity));
         }
-        let token = token68(token).ok_or_else(|| charged(Reason::InvalidToken))?;
+        let Some(token) = token68(token) else {
+            audit.why = Why::of("the token has a character that no bearer token has (RFC 6750, 2.1)");
+            return Err(charged(Reason::InvalidToken));
+        };
         if token.as_bytes().starts_with(OF_KEYS) {
+            audit.why = Why::of("it is an API key; the route does not accept them");
             return Err(charged(Reason::UnknownToken)); // an API key must not be sent to a provider
         }
         // Boxed: keeps the large verification future out of the cache-hit path.

@@ -212,10 +212,10 @@ impl NoState {
         match self {
             NoState::Absent => "the answer has no state",
             NoState::NoCookie => {
-                "no cookie of this login came back: the browser blocks it, or the login began on another host, or over http and ended over https, or the cookies are too large"
+                "no cookie of this login came back: the browser blocks it, or the login began on another host, or over http and ended over https, or took longer than 15 minutes, or the cookies are too large"
             }
             NoState::OtherSecret => {
-                "the login's cookie was sealed with another secret: the replicas' store.secret or client_secret differ, or it was changed"
+                "the login's cookie was sealed with another secret: the replicas' store.secret or client_secret differ, or it was changed; with `store.backend: memory` and no secret each start makes its own"
             }
             NoState::TooLate => "the login took longer than 15 minutes",
             NoState::Used => "the answer was used before",

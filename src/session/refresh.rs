@@ -19,7 +19,7 @@ use crate::session::sessions::Sessions;
 use crate::store::kv::{Change, Unavailable};
 use crate::store::lease::{Lease, Taken};
 use crate::telemetry::metrics::Refresh;
-use identity::{Renewal, Renewed};
+use identity::{Renewal, Renewed, say_distrusted};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -254,9 +254,9 @@ impl Sessions {
         }
         let renewed = match self.identity(realm, &stored.hot, &cold, &tokens).await {
             Ok(renewed) => renewed,
-            Err(Renewal::Forged) => {
+            Err(Renewal::Forged(why)) => {
                 realm.metrics.refreshed(Refresh::denied);
-                tracing::warn!(provider = %realm.provider.settings().name, "a refreshed ID token is forged or of another user; the session ends");
+                say_distrusted(realm, &stored.hot, &why);
                 self.delete(realm, &stored.ticket).await?;
                 self.strike(&stored.label, &stored.ticket.place()).await;
                 return Ok(Outcome::Ended);

@@ -54,6 +54,8 @@ impl Gate {
                 let is_within = narrowed.is_empty()
                     || case.audit.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok());
                 if !is_within {
+                    let broken = case.audit.identity.as_ref().and_then(|identity| narrowed.broken(identity));
+                    case.audit.why = broken.map(Into::into);
                     return Err(Refusal::of(Reason::Forbidden));
                 }
                 self.accepted(route, session.as_ref(), head, &mut case.audit).await

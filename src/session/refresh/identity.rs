@@ -6,7 +6,7 @@ use crate::kit::secret::Secret;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::Unverified;
 use crate::provider::keys::KeySet;
-use crate::provider::settings::Automatic;
+use crate::provider::settings::{Automatic, Settings};
 use crate::provider::{NoUserInfo, NotVerified, Provider, Tokens, userinfo_about, verify_own};
 use crate::session::outcome::Outcome;
 use crate::session::realm::Realm;
@@ -29,13 +29,25 @@ pub(super) enum Renewed {
 
 /// Why a refreshed identity is rejected.
 pub(super) enum Renewal {
-    Forged,
+    /// It is forged or of another user; which of these, in words.
+    Forged(String),
     /// The keys to verify it are unavailable.
     Untold,
 }
 
+const OTHER_USERINFO: &str = "UserInfo is about another `sub`, or is forged";
 /// Minimum time before UserInfo is requested again.
 const AGAIN: Duration = Duration::from_secs(5);
+
+fn no_user(settings: &Settings) -> Renewal {
+    Renewal::Forged(format!("{}: the mapped `user` claim is absent or no text", settings.claims.user.as_str()))
+}
+
+/// The session ends: what the provider said after a refresh is of somebody else, or cannot be verified.
+pub(super) fn say_distrusted(realm: &Realm, hot: &Hot, why: &str) {
+    let (provider, user) = (&realm.provider.settings().name, &hot.identity.user);
+    tracing::warn!(event = "session_ended", %provider, %user, why, "what came of a refresh cannot be trusted");
+}
 
 impl Sessions {
     pub(super) async fn identity(
@@ -53,14 +65,19 @@ impl Sessions {
         let read = |keys: &KeySet| Unverified::read(token.expose())?.verify_id_token(keys, settings, None, now);
         let verified = match verify_own(provider, read).await {
             Ok(verified) if verified.claims().get("sub").and_then(Value::as_str) == Some(&hot.subject) => verified,
-            Ok(_) | Err(NotVerified::Refused(_)) => return Err(Renewal::Forged),
+            Ok(_) => return Err(Renewal::Forged("the refreshed ID token is of another `sub`".into())),
+            Err(NotVerified::Refused(refusal)) => {
+                let why = Unverified::read(token.expose())
+                    .map_or("it is no JWT".into(), |token| token.why_no_own_token(settings, None, refusal, now));
+                return Err(Renewal::Forged(format!("the refreshed ID token: {why}")));
+            }
             Err(NotVerified::Unavailable) => return Err(Renewal::Untold),
         };
         let (mut userinfo, mut is_refused) = (None, false);
         if asks_userinfo(provider) && Identity::lacks_claims(&verified, settings) {
             userinfo = match userinfo_about(provider, &tokens.access, &hot.subject).await {
                 Ok(claims) => Some(claims),
-                Err(NoUserInfo::Forged) => return Err(Renewal::Forged),
+                Err(NoUserInfo::Forged) => return Err(Renewal::Forged(OTHER_USERINFO.into())),
                 Err(NoUserInfo::Refused) => {
                     is_refused = true;
                     None
@@ -68,7 +85,7 @@ impl Sessions {
                 Err(NoUserInfo::Unavailable) => return Ok(Renewed::Untold),
             };
         }
-        let mut identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| Renewal::Forged)?;
+        let mut identity = Identity::of_login(&verified, userinfo.as_ref(), settings).map_err(|_| no_user(settings))?;
         if is_refused {
             // Claims in the ID token are new; the others keep their known values.
             identity.complete(&hot.identity, verified.claims(), settings);
@@ -89,12 +106,13 @@ impl Sessions {
         }
         let claims = match userinfo_about(provider, access, &hot.subject).await {
             Ok(claims) => claims,
-            Err(NoUserInfo::Forged) => return Err(Renewal::Forged),
+            Err(NoUserInfo::Forged) => return Err(Renewal::Forged(OTHER_USERINFO.into())),
             Err(NoUserInfo::Refused) => return Ok(Renewed::Same),
             Err(NoUserInfo::Unavailable) => return Ok(Renewed::Untold),
         };
         let before = id.and_then(|id| Unverified::read(id).ok()).map(|id| id.claims().clone()).unwrap_or_default();
-        let identity = Identity::renewed(before, claims, provider.settings()).map_err(|_| Renewal::Forged)?;
+        let identity =
+            Identity::renewed(before, claims, provider.settings()).map_err(|_| no_user(provider.settings()))?;
         Ok(Renewed::Told(Box::new(identity)))
     }
 
@@ -129,7 +147,8 @@ impl Sessions {
         let provider = realm.provider.as_ref();
         let outcome = match self.identity_by_userinfo(provider, &stored.hot, cold.id.as_deref(), &access).await {
             Ok(renewed) => self.put_in_force(realm, &stored, renewed, None).await?,
-            Err(Renewal::Forged) => {
+            Err(Renewal::Forged(why)) => {
+                say_distrusted(realm, &stored.hot, &why);
                 self.delete(realm, &session.ticket).await?;
                 Outcome::Ended
             }
