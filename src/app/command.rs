@@ -36,6 +36,9 @@ enum Command {
     Explain(ExplainArgs),
     /// Prints the effective configuration, each value with where it comes from.
     Config,
+    /// Prints a configuration made of another gateway's.
+    #[command(subcommand)]
+    Import(Import),
     /// Everything on loopback in one process: gateway, development provider, sample app.
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -83,6 +86,16 @@ struct ExplainArgs {
     format: Form,
 }
 
+#[derive(Subcommand, Debug)]
+enum Import {
+    /// Of oauth2-proxy: TOML, alpha YAML and environment files, together.
+    #[command(name = "oauth2-proxy")]
+    Oauth2Proxy {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Form {
     Text,
@@ -110,6 +123,7 @@ pub fn execute(line: CommandLine) -> ExitCode {
         Command::Check(args) => check(&file, &args),
         Command::Explain(args) => explain(&file, &args),
         Command::Config => print_config(&file),
+        Command::Import(Import::Oauth2Proxy { files }) => import_oauth2_proxy(files),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo(args.port),
         Command::ApiKey => api_key(),
@@ -190,6 +204,25 @@ fn explain(file: &Path, args: &ExplainArgs) -> ExitCode {
         }
         Err(problem) => {
             complain(&problem);
+            ExitCode::from(BAD_CONFIG)
+        }
+    }
+}
+
+fn import_oauth2_proxy(files: Vec<PathBuf>) -> ExitCode {
+    let read = |file: PathBuf| match std::fs::read_to_string(&file) {
+        Ok(text) => Ok((file, text)),
+        Err(problem) => Err(vec![format!("{}: {problem}", file.display())]),
+    };
+    let files = files.into_iter().map(read).collect::<Result<Vec<_>, _>>();
+    match files.and_then(|files| config::import::of_oauth2_proxy(&files)) {
+        Ok(imported) => {
+            say(imported.yaml.trim_end());
+            imported.notes.iter().for_each(|note| complain(note));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            problems.iter().for_each(|problem| complain(problem));
             ExitCode::from(BAD_CONFIG)
         }
     }

@@ -8,44 +8,52 @@ use std::fmt::Write;
 
 /// The whole configuration in force.
 pub fn yaml(file: &File, written: &Written) -> String {
-    let mut out = String::new();
     let value = serde_json::to_value(file).unwrap_or_default(); // derived: it cannot fail
-    if let Value::Object(entries) = &value {
-        for (name, value) in entries {
-            entry(&mut out, written, name, name, value, 0);
-        }
+    render(&value, &|path, value| Some(written.source(path, value)))
+}
+
+/// What stands behind the value at a path.
+pub type Comment<'a> = &'a dyn Fn(&str, &Value) -> Option<String>;
+
+/// A mapping as YAML.
+pub fn render(value: &Value, comment: Comment<'_>) -> String {
+    let mut out = String::new();
+    if let Value::Object(entries) = value {
+        entries.iter().for_each(|(name, value)| entry(&mut out, comment, name, name, value, 0));
     }
     out
 }
 
-fn entry(out: &mut String, written: &Written, name: &str, path: &str, value: &Value, depth: usize) {
+fn entry(out: &mut String, comment: Comment<'_>, name: &str, path: &str, value: &Value, depth: usize) {
     let indent = "  ".repeat(depth);
+    let name = scalar(&Value::from(name));
     match value {
         Value::Object(entries) if !entries.is_empty() => {
-            let _ = writeln!(out, "{indent}{}:", scalar(&Value::from(name)));
-            entries.iter().for_each(|(key, value)| entry(out, written, key, &join(path, key), value, depth + 1));
+            let _ = writeln!(out, "{indent}{name}:");
+            entries.iter().for_each(|(key, value)| entry(out, comment, key, &join(path, key), value, depth + 1));
         }
         Value::Array(items) if items.iter().any(Value::is_object) => {
-            let _ = writeln!(out, "{indent}{}:", scalar(&Value::from(name)));
+            let _ = writeln!(out, "{indent}{name}:");
             for (i, item) in items.iter().enumerate() {
-                list_item(out, written, &join(path, &i.to_string()), item, depth + 1);
+                list_item(out, comment, &join(path, &i.to_string()), item, depth + 1);
             }
         }
         value => {
-            let (name, source) = (scalar(&Value::from(name)), written.source(path, value));
-            let _ = writeln!(out, "{indent}{name}: {}  # {source}", flow(value));
+            let comment = comment(path, value).map(|comment| format!("  # {comment}")).unwrap_or_default();
+            let _ = writeln!(out, "{indent}{name}: {}{comment}", flow(value));
         }
     }
 }
 
-fn list_item(out: &mut String, written: &Written, path: &str, item: &Value, depth: usize) {
+fn list_item(out: &mut String, comment: Comment<'_>, path: &str, item: &Value, depth: usize) {
     let indent = "  ".repeat(depth);
     let Value::Object(entries) = item else {
-        let _ = writeln!(out, "{indent}- {}  # {}", flow(item), written.source(path, item));
+        let comment = comment(path, item).map(|comment| format!("  # {comment}")).unwrap_or_default();
+        let _ = writeln!(out, "{indent}- {}{comment}", flow(item));
         return;
     };
     let mut own = String::new();
-    entries.iter().for_each(|(key, value)| entry(&mut own, written, key, &join(path, key), value, depth + 1));
+    entries.iter().for_each(|(key, value)| entry(&mut own, comment, key, &join(path, key), value, depth + 1));
     // The first line of a mapping stands beside the dash.
     let _ = write!(out, "{indent}- {}", own.trim_start());
 }

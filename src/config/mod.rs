@@ -6,6 +6,7 @@ mod assemble;
 pub mod diagnostics;
 pub mod effective;
 pub mod file;
+pub mod import;
 mod interpolate;
 mod overrides;
 mod reader;

@@ -261,3 +261,26 @@ async fn shells_and_man_know_every_command() {
         commands.iter().for_each(|command| assert!(printed.contains(command), "{arguments:?}: {command}"));
     }
 }
+
+#[tokio::test]
+async fn another_gateways_configuration_is_carried_over() {
+    let folder = Folder::new();
+    folder.write(
+        "oauth2-proxy.cfg",
+        "provider = \"oidc\"\noidc_issuer_url = \"https://id.test\"\nclient_id = \"gate\"\nclient_secret = \"0123456789abcdef\"\n\
+         redirect_url = \"https://app.test/oauth2/callback\"\nupstreams = [\"http://127.0.0.1:8080/\"]\nhtpasswd_file = \"x\"\n",
+    );
+    folder.write("broken.cfg", "upstreams = [");
+    let (code, printed, complaint) = run(&folder, &["import", "oauth2-proxy", "oauth2-proxy.cfg"], &[]).await;
+    assert_eq!((code, complaint.lines().count()), (0, 1), "{complaint}");
+    assert!(complaint.starts_with("htpasswd_file: ") && printed.starts_with("# not carried over: htpasswd_file: "));
+    folder.write("config.yaml", &printed);
+    let (code, _, complaint) = run(&folder, &["check", "--strict"], &[]).await;
+    assert_eq!(code, 0, "{complaint}\n{printed}");
+    let (code, told, _) = run(&folder, &["explain", "GET", "https://app.test/x", "-H", "Accept: text/html"], &[]).await;
+    assert!(code == 3 && told.contains("answer: 302 login"), "{told}");
+    for file in ["broken.cfg", "nowhere.cfg"] {
+        let (code, printed, complaint) = run(&folder, &["import", "oauth2-proxy", "oauth2-proxy.cfg", file], &[]).await;
+        assert!(code == 2 && printed.is_empty() && complaint.starts_with(file), "{complaint}");
+    }
+}
