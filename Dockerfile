@@ -19,8 +19,8 @@ COPY bench/bare.rs bench/gate.rs bench/
 # Both caches outlive the build, so that a second one compiles the gateway alone.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --no-default-features --locked \
-    && strip -o /doorward target/release/doorward
+    cargo build --profile dist --no-default-features --locked \
+    && strip -o /doorward target/dist/doorward
 
 FROM debian:bookworm-slim
 RUN apt-get update \

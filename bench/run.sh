@@ -291,14 +291,14 @@ install_missing() {
 
 # The example is built by itself: its build also links what the tests need, which the gateway must not carry.
 build() {
-    local v target=${CARGO_TARGET_DIR:-$root/target}/release
+    local v target=${CARGO_TARGET_DIR:-$root/target}/dist
     doorward=${DOORWARD:-} bare=${BARE:-}
     for v in "$@"; do
         if [[ $v == bare && -z $bare ]]; then
-            (cd "$root" && cargo build --release --no-default-features --example bare >&2)
+            (cd "$root" && cargo build --profile dist --no-default-features --example bare >&2)
             bare=$target/examples/bare
         elif [[ $v != bare && $v != nginx && -z $doorward ]]; then
-            (cd "$root" && cargo build --release --no-default-features >&2)
+            (cd "$root" && cargo build --profile dist --no-default-features >&2)
             doorward=$target/doorward
         fi
     done

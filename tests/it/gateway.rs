@@ -371,7 +371,7 @@ pub fn leaks(log: &str, secrets: &Secrets) -> Vec<String> {
 
 /// The binary. With `DOORWARD_BESIDE` every second process is that one, such as an older version: replicas of two versions
 /// share a store.
-fn binary() -> String {
+pub fn binary() -> String {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
     let own = env!("CARGO_BIN_EXE_doorward").to_string();
     let is_second = || STARTED.fetch_add(1, Ordering::Relaxed) % 2 == 1;

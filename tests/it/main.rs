@@ -33,6 +33,7 @@ mod hostile;
 mod http2;
 mod identity_headers;
 mod limits;
+mod package;
 mod paths;
 mod people;
 mod process;
