@@ -132,7 +132,9 @@ pub fn execute(line: CommandLine) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut CommandLine::command(), "doorward", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "doorward", &mut text);
+            say(String::from_utf8_lossy(&text).trim_end());
             ExitCode::SUCCESS
         }
         Command::Man => match clap_mangen::Man::new(CommandLine::command()).render(&mut std::io::stdout()) {

@@ -3,10 +3,9 @@
 use crate::app::build::build;
 use crate::app::services::{Providers, Services};
 use crate::config::settings::Settings;
-use crate::gate::explain::{Assumed, Explanation};
+use crate::gate::explain::Explanation;
 use crate::gate::request::{Body, RequestHead};
 use crate::provider::claims::Claims;
-use crate::provider::settings;
 use crate::store::settings::Backend;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
@@ -61,12 +60,19 @@ pub(super) fn explain(mut settings: Settings, question: &Question) -> Result<Tol
         body: Body::Unread,
         peer: question.peer,
         max_head: settings.listeners().map(|listener| listener.max_head.bytes()).max().unwrap_or(usize::MAX),
-        redirect_to_https: url.scheme() == "http" && settings.listeners().all(|listener| listener.redirect_to_https),
+        redirect_to_https: url.scheme() == "http" && redirects(&settings, url.port_or_known_default()),
     };
-    let providers: Vec<&settings::Settings> = settings.file.providers.values().collect();
-    let assumed = question.claims.as_ref().map(|claims| Assumed { claims, providers: &providers });
-    let explanation = live.gate.explain(&head, assumed.as_ref());
+    let explanation = live.gate.explain(&head, question.claims.as_ref());
     Ok(told(&settings, question, &explanation))
+}
+
+/// Whether plain HTTP is redirected: as the listener of this port does, or any, where another port stands before it.
+fn redirects(settings: &Settings, port: Option<u16>) -> bool {
+    let plain: Vec<_> = settings.listeners().filter(|listener| listener.tls.is_none()).collect();
+    match plain.iter().find(|listener| Some(listener.address.port()) == port) {
+        Some(own) => own.redirect_to_https,
+        None => plain.iter().any(|listener| listener.redirect_to_https),
+    }
 }
 
 /// Authority and target, byte for byte: a URL parser would resolve what the gateway judges.

@@ -58,6 +58,14 @@ impl Written {
         }
     }
 
+    /// A text of the file that refers to the environment or another file, as it is written there.
+    pub(crate) fn reference(&self, path: &str) -> Option<&str> {
+        match &self.as_written.at(path)?.value {
+            Value::Scalar { text, .. } if ["${env:", "${file:"].iter().any(|start| text.contains(start)) => Some(text),
+            _ => None,
+        }
+    }
+
     fn line(&self, position: Position) -> String {
         format!("{}:{}", self.file.display(), position.line)
     }

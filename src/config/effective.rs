@@ -5,11 +5,49 @@ use crate::config::file::File;
 use crate::config::tree::join;
 use serde_json::Value;
 use std::fmt::Write;
+use url::Url;
+
+/// In place of a secret.
+const HIDDEN: &str = "***";
 
 /// The whole configuration in force.
 pub fn yaml(file: &File, written: &Written) -> String {
-    let value = serde_json::to_value(file).unwrap_or_default(); // derived: it cannot fail
+    let mut value = serde_json::to_value(file).unwrap_or_default(); // derived: it cannot fail
+    readable(&mut value, "", written);
     render(&value, &|path, value| Some(written.source(path, value)))
+}
+
+/// A text as the reader takes it again, and without secrets: a reference stands as it was written, not resolved; queries
+/// and passwords of URLs are hidden.
+fn readable(value: &mut Value, path: &str, written: &Written) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { join(path, name) };
+    match value {
+        Value::Object(entries) => entries.iter_mut().for_each(|(name, value)| readable(value, &below(name), written)),
+        Value::Array(items) => {
+            items.iter_mut().enumerate().for_each(|(i, item)| readable(item, &below(&i.to_string()), written));
+        }
+        Value::String(text) if text != HIDDEN => {
+            *text = match written.reference(path) {
+                Some(reference) => reference.to_owned(),
+                None => without_secrets(text).replace("$$", "$$$$").replace("${", "$${"),
+            };
+        }
+        _ => {}
+    }
+}
+
+fn without_secrets(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
+    if !url.has_host() || url.query().is_none() && url.password().is_none() {
+        return text.to_owned();
+    }
+    if url.query().is_some() {
+        url.set_query(Some(HIDDEN));
+    }
+    if url.password().is_some() {
+        let _ = url.set_password(Some(HIDDEN)); // a URL with a password can have one
+    }
+    url.into()
 }
 
 /// What stands behind the value at a path.

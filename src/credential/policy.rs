@@ -3,6 +3,7 @@
 use crate::kit::digest::Fingerprint;
 use crate::provider::Provider;
 use crate::provider::jwt::Unverified;
+use crate::provider::settings::Settings;
 use crate::telemetry::metrics::ProviderMetrics;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,6 +28,11 @@ pub struct Issuer {
 }
 
 impl Policy {
+    /// Of the providers whose tokens are accepted.
+    pub fn providers(&self) -> impl Iterator<Item = &Settings> {
+        self.issuers.iter().map(|issuer| issuer.provider.settings())
+    }
+
     pub fn new(issuers: Vec<Issuer>) -> Self {
         let ids: Vec<String> = issuers.iter().map(|issuer| format!("{:?}", issuer.id)).collect();
         Policy { id: Fingerprint::of().parts(ids).finish(), issuers }

@@ -5,6 +5,7 @@ use crate::kit::clock::Timestamp;
 use crate::kit::setting::HttpUrl;
 use crate::provider::http;
 use crate::telemetry::metrics::Outcome;
+use crate::telemetry::record::{LONGEST_WORD, cut};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use opentelemetry_sdk::trace::{
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 use tokio::runtime::Runtime;
@@ -86,14 +88,15 @@ impl Traces {
         if url.path() == "/" {
             url.set_path("/v1/traces");
         }
+        let problem: Arc<Mutex<String>> = Arc::default();
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_http_client(Sender::new().map_err(|e| format!("tracing: {e}"))?)
+            .with_http_client(Sender::new(problem.clone()).map_err(|e| format!("tracing: {e}"))?)
             .with_endpoint(url.as_str())
             .with_timeout(LONGEST_EXPORT)
             .build()
             .map_err(|e| format!("tracing.otlp: {e}"))?;
-        let exporter = Watched { exporter, endpoint: url.to_string(), is_away: AtomicBool::new(false) };
+        let exporter = Watched { exporter, endpoint: without_secrets(url), problem, is_away: AtomicBool::new(false) };
         let config =
             BatchConfigBuilder::default().with_max_queue_size(MOST_WAITING).with_scheduled_delay(SEND_EVERY).build();
         let processor = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
@@ -124,7 +127,7 @@ impl Traces {
         if !is_sampled {
             return None;
         }
-        let passes_own = has_own && parent.is_none();
+        let passes_own = has_own && !is_trusted;
         let begun = UNIX_EPOCH + Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
         let builder = self.tracer.span_builder("request").with_kind(SpanKind::Server).with_start_time(begun);
         let span = self.tracer.build_with_context(builder, &parent.unwrap_or_default());
@@ -150,9 +153,10 @@ impl Traces {
 
 impl RequestSpan {
     pub fn end(mut self, told: &Told<'_>) {
-        self.span.update_name(format!("{} {}", told.method, told.route));
+        let method = cut(told.method, LONGEST_WORD);
+        self.span.update_name(format!("{method} {}", told.route));
         self.span.set_attributes([
-            KeyValue::new("http.request.method", told.method.to_owned()),
+            KeyValue::new("http.request.method", method),
             KeyValue::new("http.response.status_code", i64::from(told.status)),
             KeyValue::new("http.route", told.route.to_owned()),
             KeyValue::new("url.path", told.path.to_owned()),
@@ -197,29 +201,40 @@ impl From<Share> for String {
     }
 }
 
+/// A query or a password may be a key.
+fn without_secrets(mut url: url::Url) -> String {
+    url.set_query(None);
+    let _ = url.set_password(None); // an HTTP URL can have none
+    url.into()
+}
+
 /// Sends a batch. The exporter's thread belongs to no runtime, so the sender has its own.
 #[derive(Debug)]
 struct Sender {
     client: reqwest::Client,
     runtime: Mutex<Runtime>,
+    problem: Arc<Mutex<String>>,
 }
 
 impl Sender {
-    fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    fn new(problem: Arc<Mutex<String>>) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Sender { client: http::client(LONGEST_EXPORT, None)?, runtime: runtime.into() })
+        Ok(Sender { client: http::client(LONGEST_EXPORT, None)?, runtime: runtime.into(), problem })
     }
 }
 
 #[async_trait]
 impl HttpClient for Sender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.runtime.lock().block_on(async {
-            let answer = self.client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
-            Ok::<_, HttpError>(answer.error_for_status().map_err(reqwest::Error::without_url)?.status())
-        })?;
+        let request = request.try_into()?;
+        let answer = self
+            .runtime
+            .lock()
+            .block_on(async { self.client.execute(request).await })
+            .map_err(http::CallError::transport);
+        *self.problem.lock() = answer.as_ref().map_or_else(ToString::to_string, |answer| answer.status().to_string());
         // What it says of refused spans changes nothing here.
-        Ok(Response::builder().status(answer).body(Bytes::new())?)
+        Ok(Response::builder().status(answer.map_err(|problem| problem.to_string())?.status()).body(Bytes::new())?)
     }
 }
 
@@ -228,6 +243,8 @@ impl HttpClient for Sender {
 struct Watched {
     exporter: opentelemetry_otlp::SpanExporter,
     endpoint: String,
+    /// What the last call came to.
+    problem: Arc<Mutex<String>>,
     is_away: AtomicBool,
 }
 
@@ -235,8 +252,9 @@ impl SpanExporter for Watched {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let result = self.exporter.export(batch).await;
         match (&result, self.is_away.swap(result.is_err(), Ordering::Relaxed)) {
-            (Err(problem), false) => {
-                tracing::warn!(endpoint = %self.endpoint, %problem, "traces cannot be sent; they are dropped");
+            (Err(_), false) => {
+                let problem = self.problem.lock().clone();
+                tracing::warn!(endpoint = %self.endpoint, problem, "traces cannot be sent; they are dropped");
             }
             (Ok(()), true) => tracing::info!(endpoint = %self.endpoint, "traces are sent again"),
             _ => {}

@@ -161,7 +161,6 @@ impl Gate {
 
 /// What the app would be given beside the identity, in words.
 pub(super) fn describe(route: &Route, audit: &Audit) -> Vec<(String, String)> {
-    let Access::Protected(_) = &route.access else { return Vec::new() };
     let mut all = Vec::new();
     if let Some(assertion) = route.assertion.as_ref().filter(|_| audit.identity.is_some()) {
         all.push((assertion.header.to_string(), "<an assertion, signed by the gateway>".to_owned()));

@@ -30,7 +30,7 @@ pub(super) enum Presented<'a> {
 }
 
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const OF_KEYS: &[u8] = b"dwk_";
+pub(super) const OF_KEYS: &[u8] = b"dwk_";
 
 /// What authenticates requests. None of it belongs to one configuration but the verifier.
 pub struct Authenticator {

@@ -79,6 +79,9 @@ impl Default for Branding {
 
 fn read_bounded(file: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
+    if !std::fs::metadata(file).map_err(|e| e.to_string())?.is_file() {
+        return Err("is no regular file".into()); // reading a pipe would wait
+    }
     let read = File::open(file).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|e| e.to_string())?;
     match bytes.len() as u64 > MOST_BYTES {
@@ -110,8 +113,10 @@ fn elements(text: &str) -> impl Iterator<Item = String> {
 
 fn style(bytes: Vec<u8>) -> Result<String, String> {
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
-    match text.contains('<') {
-        true => Err("has a `<`, which could end the page's style element; write `\\3c ` in CSS".into()),
+    // A browser reads line ends as `\n`, and takes the hash of what it has read.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    match text.contains(['<', '\0']) {
+        true => Err("has a `<` or a NUL; a `<` could end the page's style element, and is `\\3c ` in CSS".into()),
         false => Ok(text),
     }
 }
@@ -134,7 +139,11 @@ impl Rule for ContactRule {
     fn check(text: &str) -> Result<(), String> {
         let is_plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
         let is_good = match Url::parse(text) {
-            Ok(url) => ["https", "http", "mailto"].contains(&url.scheme()),
+            Ok(url) if url.scheme() == "mailto" => url.path().contains('@'),
+            Ok(url) => {
+                let is_whole = ["https://", "http://"].iter().any(|scheme| text.starts_with(scheme));
+                is_whole && url.username().is_empty() && url.password().is_none()
+            }
             Err(_) => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.')),
         };
         rule(is_good && is_plain, || "is neither a mail address nor an http, https or mailto URL".into())
@@ -158,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_style_sheet_ends_no_element() {
-        assert!(style(b"main{color:red}".to_vec()).is_ok());
+        assert_eq!(style(b"a{}\r\nb{}\r".to_vec()).unwrap(), "a{}\nb{}\n", "as a browser reads it");
         for bad in [&b"</style><script>"[..], b"<!--", b"\xff"] {
             assert!(style(bad.to_vec()).is_err());
         }
@@ -184,7 +193,17 @@ mod tests {
             assert!(ContactRule::check(good).is_ok(), "{good}");
             assert_eq!(link(good), href);
         }
-        for bad in ["", "help", "javascript:alert(1)", "data:text/html,x", "a b@example.com", "@example.com"] {
+        for bad in [
+            "",
+            "help",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "http:x",
+            "https://a:b@c.test",
+            "mailto:",
+            "a b@example.com",
+            "@example.com",
+        ] {
             assert!(ContactRule::check(bad).is_err(), "{bad}");
         }
     }

@@ -1,7 +1,7 @@
 //! How one request would be judged, without asking anybody: for the operator's `explain`.
 
 use crate::gate::app_credentials::describe;
-use crate::gate::authenticate::{Presented, X_API_KEY, presented};
+use crate::gate::authenticate::{OF_KEYS, Presented, presented, presented_key};
 use crate::gate::authorise::WayIn;
 use crate::gate::case::Place;
 use crate::gate::cors::is_preflight;
@@ -17,6 +17,7 @@ use crate::provider::settings::Settings;
 use crate::telemetry::metrics::{Credential, Outcome};
 use crate::telemetry::reason::Reason;
 use http::StatusCode;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Routes that are named beside the one that matches.
@@ -39,15 +40,8 @@ pub struct Explanation {
     pub headers: Vec<(String, String)>,
 }
 
-/// Somebody whose credential is good: claims as a provider would say them.
-pub struct Assumed<'a> {
-    pub claims: &'a Claims,
-    /// The providers of the configuration.
-    pub providers: &'a [&'a Settings],
-}
-
 impl Gate {
-    pub fn explain(&self, head: &RequestHead<'_>, who: Option<&Assumed<'_>>) -> Explanation {
+    pub fn explain(&self, head: &RequestHead<'_>, who: Option<&Claims>) -> Explanation {
         let mut case = self.open(head);
         let mut told = Explanation {
             readings: readings(head.target),
@@ -93,10 +87,13 @@ impl Gate {
                 Some(who) => {
                     let (credential, identity) = match assume(protected, who) {
                         Ok(assumed) => assumed,
-                        Err(refusal) => return told.refused(&refusal),
+                        Err((refusal, why)) => {
+                            told.credential = format!("none: {why}");
+                            return told.refused(&refusal);
+                        }
                     };
                     told.credential = credential.word().into();
-                    told.rules = protected.require.each(&identity);
+                    told.rules = protected.require.each_told(&identity);
                     let checked = protected.require.check(&identity);
                     (audit.credential, audit.identity) = (credential, Some(Arc::new(identity)));
                     if let Err(reason) = checked {
@@ -144,11 +141,20 @@ impl Explanation {
 
 /// Why a credential that stands in the request is none here: nobody is asked about it.
 fn unproved(protected: &Protected, head: &RequestHead<'_>) -> Option<(Credential, Reason)> {
-    if protected.accepts_api_key && head.headers.contains_key(&X_API_KEY) {
+    let bearer = presented(head.headers);
+    if presented_key(protected, head.headers, &bearer).is_some() {
         return Some((Credential::api_key, Reason::UnknownToken));
     }
-    let is_there = protected.accepts_bearer && !matches!(presented(head.headers), Presented::Nothing);
-    is_there.then_some((Credential::bearer, Reason::InvalidToken))
+    match bearer {
+        Presented::Token(token) if protected.accepts_bearer && token.starts_with(OF_KEYS) => {
+            Some((Credential::bearer, Reason::UnknownToken))
+        }
+        Presented::Token(_) if protected.accepts_bearer => Some((Credential::bearer, Reason::InvalidToken)),
+        Presented::Unusable if protected.accepts_bearer || protected.accepts_api_key => {
+            Some((Credential::bearer, Reason::InvalidToken))
+        }
+        _ => None,
+    }
 }
 
 fn readings(target: &[u8]) -> Vec<String> {
@@ -176,21 +182,31 @@ fn asked_for(protected: &Protected) -> String {
     format!("protected: {}", kinds.join(", "))
 }
 
-/// The identity of somebody with these claims, by a credential of a kind that the route accepts: a session first.
-fn assume(protected: &Protected, who: &Assumed<'_>) -> Result<(Credential, Identity), Refusal> {
-    let named = |name: &str| who.providers.iter().find(|provider| *provider.name == *name);
-    let credential = match (protected.sites.first(), protected.accepts_bearer) {
-        (Some(_), _) => Credential::session,
-        (None, true) => Credential::bearer,
-        (None, false) => Credential::api_key,
+/// Somebody with these claims, by a credential of a kind that the route accepts: a session first.
+fn assume(protected: &Protected, claims: &Claims) -> Result<(Credential, Identity), (Refusal, &'static str)> {
+    let no_user = "the claims lack the one that is mapped to `user`";
+    let of_provider = |settings: &Settings, by_token| Identity::assumed(claims, by_token, settings);
+    let sessions: Vec<&Settings> = protected.sites.iter().map(|site| site.realm.provider.settings()).collect();
+    if let Some(first) = sessions.first() {
+        let settings = sessions.iter().find(|settings| settings.is_issuer_of(claims)).unwrap_or(first);
+        let identity = of_provider(settings, false).map_err(|_| (Refusal::of(Reason::Forbidden), no_user))?;
+        return Ok((Credential::session, identity));
+    }
+    if protected.accepts_bearer {
+        let accepted: Vec<&Settings> = protected.policy.providers().collect();
+        let named = accepted.iter().find(|settings| settings.is_bearer_issuer_of(claims));
+        let only = accepted.first().filter(|_| !claims.contains_key("iss"));
+        let refused = |why| (Refusal::of(Reason::InvalidToken), why);
+        let settings = named.or(only).ok_or(refused("iss: is of no provider whose tokens the route accepts"))?;
+        return Ok((Credential::bearer, of_provider(settings, true).map_err(|_| refused(no_user))?));
+    }
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    let texts = |name: &str| -> Vec<String> {
+        let all = claims.get(name).and_then(Value::as_array).into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let site = protected.sites.first().and_then(|site| named(site.provider()));
-    let by_issuer = who.providers.iter().find(|provider| provider.is_bearer_issuer_of(who.claims));
-    let provider = site.or(by_issuer).or(who.providers.first()).ok_or(Refusal::of(Reason::InvalidToken))?;
-    let identity = Identity::assumed(who.claims, credential != Credential::session, provider);
-    let nobody = match credential {
-        Credential::session => Reason::Forbidden,
-        _ => Reason::InvalidToken,
-    };
-    identity.map(|identity| (credential, identity)).map_err(|_| Refusal::of(nobody))
+    // A key has no claims but these.
+    let user = text("user").or(text("sub")).ok_or((Refusal::of(Reason::UnknownToken), "`user` or `sub` is missing"))?;
+    let identity = Identity::of_api_key(user, text("email"), &texts("groups"), &texts("scopes"));
+    Ok((Credential::api_key, identity))
 }

@@ -139,11 +139,16 @@ impl Rules {
 
     /// The first rule that does not hold.
     pub fn broken(&self, who: &Identity) -> Option<Judged> {
-        let mut broken = self.each(who).into_iter().find(|judged| !judged.holds)?;
-        if broken.rule == "groups" && who.groups_left_out {
-            broken.has = vec!["overage: the provider leaves the groups out, there are too many of them".into()];
+        self.each_told(who).into_iter().find(|judged| !judged.holds)
+    }
+
+    /// As [`Rules::each`], and where a provider left the groups out, that it did.
+    pub fn each_told(&self, who: &Identity) -> Vec<Judged> {
+        let mut all = self.each(who);
+        for judged in all.iter_mut().filter(|judged| judged.rule == "groups" && !judged.holds && who.groups_left_out) {
+            judged.has = vec!["overage: the provider leaves the groups out, there are too many of them".into()];
         }
-        Some(broken)
+        all
     }
 
     pub fn is_empty(&self) -> bool {

@@ -126,7 +126,7 @@ async fn answer(request: RequestBuilder) -> Result<(StatusCode, Answer), CallErr
 
 impl CallError {
     /// Without the URL, whose query may hold a secret.
-    fn transport(error: reqwest::Error) -> Self {
+    pub(crate) fn transport(error: reqwest::Error) -> Self {
         CallError::Transport(error.without_url())
     }
 }

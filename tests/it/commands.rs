@@ -155,6 +155,59 @@ async fn explain_says_what_the_gateway_does() {
     assert!(forwarded > 40 && refused > 40, "{forwarded} forwarded, {refused} refused");
 }
 
+/// Each answer, for claims and a URL; the header is of nobody without claims.
+#[tokio::test]
+async fn explain_assumes_a_credential_that_the_route_accepts() {
+    let folder = Folder::new();
+    let provider = |name: &str| {
+        format!(
+            "  {name}: {{issuer: \"https://{name}.test\", client_id: gate, client_secret: 0123456789abcdef, \
+             claims: {{user: {name}_user}}}}\n"
+        )
+    };
+    let route = |name: &str, keys: &str| {
+        format!("  - {{name: {name}, from: \"http://app.test/{name}/\", to: \"http://127.0.0.1:1\", {keys}}}\n")
+    };
+    let text = [
+        "listen: [{address: \"127.0.0.1:8080\", redirect_to_https: true}, \"127.0.0.1:8081\"]\nproviders:\n".to_owned(),
+        provider("alpha"),
+        provider("zeta"),
+        "routes:\n".into(),
+        route("bearer", "auth: {provider: zeta, accept: [bearer]}"),
+        route("either", "auth: {provider: [alpha, zeta], accept: [session]}"),
+        route("key", "auth: {accept: [api_key]}, require: {claims: {level: [a]}}"),
+        route("groups", "auth: {provider: zeta, accept: [session]}, require: {groups: [a]}"),
+    ];
+    folder.write("config.yaml", &text.concat());
+    let of = |name: &str| format!("{{\"iss\": \"https://{name}.test\", \"{name}_user\": \"u\"}}");
+    let overage = "{\"zeta_user\": \"u\", \"_claim_names\": {\"groups\": \"src1\"}}".to_owned();
+    for (claims, place, line) in [
+        (of("alpha"), ":8081/bearer/", "answer: 401 unauthorized invalid_token"),
+        (of("zeta"), ":8081/bearer/", "header: x-forwarded-user: u"),
+        ("{\"zeta_user\": \"u\"}".into(), ":8081/bearer/", "header: x-forwarded-user: u"),
+        (of("zeta"), ":8081/either/", "header: x-forwarded-user: u"),
+        (of("alpha"), ":8081/either/", "header: x-forwarded-user: u"),
+        ("{}".into(), ":8081/either/", "credential: none: the claims lack the one that is mapped to `user`"),
+        (
+            "{\"user\": \"u\", \"level\": \"a\"}".into(),
+            ":8081/key/",
+            "rule claims.level: no (wanted any of a, has none)",
+        ),
+        (
+            overage,
+            ":8081/groups/",
+            "rule groups: no (wanted any of a, has overage: the provider leaves the groups out, there are too many of them)",
+        ),
+        ("{}".into(), "/either/", "answer: 308 own_page"),
+        ("{}".into(), ":8080/either/", "answer: 308 own_page"),
+    ] {
+        folder.write("claims.json", &claims);
+        let url = format!("http://app.test{place}");
+        let (_, told, complaint) = run(&folder, &["explain", "--claims", "claims.json", "GET", &url], &[]).await;
+        assert!(told.lines().any(|known| known == line), "{claims} {place}: {line}\n{told}{complaint}");
+    }
+}
+
 /// Good, with a warning: the secret is short.
 const TEXT: &str = "\
 listen: [\"127.0.0.1:8443\"]
@@ -203,11 +256,16 @@ async fn a_configuration_is_read_from_standard_input() {
 #[tokio::test]
 async fn config_says_where_each_value_is_from_and_no_secret() {
     let folder = Folder::new();
-    folder.write("config.yaml", TEXT);
-    let env = [("DOORWARD__SHUTDOWN_GRACE", "7s"), ("DOORWARD__ADMIN__TOKEN", "the-admin-token-of-these-tests")];
+    let more = "tracing: {otlp: \"http://c.test/?key=the-key\"}\npages: {name: \"${env:NAME} $${env:X}\"}\n";
+    folder.write("config.yaml", &format!("{TEXT}{more}"));
+    let env = [
+        ("DOORWARD__SHUTDOWN_GRACE", "7s"),
+        ("DOORWARD__ADMIN__TOKEN", "the-admin-token-of-these-tests"),
+        ("NAME", "what-a-reference-holds"),
+    ];
     let (code, printed, complaint) = run(&folder, &["config"], &env).await;
     assert_eq!(code, 0, "{complaint}");
-    for secret in ["short-secret", "the-admin-token-of-these-tests"] {
+    for secret in ["short-secret", "the-admin-token-of-these-tests", "the-key", "what-a-reference-holds"] {
         assert!(!printed.contains(secret), "{printed}");
     }
     for line in [

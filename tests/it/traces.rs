@@ -2,7 +2,7 @@
 //! does not work costs nobody anything.
 
 use crate::app::{App, Received};
-use crate::client::get;
+use crate::client::{ask, get};
 use crate::gateway::{Config, Gateway};
 use crate::wait::until;
 use crate::world::{World, usual};
@@ -40,6 +40,9 @@ async fn a_sampled_request_arrives_at_the_collector() {
     for word in ["doorward", "GET public", "/public/y", "forwarded"] {
         assert!(holds(&sent, word.as_bytes()), "{word}");
     }
+    world.ask(&ask(&"M".repeat(30_000), "/public/z")).await;
+    let sent = export(&collector, b"/public/z").await;
+    assert!(sent.body.len() < 5000, "{} bytes", sent.body.len());
     let stranger = trace_id(PARENT);
     for sent in collector.received() {
         assert!(!holds(&sent, &stranger) && !holds(&sent, b"secret"));
