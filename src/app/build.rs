@@ -48,21 +48,7 @@ pub(crate) fn build(
             refused.forget_all();
         }
     });
-    let mut providers = Providers::new();
-    for own in settings.file.providers.values() {
-        let kept = before.get(&own.name).filter(|provider| provider.settings() == own).cloned();
-        let provider = match kept {
-            Some(provider) => provider,
-            None => RemoteProvider::new(
-                own.clone(),
-                services.clock.clone(),
-                metrics.provider(&own.name),
-                on_new_keys.clone(),
-            )
-            .map_err(|e| format!("providers.{}: {e}", own.name))?,
-        };
-        providers.insert(own.name.clone(), provider);
-    }
+    let providers = build_providers(settings, services, before, &on_new_keys)?;
     let upstreams: Vec<Arc<Upstreams>> =
         settings.routes.iter().map(|r| Upstreams::new(r.upstream.clone()).map(Arc::new)).collect::<Result<_, _>>()?;
     let realms = Realms::new(settings, services, &providers);
@@ -125,6 +111,28 @@ pub(crate) fn build(
         routes: settings.routes.iter().zip(&upstreams).map(route_line).collect(),
     };
     Ok(Built { live: Live { gate, upstreams }, providers, state })
+}
+
+fn build_providers(
+    settings: &Settings,
+    services: &Services,
+    before: &Providers,
+    on_new_keys: &OnNewKeys,
+) -> Result<Providers, String> {
+    let mut providers = Providers::new();
+    for own in settings.file.providers.values() {
+        let kept = before.get(&own.name).filter(|provider| provider.settings() == own).cloned();
+        let provider = match kept {
+            Some(provider) => provider,
+            None => {
+                let metrics = services.metrics.provider(&own.name);
+                RemoteProvider::new(own.clone(), services.clock.clone(), metrics, on_new_keys.clone())
+                    .map_err(|e| format!("providers.{}: {e}", own.name))?
+            }
+        };
+        providers.insert(own.name.clone(), provider);
+    }
+    Ok(providers)
 }
 
 fn authenticator(services: &Services, caches: &Caches) -> Authenticator {

@@ -1,6 +1,7 @@
 //! The configuration file: read into a tree that knows where everything stands, completed from the environment, and read into
 //! each room's own settings. Every mistake is reported at once, with its place. This room alone sees contradictions between
-//! rooms; it touches nothing but the files that the configuration names.
+//! rooms; it touches nothing but the files that the configuration names. It also prints a configuration, and makes one of
+//! another gateway's.
 
 mod assemble;
 pub mod diagnostics;

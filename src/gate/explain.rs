@@ -5,6 +5,7 @@ use crate::gate::authenticate::{OF_KEYS, Presented, presented, presented_key};
 use crate::gate::authorise::WayIn;
 use crate::gate::case::Place;
 use crate::gate::cors::is_preflight;
+use crate::gate::decision::Audit;
 use crate::gate::gate::Gate;
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::Refusal;
@@ -83,35 +84,10 @@ impl Gate {
         let audit = &mut case.audit;
         if let Access::Protected(protected) = &route.access {
             told.access = asked_for(protected);
-            match who {
-                Some(who) => {
-                    let (credential, identity) = match assume(protected, who) {
-                        Ok(assumed) => assumed,
-                        Err((refusal, why)) => {
-                            told.credential = format!("none: {why}");
-                            return told.refused(&refusal);
-                        }
-                    };
-                    told.credential = credential.word().into();
-                    told.rules = protected.require.each_told(&identity);
-                    let checked = protected.require.check(&identity);
-                    (audit.credential, audit.identity) = (credential, Some(Arc::new(identity)));
-                    if let Err(reason) = checked {
-                        return told.refused(&Refusal::of(reason));
-                    }
-                }
-                None => {
-                    if let Some((credential, reason)) = unproved(protected, head) {
-                        let kind = credential.word();
-                        told.credential = format!("{kind}, which is not verified here; --claims stands for a good one");
-                        return told.refused(&Refusal::of(reason));
-                    }
-                    match WayIn::of(protected, head.method, head.headers) {
-                        WayIn::Pass => {}
-                        WayIn::Refuse => return told.refused(&Refusal::of(Reason::LoginRequired)),
-                        WayIn::SignIn(_) => return told.sent_to_login(),
-                    }
-                }
+            match enter(protected, head, who, audit, &mut told) {
+                Ok(()) => {}
+                Err(Stop::Refused(refusal)) => return told.refused(&refusal),
+                Err(Stop::Login) => return told.sent_to_login(),
             }
         } else {
             told.access = "public".into();
@@ -137,6 +113,44 @@ impl Explanation {
         self.reason = Some(Reason::LoginRequired);
         self
     }
+}
+
+/// What is answered in place of the app.
+enum Stop {
+    Refused(Refusal),
+    Login,
+}
+
+/// Whether the request passes credential and rules; what was looked at is told.
+fn enter(
+    protected: &Protected,
+    head: &RequestHead<'_>,
+    who: Option<&Claims>,
+    audit: &mut Audit,
+    told: &mut Explanation,
+) -> Result<(), Stop> {
+    let refused = |reason| Err(Stop::Refused(Refusal::of(reason)));
+    let Some(who) = who else {
+        if let Some((credential, reason)) = unproved(protected, head) {
+            let kind = credential.word();
+            told.credential = format!("{kind}, which is not verified here; --claims stands for a good one");
+            return refused(reason);
+        }
+        return match WayIn::of(protected, head.method, head.headers) {
+            WayIn::Pass => Ok(()),
+            WayIn::Refuse => refused(Reason::LoginRequired),
+            WayIn::SignIn(_) => Err(Stop::Login),
+        };
+    };
+    let (credential, identity) = assume(protected, who).map_err(|(refusal, why)| {
+        told.credential = format!("none: {why}");
+        Stop::Refused(refusal)
+    })?;
+    told.credential = credential.word().into();
+    told.rules = protected.require.each(&identity);
+    let checked = protected.require.check(&identity);
+    (audit.credential, audit.identity) = (credential, Some(Arc::new(identity)));
+    checked.or_else(refused)
 }
 
 /// Why a credential that stands in the request is none here: nobody is asked about it.

@@ -105,11 +105,13 @@ impl Rules {
         if !self.groups.is_empty() {
             let has = texts(&who.groups);
             let holds = any(&self.groups, &has);
+            let is_told = holds || !who.groups_left_out;
+            let overage = || vec!["overage: the provider leaves the groups out, there are too many of them".into()];
             all.push(Judged {
                 rule: "groups".into(),
                 holds,
                 wanted: format!("any of {}", self.groups.join(", ")),
-                has,
+                has: if is_told { has } else { overage() },
             });
         }
         for (path, wanted) in self.claims.iter().filter(|(_, wanted)| !wanted.as_slice().is_empty()) {
@@ -139,16 +141,7 @@ impl Rules {
 
     /// The first rule that does not hold.
     pub fn broken(&self, who: &Identity) -> Option<Judged> {
-        self.each_told(who).into_iter().find(|judged| !judged.holds)
-    }
-
-    /// As [`Rules::each`], and where a provider left the groups out, that it did.
-    pub fn each_told(&self, who: &Identity) -> Vec<Judged> {
-        let mut all = self.each(who);
-        for judged in all.iter_mut().filter(|judged| judged.rule == "groups" && !judged.holds && who.groups_left_out) {
-            judged.has = vec!["overage: the provider leaves the groups out, there are too many of them".into()];
-        }
-        all
+        self.each(who).into_iter().find(|judged| !judged.holds)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -182,7 +175,9 @@ mod tests {
 
     fn check(rules: &Rules, claims: Value, expected: Result<(), Reason>) {
         let kept: Vec<&str> = rules.claims.keys().map(ClaimPath::as_str).collect();
-        assert_eq!(rules.check(&an_identity(claims.clone(), &kept)), expected, "{claims}");
+        let who = an_identity(claims.clone(), &kept);
+        assert_eq!(rules.check(&who), expected, "{claims}");
+        assert_eq!(rules.each(&who).iter().all(|judged| judged.holds), expected.is_ok(), "what is told: {claims}");
     }
 
     fn rules(written: Value) -> Rules {

@@ -123,9 +123,6 @@ const AUTH_BUCKETS: [f64; 12] = [2e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut root = Registry::default();
-        root.register_collector(Box::new(Process));
-        let registry = root.sub_registry_with_prefix("doorward");
         let metrics = Metrics {
             requests: Family::default(),
             request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
@@ -154,72 +151,71 @@ impl Default for Metrics {
             store_unreadable: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
-        registry.register("requests", "Requests by what became of them", metrics.requests.clone());
-        registry.register("request_duration_seconds", "A request's whole time", metrics.request_duration.clone());
-        registry.register(
-            "auth_duration_seconds",
-            "The time that judging a request took",
-            metrics.auth_duration.clone(),
-        );
-        registry.register("rate_limited", "Requests above the limit for unknown tokens", metrics.rate_limited.clone());
-        registry.register(
-            "large_identity_headers",
-            "Requests whose identity headers exceed 16 KiB",
-            metrics.large_identities.clone(),
-        );
-        registry.register("cache_requests", "Look-ups in a cache", metrics.cache_requests.clone());
-        registry.register("cache_entries", "Entries that a cache holds", metrics.cache_entries.clone());
-        registry.register(
-            "token_verifications",
-            "Tokens verified, cache hits left out",
-            metrics.token_verifications.clone(),
-        );
-        registry.register("provider_up", "1 while the provider answers", metrics.provider_up.clone());
-        registry.register("jwks_fetches", "Fetches of a provider's keys", metrics.jwks_fetches.clone());
-        registry.register("logins", "Logins that ended", metrics.logins.clone());
-        registry.register("refreshes", "Refreshes of sessions", metrics.refreshes.clone());
-        registry.register("upstream_tokens", "Tokens fetched for apps", metrics.upstream_tokens.clone());
-        registry.register("responses", "What the apps answered", metrics.responses.clone());
-        registry.register("connections", "Open connections of clients", metrics.connections.clone());
-        registry.register("requests_in_flight", "Requests that are being served", metrics.in_flight.clone());
-        registry.register(
-            "streams",
-            "Open WebSockets, event streams, gRPC calls and long downloads",
-            metrics.streams.clone(),
-        );
-        registry.register("sessions", "Sessions by what became of them", metrics.sessions.clone());
-        registry.register("logouts", "Logouts by who began them", metrics.logouts.clone());
-        registry.register(
-            "certificate_expiry_seconds",
-            "When a listener's certificate expires, in Unix time",
-            metrics.certificates.clone(),
-        );
-        registry.register("provider_clock_skew_seconds", "The provider's clock less ours", metrics.clock_skew.clone());
-        for result in [Reload::ok, Reload::refused] {
-            drop(metrics.config_reloads.get_or_create(&ReloadLabel { result }));
-        }
-        registry.register("config_reloads", "Reloads of the configuration", metrics.config_reloads.clone());
-        let build = Family::<BuildLabels, Gauge>::default();
-        metrics.store_up.set(1); // a store in this process is always up
-        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register(
-            "store_up",
-            "1 while the session store answers, its journal replayed",
-            metrics.store_up.clone(),
-        );
-        registry.register("store_operation_seconds", "Calls to the store", metrics.store_operations.clone());
-        registry.register(
-            "store_unreadable",
-            "Values that could not be made out: truncated, foreign, or of another version",
-            metrics.store_unreadable.clone(),
-        );
-        registry.register("build_info", "The version that runs", build);
-        *metrics.registry.lock() = root;
+        metrics.register();
         metrics
     }
 }
 
 impl Metrics {
+    fn register(&self) {
+        let mut root = Registry::default();
+        root.register_collector(Box::new(Process));
+        let registry = root.sub_registry_with_prefix("doorward");
+        registry.register("requests", "Requests by what became of them", self.requests.clone());
+        registry.register("request_duration_seconds", "A request's whole time", self.request_duration.clone());
+        registry.register("auth_duration_seconds", "The time that judging a request took", self.auth_duration.clone());
+        registry.register("rate_limited", "Requests above the limit for unknown tokens", self.rate_limited.clone());
+        registry.register(
+            "large_identity_headers",
+            "Requests whose identity headers exceed 16 KiB",
+            self.large_identities.clone(),
+        );
+        registry.register("cache_requests", "Look-ups in a cache", self.cache_requests.clone());
+        registry.register("cache_entries", "Entries that a cache holds", self.cache_entries.clone());
+        registry.register(
+            "token_verifications",
+            "Tokens verified, cache hits left out",
+            self.token_verifications.clone(),
+        );
+        registry.register("provider_up", "1 while the provider answers", self.provider_up.clone());
+        registry.register("jwks_fetches", "Fetches of a provider's keys", self.jwks_fetches.clone());
+        registry.register("logins", "Logins that ended", self.logins.clone());
+        registry.register("refreshes", "Refreshes of sessions", self.refreshes.clone());
+        registry.register("upstream_tokens", "Tokens fetched for apps", self.upstream_tokens.clone());
+        registry.register("responses", "What the apps answered", self.responses.clone());
+        registry.register("connections", "Open connections of clients", self.connections.clone());
+        registry.register("requests_in_flight", "Requests that are being served", self.in_flight.clone());
+        registry.register(
+            "streams",
+            "Open WebSockets, event streams, gRPC calls and long downloads",
+            self.streams.clone(),
+        );
+        registry.register("sessions", "Sessions by what became of them", self.sessions.clone());
+        registry.register("logouts", "Logouts by who began them", self.logouts.clone());
+        registry.register(
+            "certificate_expiry_seconds",
+            "When a listener's certificate expires, in Unix time",
+            self.certificates.clone(),
+        );
+        registry.register("provider_clock_skew_seconds", "The provider's clock less ours", self.clock_skew.clone());
+        for result in [Reload::ok, Reload::refused] {
+            drop(self.config_reloads.get_or_create(&ReloadLabel { result }));
+        }
+        registry.register("config_reloads", "Reloads of the configuration", self.config_reloads.clone());
+        let build = Family::<BuildLabels, Gauge>::default();
+        self.store_up.set(1); // a store in this process is always up
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("store_up", "1 while the session store answers, its journal replayed", self.store_up.clone());
+        registry.register("store_operation_seconds", "Calls to the store", self.store_operations.clone());
+        registry.register(
+            "store_unreadable",
+            "Values that could not be made out: truncated, foreign, or of another version",
+            self.store_unreadable.clone(),
+        );
+        registry.register("build_info", "The version that runs", build);
+        *self.registry.lock() = root;
+    }
+
     /// The handles of a route; `-` stands for no route.
     pub fn route(&self, name: &str) -> RouteMetrics {
         let label = RouteLabel { route: name.to_string() };
