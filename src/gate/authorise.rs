@@ -108,6 +108,9 @@ impl Gate {
             self.endpoints.return_urls.checked(&format!("{}{}", view.path.as_str(), view.path.query()), &origin);
         let mut reply = match protected.sites.len() {
             1 => {
+                if let Some(cause) = self.endpoints.in_vain(site, view.headers) {
+                    return Err(self.endpoints.stop_loop(site, cause, audit));
+                }
                 let beginning = Beginning { site, origin: &origin, target, hint: None, reason };
                 self.endpoints.begin_login(beginning, view.headers, audit)?
             }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// The names of every session and flow cookie of any route.
+/// The names of every cookie of the gateway, of any route.
 #[derive(Clone, Debug, Default)]
 pub struct OwnCookies {
     names: Vec<String>,
@@ -27,11 +27,11 @@ impl OwnCookies {
 
     pub fn is_own(&self, cookie: &str) -> bool {
         let bare = ["__Host-", "__Secure-"].iter().find_map(|p| cookie.strip_prefix(p)).unwrap_or(cookie);
-        let of_flow = |rest: &str| rest.is_empty() || rest.starts_with("_flow_");
+        let of_login = |rest: &str| rest.is_empty() || rest == "_rounds" || rest.starts_with("_flow_");
         self.names.iter().filter_map(|name| bare.strip_prefix(name.as_str())).any(|rest| {
             let of_provider =
-                |p: &String| rest.strip_prefix('_').and_then(|r| r.strip_prefix(p.as_str())).is_some_and(of_flow);
-            of_flow(rest) || self.providers.iter().any(of_provider)
+                |p: &String| rest.strip_prefix('_').and_then(|r| r.strip_prefix(p.as_str())).is_some_and(of_login);
+            of_login(rest) || self.providers.iter().any(of_provider)
         })
     }
 
@@ -83,6 +83,8 @@ mod tests {
             "doorward_corp",
             "doorward_flow_ab",
             "__Host-doorward_corp_flow_1",
+            "doorward_rounds",
+            "__Secure-other_corp_rounds",
         ] {
             assert!(ours().is_own(name), "{name}");
         }

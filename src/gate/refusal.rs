@@ -3,7 +3,7 @@
 
 use crate::gate::branding::Branding;
 use crate::gate::decision::Reply;
-use crate::login::callback::NoState;
+use crate::login::no_state::NoState;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use askama::Template;
@@ -238,6 +238,16 @@ fn of_state(cause: Option<NoState>) -> Words {
         ),
         Some(NoState::TooLate) => (TITLE, "This sign-in took longer than 15 minutes.", "Sign in again."),
         Some(NoState::Used) => (TITLE, "This answer to a sign-in was used before.", "Sign in again."),
+        Some(NoState::SessionNotKept) => (
+            "Sign-in does not last",
+            "You were signed in three times in a row, and this browser did not send the cookie of your session back.",
+            "Allow cookies for this site, wait half a minute, and sign in again.",
+        ),
+        Some(NoState::SessionUnknown) => (
+            "Sign-in does not last",
+            "You were signed in three times in a row, and each time this service did not find your session again.",
+            "Wait half a minute, and sign in again. If it stays so, tell the people who run this service: its replicas may not share their sessions.",
+        ),
         Some(NoState::Absent) | None => {
             (TITLE, "This answer to a sign-in does not belong to one that was begun in this browser.", "Sign in again.")
         }

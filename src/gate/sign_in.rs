@@ -1,10 +1,12 @@
 //! The redirect of a browser to its provider.
 
-use crate::gate::decision::{Audit, Reply};
+use crate::gate::decision::{Audit, Reply, Why};
 use crate::gate::endpoints::parameters::redirect;
 use crate::gate::gate::Endpoints;
 use crate::gate::refusal::{REASON, Refusal, own_headers};
+use crate::login::no_state::NoState;
 use crate::login::relying_party::RelyingParty;
+use crate::login::rounds;
 use crate::login::start::{NotYet, start};
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
@@ -32,6 +34,23 @@ impl Endpoints {
         let mut reply = redirect(&format!("{}/sign_in?rd={target}", self.path), audit);
         reply.headers.push((REASON, HeaderValue::from_static(reason.word())));
         reply
+    }
+
+    /// Why a login would only repeat those that this browser has just completed.
+    pub(super) fn in_vain(&self, site: &RelyingParty, headers: &HeaderMap) -> Option<NoState> {
+        rounds::in_vain(&site.realm.secrets, &site.cookie, headers, self.sessions.now())
+    }
+
+    /// The refusal of a login that would be in vain.
+    pub(super) fn stop_loop(&self, site: &RelyingParty, cause: NoState, audit: &mut Audit) -> Refusal {
+        let (provider, why) = (site.provider(), cause.words());
+        tracing::warn!(
+            event = "login_failed", request_id = %audit.request_id, provider, client = %audit.client,
+            reason = Reason::StateMismatch.word(), why, "a login loop was stopped"
+        );
+        site.realm.metrics.logged_in(Reason::StateMismatch.word());
+        audit.why = Why::of(why);
+        Refusal { cause: Some(cause), ..Refusal::of(Reason::StateMismatch) }
     }
 
     /// The redirect to the provider.

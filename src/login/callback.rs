@@ -5,7 +5,9 @@ use crate::caller::rate_limit::{self, Reservation};
 use crate::kit::digest::TokenDigest;
 use crate::login::cookie::named_like;
 use crate::login::flow::{Flow, LIFE, NoFlow, id_of};
+use crate::login::no_state::NoState;
 use crate::login::relying_party::RelyingParty;
+use crate::login::rounds;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Unverified, Verified};
 use crate::provider::keys::KeySet;
@@ -59,17 +61,6 @@ pub enum Failure {
     Nobody,
     ProviderUnavailable,
     StoreUnavailable,
-}
-
-/// What is wrong with the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoState {
-    /// The answer has none.
-    Absent,
-    NoCookie,
-    OtherSecret,
-    TooLate,
-    Used,
 }
 
 /// A failure, and the login's target and provider if known.
@@ -143,7 +134,8 @@ impl Arrival<'_> {
         match ended {
             Ok((cookie, identity)) => {
                 let cleared = site.cookie.clear_flow(&id_of(state), self.headers);
-                let cookies = cookie.into_iter().chain(cleared).collect();
+                let rounds = rounds::counted(&site.realm.secrets, &site.cookie, self.headers, self.sessions.now());
+                let cookies = cookie.into_iter().chain(rounds).chain(cleared).collect();
                 Ok((site, Done { cookies, target: flow.target, identity }))
             }
             Err((failure, why)) => {
@@ -203,22 +195,6 @@ impl Failure {
             Failure::Nobody => "forbidden",
             Failure::ProviderUnavailable => "provider_unavailable",
             Failure::StoreUnavailable => "store_unavailable",
-        }
-    }
-}
-
-impl NoState {
-    pub fn words(self) -> &'static str {
-        match self {
-            NoState::Absent => "the answer has no state",
-            NoState::NoCookie => {
-                "no cookie of this login came back: the browser blocks it, or the login began on another host, or over http and ended over https, or took longer than 15 minutes, or the cookies are too large"
-            }
-            NoState::OtherSecret => {
-                "the login's cookie was sealed with another secret: the replicas' store.secret or client_secret differ, or it was changed; with `store.backend: memory` and no secret each start makes its own"
-            }
-            NoState::TooLate => "the login took longer than 15 minutes",
-            NoState::Used => "the answer was used before",
         }
     }
 }

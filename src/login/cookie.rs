@@ -70,6 +70,15 @@ impl CookieSpec {
         names.iter().filter_map(|name| self.render(name, "", Duration::ZERO, SameSite::Lax)).collect()
     }
 
+    /// The times of completed logins. The redirect from the provider's site must send it.
+    pub fn set_rounds(&self, value: &str, lives: Duration) -> Option<HeaderValue> {
+        self.render(&self.rounds_name(), value, lives, SameSite::Lax)
+    }
+
+    pub fn rounds_name(&self) -> String {
+        format!("{}_rounds", self.name)
+    }
+
     pub fn flow_name(&self, id: &str) -> String {
         format!("{}_flow_{id}", self.name)
     }

@@ -2,7 +2,7 @@
 
 use crate::kit::seal::Secrets;
 use crate::kit::secret::Secret;
-use crate::login::cookie::named_like;
+use crate::login::cookie::{named, named_like};
 use crate::login::relying_party::RelyingParty;
 use crate::session::sessions::Sessions;
 use crate::session::ticket::Ticket;
@@ -11,6 +11,7 @@ use crate::telemetry::metrics::Logout;
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 /// The least that servers and proxies accept in a request line, in bytes.
@@ -48,6 +49,9 @@ pub async fn sign_out(
         }
         if had {
             set.extend(site.cookie.clear());
+        }
+        if named(headers, &site.cookie.rounds_name()).next().is_some() {
+            set.extend(site.cookie.set_rounds("", Duration::ZERO));
         }
     }
     let (site, hint) = match ended {

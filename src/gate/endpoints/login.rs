@@ -28,7 +28,7 @@ pub(super) enum Undecided {
 }
 
 impl Gate {
-    pub(super) fn start_page(
+    pub(super) async fn start_page(
         &self,
         sites: &[Arc<RelyingParty>],
         query: &Parameters,
@@ -55,6 +55,13 @@ impl Gate {
             return Ok(self.endpoints.choice(&there, &wanted, audit));
         }
         let site = there.iter().chain(sites).find(named).ok_or(Refusal::of(Reason::BadRequest))?;
+        if let Some(cause) = self.endpoints.in_vain(site, head.headers) {
+            // A user with a session may sign in again and again.
+            let found = self.endpoints.any_session(std::slice::from_ref(site), head.headers).await;
+            if !matches!(found, Some(Ok(_))) {
+                return Err(self.endpoints.stop_loop(site, cause, audit));
+            }
+        }
         let origin = origin_of(site, audit);
         let target = self.endpoints.return_urls.checked(&wanted, &origin);
         let hint = query.get("login_hint").filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT);

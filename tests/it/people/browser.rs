@@ -106,7 +106,8 @@ async fn a_browser_signs_in_in_two_tabs_and_out_again() {
     browser.until_it_says("\"target\":\"/deep/one?x=1\"").await;
 
     let cookies = browser.cookies().await;
-    assert_eq!(cookies.len(), 1, "the flows' cookies are gone: {cookies:?}");
+    let names: Vec<&str> = cookies.iter().map(|cookie| cookie["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["doorward", "doorward_rounds"], "the flows' cookies are gone");
     let cookie = &cookies[0];
     assert_eq!(
         (&cookie["name"], &cookie["httpOnly"], &cookie["sameSite"]),
@@ -136,7 +137,7 @@ async fn a_link_of_another_site_asks_before_it_signs_out() {
     browser.go(&format!("{}/jwks", provider.issuer())).await;
     browser.script(&format!("location.href = '{}'", world.at("/oauth2/sign_out"))).await;
     browser.until_it_says("Sign out?").await;
-    assert_eq!(browser.cookies().await.len(), 1, "still signed in");
+    assert!(browser.cookies().await.iter().any(|cookie| cookie["name"] == "doorward"), "still signed in");
     browser.click("button").await;
     browser.until_it_says("You are signed out of this service.").await;
     assert!(browser.cookies().await.is_empty());

@@ -56,7 +56,7 @@ async fn users_choose_and_either_session_counts() {
         let mut person = Person::at(&world.gateway);
         world.choose(&mut person, name, user).await;
         let cookies: Vec<&str> = person.jar.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(cookies, [format!("doorward_{name}")]);
+        assert_eq!(cookies, [format!("doorward_{name}"), format!("doorward_{name}_rounds")]);
         assert_eq!(person.fetch("/x").await.outcome(), "200");
         let told = world.app.last();
         assert_eq!((told.header("x-forwarded-user"), told.header("cookie")), (Some(user), None));

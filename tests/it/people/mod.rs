@@ -10,6 +10,7 @@ mod choice;
 mod cookies;
 mod faults;
 mod glewlwyd;
+mod loops;
 mod pages;
 mod person;
 mod places;

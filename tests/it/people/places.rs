@@ -134,7 +134,7 @@ async fn other_names_for_path_and_cookie() {
     let without_prompt = url.as_str().replace("prompt=login", "prompt=");
     let answer = consent(&provider, &url::Url::parse(&without_prompt).unwrap(), "alice").await;
     assert_eq!(person.go_back(&answer).await.outcome(), "302");
-    assert_eq!(person.jar.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["sid"]);
+    assert_eq!(person.jar.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["sid", "sid_rounds"]);
     assert_eq!(person.fetch("/oauth2/userinfo").await.outcome(), "200", "the usual path is the app's");
     assert_eq!(app.last().target, "/oauth2/userinfo");
     assert_eq!(person.fetch("/own/place/userinfo").await.json()["user"], "alice");

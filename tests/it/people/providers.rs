@@ -43,7 +43,7 @@ async fn each_provider_has_its_own_cookie() {
     let world = Two::start().await;
     let mut person = world.signed_in().await;
     let names: Vec<&str> = person.jar.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["doorward_one", "doorward_two"]);
+    assert_eq!(names, ["doorward_one", "doorward_one_rounds", "doorward_two", "doorward_two_rounds"]);
     for (target, user) in [("/one/x", "alice"), ("/two/x", "bob")] {
         assert_eq!(person.fetch(target).await.outcome(), "200");
         let told = world.app.last();
@@ -138,7 +138,7 @@ async fn a_sign_out_ends_the_sessions_of_all_providers() {
     let mut person = world.signed_in().await;
     let mut old = person.clone();
     let reply = person.visit("/oauth2/sign_out").await;
-    assert_eq!(reply.all("set-cookie").len(), 2);
+    assert_eq!(reply.all("set-cookie").len(), 4, "of each, the session and the count of its logins");
     assert!(person.jar.is_empty(), "{:?}", person.jar);
     for target in ["/one/x", "/two/x"] {
         assert_eq!(old.fetch(target).await.outcome(), "401 login_required", "{target}");
