@@ -2,8 +2,12 @@
 
 mod labels;
 mod process;
+mod provider;
+mod route;
 
 pub use labels::{Cache, Credential, Logout, Lookup, Operation, Outcome, Refresh, Reload, SessionEvent};
+pub use provider::ProviderMetrics;
+pub use route::{CountedStream, RouteMetrics};
 
 use labels::{
     AuthLabels, BuildLabels, CacheLabel, CacheLabels, CertificateLabel, ListenerLabel, LogoutLabels, OperationLabel,
@@ -18,7 +22,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that is measured.
@@ -58,62 +61,12 @@ pub struct StoreMetrics {
     unreadable: Counter,
 }
 
-/// The handles of one route.
-#[derive(Clone)]
-pub struct RouteMetrics {
-    name: Arc<str>,
-    route: String,
-    requests: Family<RequestLabels, Counter>,
-    forwarded: Counter,
-    duration: Histogram,
-    rate_limited: Counter,
-    large_identities: Counter,
-    /// By the first digit of the status.
-    responses: [Counter; 5],
-    streams: Gauge,
-    auth: [Histogram; 4],
-}
-
-/// Classes of status codes.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// An open stream, in the metrics.
-pub struct CountedStream(Gauge);
-
-impl Drop for CountedStream {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// The two counters of one cache.
 #[derive(Clone)]
 pub struct CacheMetrics {
     hits: Counter,
     misses: Counter,
 }
-
-/// The handles of one provider.
-#[derive(Clone)]
-pub struct ProviderMetrics {
-    provider: String,
-    verifications: Family<ProviderResult, Counter>,
-    fetches: Family<ProviderResult, Counter>,
-    logins: Family<ProviderResult, Counter>,
-    refreshes: Family<RefreshLabels, Counter>,
-    upstream_tokens: Family<ProviderResult, Counter>,
-    sessions: Family<SessionLabels, Counter>,
-    logouts: Family<LogoutLabels, Counter>,
-    clock_skew: Gauge,
-    up: Gauge,
-}
-
-/// The results that there are from the start, at 0.
-const VERIFICATIONS: [&str; 7] =
-    ["ok", "invalid_token", "unknown_token", "token_expired", "wrong_audience", "provider_unavailable", "rate_limited"];
-const FETCHES: [&str; 2] = ["ok", "provider_unavailable"];
-const LOGINS: [&str; 7] =
-    ["ok", "login_failed", "forbidden", "state_mismatch", "rate_limited", "provider_unavailable", "store_unavailable"];
 
 /// A request's total time: from half a millisecond to the slowest upstream.
 const REQUEST_BUCKETS: [f64; 14] =
@@ -216,66 +169,10 @@ impl Metrics {
         *self.registry.lock() = root;
     }
 
-    /// The handles of a route; `-` stands for no route.
-    pub fn route(&self, name: &str) -> RouteMetrics {
-        let label = RouteLabel { route: name.to_string() };
-        let forwarded = RequestLabels { route: name.to_string(), outcome: Outcome::forwarded };
-        let auth =
-            |credential| self.auth_duration.get_or_create_owned(&AuthLabels { route: name.to_string(), credential });
-        let response = |class| self.responses.get_or_create_owned(&ResponseLabels { route: name.to_string(), class });
-        for outcome in Outcome::ALL {
-            drop(self.requests.get_or_create(&RequestLabels { route: name.to_string(), outcome }));
-        }
-        RouteMetrics {
-            name: name.into(),
-            route: name.to_string(),
-            forwarded: self.requests.get_or_create_owned(&forwarded),
-            requests: self.requests.clone(),
-            duration: self.request_duration.get_or_create_owned(&label),
-            rate_limited: self.rate_limited.get_or_create_owned(&label),
-            large_identities: self.large_identities.get_or_create_owned(&label),
-            responses: CLASSES.map(response),
-            streams: self.streams.get_or_create_owned(&label),
-            auth: [Credential::none, Credential::bearer, Credential::session, Credential::api_key].map(auth),
-        }
-    }
-
     pub fn cache(&self, cache: Cache) -> CacheMetrics {
         drop(self.cache_entries.get_or_create(&CacheLabel { cache })); // the series exists from the start
         let counter = |result| self.cache_requests.get_or_create_owned(&CacheLabels { cache, result });
         CacheMetrics { hits: counter(Lookup::hit), misses: counter(Lookup::miss) }
-    }
-
-    pub fn provider(&self, name: &str) -> ProviderMetrics {
-        let label = ProviderLabel { provider: name.to_string() };
-        for (family, results) in
-            [(&self.token_verifications, &VERIFICATIONS[..]), (&self.jwks_fetches, &FETCHES), (&self.logins, &LOGINS)]
-        {
-            for result in results {
-                drop(family.get_or_create(&ProviderResult { provider: name.to_string(), result }));
-            }
-        }
-        for result in Refresh::ALL {
-            drop(self.refreshes.get_or_create(&RefreshLabels { provider: name.to_string(), result }));
-        }
-        for event in SessionEvent::ALL {
-            drop(self.sessions.get_or_create(&SessionLabels { provider: name.to_string(), event }));
-        }
-        for kind in Logout::ALL {
-            drop(self.logouts.get_or_create(&LogoutLabels { provider: name.to_string(), kind }));
-        }
-        ProviderMetrics {
-            provider: name.to_string(),
-            verifications: self.token_verifications.clone(),
-            fetches: self.jwks_fetches.clone(),
-            logins: self.logins.clone(),
-            refreshes: self.refreshes.clone(),
-            upstream_tokens: self.upstream_tokens.clone(),
-            sessions: self.sessions.clone(),
-            logouts: self.logouts.clone(),
-            clock_skew: self.clock_skew.get_or_create_owned(&label),
-            up: self.provider_up.get_or_create_owned(&label),
-        }
     }
 
     pub fn store(&self) -> StoreMetrics {
@@ -317,51 +214,6 @@ impl Metrics {
     }
 }
 
-impl RouteMetrics {
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    pub fn ended(&self, outcome: Outcome, took: Duration) {
-        if outcome == Outcome::forwarded {
-            self.forwarded.inc();
-        } else {
-            self.requests.get_or_create(&RequestLabels { route: self.route.clone(), outcome }).inc();
-        }
-        if outcome == Outcome::rate_limited {
-            self.rate_limited.inc();
-        }
-        self.duration.observe(took.as_secs_f64());
-    }
-
-    pub fn app_answered(&self, status: u16) {
-        if let Some(counter) = self.responses.get(usize::from(status / 100).wrapping_sub(1)) {
-            counter.inc();
-        }
-    }
-
-    /// Counts an open stream until it is dropped.
-    pub fn stream(&self) -> CountedStream {
-        self.streams.inc();
-        CountedStream(self.streams.clone())
-    }
-
-    pub fn had_large_identity(&self) {
-        self.large_identities.inc();
-    }
-
-    pub fn judged(&self, credential: Credential, took: Duration) {
-        let [none, bearer, session, api_key] = &self.auth;
-        let histogram = match credential {
-            Credential::none => none,
-            Credential::bearer => bearer,
-            Credential::session => session,
-            Credential::api_key => api_key,
-        };
-        histogram.observe(took.as_secs_f64());
-    }
-}
-
 impl CacheMetrics {
     pub fn hit(&self) {
         self.hits.inc();
@@ -379,64 +231,6 @@ impl StoreMetrics {
 
     pub fn unreadable(&self) {
         self.unreadable.inc();
-    }
-}
-
-impl ProviderMetrics {
-    pub fn name(&self) -> &str {
-        &self.provider
-    }
-
-    /// `result` is `ok` or a reason's word.
-    pub fn verified(&self, result: &'static str) {
-        self.count(&self.verifications, result);
-    }
-
-    pub fn fetched_keys(&self, result: &'static str) {
-        self.count(&self.fetches, result);
-    }
-
-    /// `result` is `ok` or a reason's word.
-    pub fn logged_in(&self, result: &'static str) {
-        self.count(&self.logins, result);
-    }
-
-    /// `result` is `ok` or a reason's word.
-    pub fn fetched_for_upstream(&self, result: &'static str) {
-        self.count(&self.upstream_tokens, result);
-    }
-
-    /// Makes the series of tokens for apps appear, at 0.
-    pub fn fetches_for_upstream(&self) {
-        for result in ["ok", "provider_unavailable", "upstream_unreachable"] {
-            let labels = ProviderResult { provider: self.provider.clone(), result };
-            drop(self.upstream_tokens.get_or_create(&labels));
-        }
-    }
-
-    pub fn logged_out(&self, kind: Logout) {
-        self.logouts.get_or_create(&LogoutLabels { provider: self.provider.clone(), kind }).inc();
-    }
-
-    pub fn session(&self, event: SessionEvent) {
-        self.sessions.get_or_create(&SessionLabels { provider: self.provider.clone(), event }).inc();
-    }
-
-    /// The provider's clock less ours, in seconds.
-    pub fn clock_skew(&self, seconds: i64) {
-        self.clock_skew.set(seconds);
-    }
-
-    pub fn refreshed(&self, result: Refresh) {
-        self.refreshes.get_or_create(&RefreshLabels { provider: self.provider.clone(), result }).inc();
-    }
-
-    pub fn up(&self, up: bool) {
-        self.up.set(i64::from(up));
-    }
-
-    fn count(&self, family: &Family<ProviderResult, Counter>, result: &'static str) {
-        family.get_or_create(&ProviderResult { provider: self.provider.clone(), result }).inc();
     }
 }
 
