@@ -234,7 +234,7 @@ impl ProxyHttp for Proxy {
             is_tunnel_now();
             if let Some(audit) = &ctx.audit {
                 ctx.is_counted = true;
-                audit.route.ended(Outcome::forwarded, ctx.begun.elapsed()); // a tunnel is counted when it starts
+                audit.route.ended(Outcome::forwarded, None, ctx.begun.elapsed()); // a tunnel is counted when it starts
             }
         }
         if let Some(audit) = &ctx.audit {

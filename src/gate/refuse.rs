@@ -34,7 +34,7 @@ impl Gate {
         } else {
             Refusal::of(Reason::BadRequest)
         };
-        self.unrouted.ended(refusal.outcome(), Duration::ZERO);
+        self.unrouted.ended(refusal.outcome(), Some(refusal.reason), Duration::ZERO);
         let mut audit = self.audit(self.new_request_id(), peer.to_canonical());
         audit.reason = Some(refusal.reason);
         let to = Addressee {

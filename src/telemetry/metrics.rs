@@ -9,6 +9,8 @@ pub use labels::{Cache, Credential, Logout, Lookup, Operation, Outcome, Refresh,
 pub use provider::ProviderMetrics;
 pub use route::{CountedStream, RouteMetrics};
 
+use crate::telemetry::durations::Durations;
+use crate::telemetry::history::History;
 use labels::{
     AuthLabels, BuildLabels, CacheLabel, CacheLabels, CertificateLabel, ListenerLabel, LogoutLabels, OperationLabel,
     ProviderLabel, ProviderResult, RefreshLabels, ReloadLabel, RequestLabels, ResponseLabels, RouteLabel,
@@ -20,18 +22,21 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use route::Reasons;
 use std::time::Duration;
 
 /// Everything that is measured.
 pub struct Metrics {
+    pub history: History,
     registry: Mutex<Registry>,
     requests: Family<RequestLabels, Counter>,
-    request_duration: Family<RouteLabel, Histogram>,
+    request_duration: Family<RouteLabel, Durations>,
     rate_limited: Family<RouteLabel, Counter>,
+    /// Not for Prometheus: 17 series a route.
+    reasons: Family<RouteLabel, Reasons>,
     large_identities: Family<RouteLabel, Counter>,
-    auth_duration: Family<AuthLabels, Histogram>,
+    auth_duration: Family<AuthLabels, Durations>,
     cache_requests: Family<CacheLabels, Counter>,
     cache_entries: Family<CacheLabel, Gauge>,
     token_verifications: Family<ProviderResult, Counter>,
@@ -50,14 +55,14 @@ pub struct Metrics {
     clock_skew: Family<ProviderLabel, Gauge>,
     config_reloads: Family<ReloadLabel, Counter>,
     store_up: Gauge,
-    store_operations: Family<OperationLabel, Histogram>,
+    store_operations: Family<OperationLabel, Durations>,
     store_unreadable: Counter,
 }
 
 /// The handles of the store: how long its operations take, and how many values were unreadable.
 #[derive(Clone)]
 pub struct StoreMetrics {
-    operations: Family<OperationLabel, Histogram>,
+    operations: Family<OperationLabel, Durations>,
     unreadable: Counter,
 }
 
@@ -69,7 +74,7 @@ pub struct CacheMetrics {
 }
 
 /// A request's total time: from half a millisecond to the slowest upstream.
-const REQUEST_BUCKETS: [f64; 14] =
+pub const REQUEST_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// The gate's own time: from a cache hit (about a microsecond) to a provider's time-out.
 const AUTH_BUCKETS: [f64; 12] = [2e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1e-3, 0.01, 0.1, 1.0, 5.0];
@@ -77,11 +82,13 @@ const AUTH_BUCKETS: [f64; 12] = [2e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 1
 impl Default for Metrics {
     fn default() -> Self {
         let metrics = Metrics {
+            history: History::default(),
             requests: Family::default(),
-            request_duration: Family::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            request_duration: Family::new_with_constructor(|| Durations::new(&REQUEST_BUCKETS)),
             rate_limited: Family::default(),
+            reasons: Family::default(),
             large_identities: Family::default(),
-            auth_duration: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
+            auth_duration: Family::new_with_constructor(|| Durations::new(&AUTH_BUCKETS)),
             cache_requests: Family::default(),
             cache_entries: Family::default(),
             token_verifications: Family::default(),
@@ -100,7 +107,7 @@ impl Default for Metrics {
             clock_skew: Family::default(),
             config_reloads: Family::default(),
             store_up: Gauge::default(),
-            store_operations: Family::new_with_constructor(|| Histogram::new(AUTH_BUCKETS)),
+            store_operations: Family::new_with_constructor(|| Durations::new(&AUTH_BUCKETS)),
             store_unreadable: Counter::default(),
             registry: Mutex::new(Registry::default()),
         };
@@ -226,7 +233,7 @@ impl CacheMetrics {
 
 impl StoreMetrics {
     pub fn took(&self, operation: Operation, took: Duration) {
-        self.operations.get_or_create(&OperationLabel { operation }).observe(took.as_secs_f64());
+        self.operations.get_or_create(&OperationLabel { operation }).observe(took);
     }
 
     pub fn unreadable(&self) {
@@ -241,7 +248,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_contract() {
         let metrics = Metrics::default();
-        metrics.route("main").ended(Outcome::no_route, Duration::from_millis(3));
+        metrics.route("main").ended(Outcome::no_route, None, Duration::from_millis(3));
         metrics.route("main").judged(Credential::bearer, Duration::from_micros(3));
         metrics.cache(Cache::verified_tokens).hit();
         metrics.provider("corp").verified("ok");

@@ -3,7 +3,9 @@
 
 pub mod access_log;
 pub mod decisions;
+pub mod durations;
 pub mod escape;
+pub mod history;
 pub mod log;
 pub mod metrics;
 pub mod reason;

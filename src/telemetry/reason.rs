@@ -23,6 +23,27 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// In the order of their numbers.
+    pub const ALL: [Reason; 17] = [
+        Reason::LoginRequired,
+        Reason::InvalidToken,
+        Reason::UnknownToken,
+        Reason::TokenExpired,
+        Reason::WrongAudience,
+        Reason::InsufficientScope,
+        Reason::Forbidden,
+        Reason::RateLimited,
+        Reason::ProviderUnavailable,
+        Reason::StoreUnavailable,
+        Reason::BadRequest,
+        Reason::StateMismatch,
+        Reason::LoginFailed,
+        Reason::SessionEnded,
+        Reason::UpstreamUnreachable,
+        Reason::UpstreamTimeout,
+        Reason::NoRoute,
+    ];
+
     pub fn word(self) -> &'static str {
         match self {
             Reason::LoginRequired => "login_required",

@@ -112,7 +112,7 @@ impl RequestContext {
 
     pub(super) fn count(&mut self) {
         if let Some(audit) = self.audit.as_ref().filter(|_| !self.is_counted) {
-            audit.route.ended(audit.outcome, self.begun.elapsed());
+            audit.route.ended(audit.outcome, audit.reason, self.begun.elapsed());
             self.is_counted = true;
         }
     }

@@ -99,7 +99,7 @@ impl SessionEvent {
 }
 
 impl Outcome {
-    pub(super) const ALL: [Outcome; 10] = [
+    pub const ALL: [Outcome; 10] = [
         Outcome::forwarded,
         Outcome::login,
         Outcome::unauthorized,

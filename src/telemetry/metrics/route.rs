@@ -1,12 +1,15 @@
 //! The metrics of one route.
 
+use crate::telemetry::durations::Durations;
+use crate::telemetry::history::Tally;
 use crate::telemetry::metrics::labels::{AuthLabels, RequestLabels, ResponseLabels, RouteLabel};
 use crate::telemetry::metrics::{Credential, Metrics, Outcome};
+use crate::telemetry::reason::Reason;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The handles of one route.
@@ -16,14 +19,19 @@ pub struct RouteMetrics {
     route: String,
     requests: Family<RequestLabels, Counter>,
     forwarded: Counter,
-    duration: Histogram,
+    duration: Durations,
     rate_limited: Counter,
     large_identities: Counter,
     /// By the first digit of the status.
     responses: [Counter; 5],
     streams: Gauge,
-    auth: [Histogram; 4],
+    /// For the history alone.
+    reasons: Reasons,
+    auth: [Durations; 4],
 }
+
+/// How often each reason was given, by its number.
+pub(super) type Reasons = Arc<[AtomicU64; Reason::ALL.len()]>;
 
 /// Classes of status codes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -48,7 +56,7 @@ impl Metrics {
         for outcome in Outcome::ALL {
             drop(self.requests.get_or_create(&RequestLabels { route: name.to_string(), outcome }));
         }
-        RouteMetrics {
+        let metrics = RouteMetrics {
             name: name.into(),
             route: name.to_string(),
             forwarded: self.requests.get_or_create_owned(&forwarded),
@@ -59,7 +67,10 @@ impl Metrics {
             responses: CLASSES.map(response),
             streams: self.streams.get_or_create_owned(&label),
             auth: [Credential::none, Credential::bearer, Credential::session, Credential::api_key].map(auth),
-        }
+            reasons: self.reasons.get_or_create_owned(&label),
+        };
+        self.history.follow(&metrics);
+        metrics
     }
 }
 
@@ -68,7 +79,10 @@ impl RouteMetrics {
         &self.name
     }
 
-    pub fn ended(&self, outcome: Outcome, took: Duration) {
+    pub fn ended(&self, outcome: Outcome, reason: Option<Reason>, took: Duration) {
+        if let Some(count) = reason.and_then(|reason| self.reasons.get(reason as usize)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         if outcome == Outcome::forwarded {
             self.forwarded.inc();
         } else {
@@ -77,7 +91,17 @@ impl RouteMetrics {
         if outcome == Outcome::rate_limited {
             self.rate_limited.inc();
         }
-        self.duration.observe(took.as_secs_f64());
+        self.duration.observe(took);
+    }
+
+    /// What the counters say now.
+    pub(in crate::telemetry) fn tally(&self) -> Tally {
+        let count = |outcome| self.requests.get(&RequestLabels { route: self.route.clone(), outcome });
+        Tally {
+            outcomes: Outcome::ALL.map(|outcome| count(outcome).map_or(0, |counter| counter.get())),
+            durations: self.duration.counts(),
+            reasons: std::array::from_fn(|at| self.reasons.get(at).map_or(0, |count| count.load(Ordering::Relaxed))),
+        }
     }
 
     pub fn app_answered(&self, status: u16) {
@@ -104,6 +128,6 @@ impl RouteMetrics {
             Credential::session => session,
             Credential::api_key => api_key,
         };
-        histogram.observe(took.as_secs_f64());
+        histogram.observe(took);
     }
 }
