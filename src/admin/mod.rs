@@ -2,147 +2,32 @@
 //! sockets; the listener itself is in `edge`.
 
 pub mod api;
+mod chart;
 mod pages;
 mod sessions;
+mod settings;
+mod state;
+mod status;
 
-use crate::admin::api::Api;
-pub use crate::admin::pages::RouteLine;
-use crate::admin::pages::{JSON, Page, StatusPage, TEXT, not_found, only, problem};
+use crate::admin::pages::{HTML, JSON, Page, TEXT, not_found, only, problem};
 use crate::admin::sessions::SESSIONS;
-use crate::credential::introspection::Introspections;
-use crate::credential::unknown::UnknownTokens;
-use crate::credential::verified::VerifiedTokens;
-use crate::edge::Address;
-use crate::edge::connections::Connections;
-use crate::edge::sockets::Sockets;
+pub use crate::admin::settings::{AdminToken, HostName, Settings};
+pub use crate::admin::state::{Admin, RouteLine, State, StoreNow};
 use crate::gate::endpoint::{JWKS, JWKS_KEPT};
 use crate::gate::host::Host;
 use crate::kit::secret::Secret;
-use crate::outbound::signing_keys::SigningKeys;
 use crate::provider::remote::RemoteProvider;
 use crate::session::census::Census;
-use crate::session::realm::Realm;
-use crate::session::sessions::Sessions;
 use crate::store::kv::Unavailable;
-use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::decisions;
-use crate::telemetry::metrics::{Cache, Metrics};
+use crate::telemetry::metrics::Cache;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use parking_lot::RwLock;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-/// Health, metrics, status and API; never on the public listeners.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Admin")]
-pub struct Settings {
-    /// `ip:port`.
-    pub address: Address,
-    /// The bearer token of the API, of at least 16 bytes; empty: `/api/` answers 404.
-    pub token: AdminToken,
-    /// Accepted `Host` names, besides IP addresses, localhost, names without a dot and those of private networks.
-    pub hosts: Vec<HostName>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "Secret", into = "String")]
-#[schemars(with = "Secret")]
-pub struct AdminToken(Option<Secret>);
-
-/// The name of a host, without a port.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "String")]
-pub struct HostName(String);
-
-impl Default for Settings {
-    fn default() -> Self {
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9080).into();
-        Settings { address, token: AdminToken::default(), hosts: Vec::new() }
-    }
-}
-
-impl TryFrom<Secret> for AdminToken {
-    type Error = &'static str;
-    fn try_from(token: Secret) -> Result<Self, Self::Error> {
-        match token.expose().len() {
-            0 => Ok(AdminToken(None)),
-            1..SHORTEST_TOKEN => Err("must have at least 16 bytes; `openssl rand -hex 32` makes one"),
-            _ => Ok(AdminToken(Some(token))),
-        }
-    }
-}
-
-/// Redacted.
-impl From<AdminToken> for String {
-    fn from(token: AdminToken) -> Self {
-        token.0.map_or_else(String::new, |_| "***".into())
-    }
-}
-
-impl AdminToken {
-    pub fn get(&self) -> Option<&Secret> {
-        self.0.as_ref()
-    }
-}
-
-impl TryFrom<String> for HostName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        match Host::parse(&text) {
-            Ok(host) if host.port().is_none() => Ok(HostName(host.name().to_string())),
-            _ => Err(format!("`{text}` is not the name of a host, without a port")),
-        }
-    }
-}
-
-/// A shorter token could be found by brute force.
-const SHORTEST_TOKEN: usize = 16;
-
-/// What the pages report on.
-pub struct Admin {
-    pub metrics: Arc<Metrics>,
-    pub connections: Arc<Connections>,
-    pub sockets: Arc<Sockets>,
-    pub sessions: Arc<Sessions>,
-    pub store: Box<dyn Fn() -> StoreNow + Send + Sync>,
-    pub api: Api,
-    pub access_log: AccessLog,
-    pub begun: Instant,
-    /// The last count of sessions; none: the store was unavailable.
-    pub census: tokio::sync::Mutex<Option<(Instant, Option<Census>)>>,
-    /// What a reload changes.
-    pub state: RwLock<State>,
-}
-
-/// The state of the store.
-pub struct StoreNow {
-    /// The store has answered at least once since the start.
-    pub answered: bool,
-    pub up: bool,
-    /// The last error.
-    pub problem: Option<String>,
-}
-
-pub struct State {
-    pub verified: Option<Arc<VerifiedTokens>>,
-    pub unknown: Option<Arc<UnknownTokens>>,
-    pub introspections: Arc<Introspections>,
-    pub token: AdminToken,
-    pub hosts: Vec<HostName>,
-    pub providers: Vec<Arc<RemoteProvider>>,
-    pub realms: Vec<Arc<Realm>>,
-    pub routes: Vec<RouteLine>,
-    /// `None`: no route signs assertions.
-    pub signing_keys: Option<Arc<SigningKeys>>,
-}
 
 /// A provider that has never answered keeps the gateway from being ready for at most this long.
 const PROVIDER_GRACE: Duration = Duration::from_secs(60);
@@ -164,6 +49,9 @@ impl Admin {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
+        if kind == HTML {
+            headers.insert(header::CONTENT_SECURITY_POLICY, status::policy());
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         if status != StatusCode::NO_CONTENT {
             headers.insert(header::CONTENT_LENGTH, length.into());
@@ -222,7 +110,7 @@ impl Admin {
             "/livez" => (StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => self.ready(),
             "/metrics" => self.measured(),
-            "/" => self.status().await,
+            "/" => self.status_page(self.ready().0, self.sessions_by_provider().await),
             _ => not_found(),
         }
     }
@@ -326,37 +214,6 @@ impl Admin {
             *last = Some((Instant::now(), self.sessions.census().await.ok()));
         }
         last.as_ref().and_then(|(_, census)| census.clone())
-    }
-
-    async fn status(&self) -> Page {
-        let census = self.sessions_by_provider().await;
-        let count = |provider: &str| match &census {
-            None => "unknown".to_owned(),
-            Some(census) => {
-                let count = census.by_provider.get(provider).copied().unwrap_or_default();
-                if census.is_estimate { format!("about {count}") } else { count.to_string() }
-            }
-        };
-        let (ready, _, _) = self.ready();
-        let state = self.state.read();
-        let page = StatusPage {
-            version: env!("CARGO_PKG_VERSION"),
-            state: match (self.connections.draining.load(Ordering::Relaxed), ready) {
-                (true, _) => "draining",
-                (false, StatusCode::OK) => "ready",
-                _ => "starting",
-            },
-            uptime: humantime::format_duration(Duration::from_secs(self.begun.elapsed().as_secs())).to_string(),
-            connections: self.connections.open.len(),
-            in_flight: self.connections.in_flight.load(Ordering::Relaxed),
-            providers: state
-                .providers
-                .iter()
-                .map(|p| (p.name().to_string(), p.issuer().to_string(), p.is_up(), count(p.name())))
-                .collect(),
-            routes: state.routes.iter().map(RouteLine::row).collect(),
-        };
-        page.answer()
     }
 }
 

@@ -95,12 +95,13 @@ pub(crate) fn build(
         longest_ttl,
         secrets: common_secrets(services, &providers),
     }));
-    for files in settings.listeners().flat_map(|listener| listener.certificates()) {
-        let name = files.certificate.display().to_string();
-        files.expires().into_iter().for_each(|expires| metrics.certificate(&name, expires));
-    }
+    let files = settings.listeners().flat_map(|listener| listener.certificates());
+    let certificates: Vec<(String, i64)> =
+        files.filter_map(|files| Some((files.certificate.display().to_string(), files.expires()?))).collect();
+    certificates.iter().for_each(|(name, expires)| metrics.certificate(name, *expires));
     let state = State {
         signing_keys: longest_ttl.map(|_| services.assertions.keys().clone()),
+        certificates,
         verified: caches.verified.clone(),
         unknown: caches.unknown.clone(),
         introspections: caches.introspections.clone(),

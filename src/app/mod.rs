@@ -19,6 +19,7 @@ use crate::edge::traces::Traces;
 use crate::edge::{Common, server};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::Log;
+use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,6 +65,14 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         api: Api { keys: services.keys.clone(), kv: services.kv.clone() },
         access_log: access_log.clone(),
         begun: Instant::now(),
+        clock: services.clock.clone(),
+        store_kind: settings.file.store.backend.word(),
+        tls_listeners: listeners
+            .iter()
+            .filter(|(_, tls)| tls.is_some())
+            .map(|(own, _)| own.address.to_string())
+            .collect(),
+        reload: Default::default(),
         census: Default::default(),
         state: built.state.into(),
     });
@@ -83,7 +92,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         most_in_flight: most_in_flight.clone(),
     });
     let upgrade_socket = upgrade_socket_of(&invocation)?;
-    let sockets = admin.sockets.clone();
+    let (sockets, metrics) = (admin.sockets.clone(), admin.metrics.clone());
     server::run(server::Parts {
         listeners,
         common: Common { live, access_log, traces: traces.clone(), connections, workers: settings.workers() },
@@ -101,7 +110,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
         upgrade: invocation.upgrade,
         upgrade_socket,
         background: Box::pin(async move {
-            tokio::join!(background, say_when_started(&sockets, &settings), async {
+            tokio::join!(background, every_minute(&metrics), say_when_started(&sockets, &settings), async {
                 if let Some(upkeep) = upkeep_of_store {
                     upkeep.await;
                 }
@@ -115,6 +124,15 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     })
 }
 
+async fn every_minute(metrics: &Metrics) {
+    let mut minutes = tokio::time::interval(Duration::from_secs(60));
+    minutes.tick().await; // at once
+    loop {
+        minutes.tick().await;
+        metrics.history.minute_passed();
+    }
+}
+
 /// One line, once every listener accepts.
 async fn say_when_started(sockets: &Sockets, settings: &Settings) {
     const LOOK: Duration = Duration::from_millis(20);
@@ -122,13 +140,12 @@ async fn say_when_started(sockets: &Sockets, settings: &Settings) {
         tokio::time::sleep(LOOK).await;
     }
     let joined = |all: Vec<String>| all.join(", ");
-    let store = serde_json::to_value(settings.file.store.backend).ok();
     tracing::info!(
         event = "started",
         version = env!("CARGO_PKG_VERSION"),
         listeners = joined(settings.listeners().map(|listener| listener.address.to_string()).collect()),
         admin = %*settings.file.admin.address,
-        store = store.as_ref().and_then(|backend| backend.as_str()),
+        store = settings.file.store.backend.word(),
         providers = joined(settings.file.providers.keys().cloned().collect()),
         routes = settings.routes.len(),
         "the gateway serves"

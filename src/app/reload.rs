@@ -76,6 +76,7 @@ impl Reloader {
             }
         };
         self.services.metrics.reloaded(outcome);
+        *self.admin.reload.lock() = Some((self.services.clock.now(), outcome == Reload::ok));
     }
 
     /// Everything is read and built before anything changes.

@@ -29,6 +29,16 @@ pub enum Backend {
     Redis,
 }
 
+impl Backend {
+    pub fn word(self) -> &'static str {
+        match self {
+            Backend::Memory => "memory",
+            Backend::File => "file",
+            Backend::Redis => "redis",
+        }
+    }
+}
+
 /// What sealing keys are derived from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "Secret")]

@@ -23,6 +23,11 @@ impl Decisions {
     }
 
     /// So many, the newest first.
+    pub fn records(&self, count: usize) -> Vec<Record> {
+        self.last.lock().iter().rev().take(count).cloned().collect()
+    }
+
+    /// The same, as the API shows them.
     pub fn last(&self, count: usize) -> Vec<Value> {
         self.last.lock().iter().rev().take(count).map(shown).collect()
     }

@@ -1,7 +1,7 @@
 //! The last hour in minutes, for the status page: of each route, what became of its requests, how long they took, and
 //! why some were refused.
 
-use crate::telemetry::metrics::{Outcome, RouteMetrics};
+use crate::telemetry::metrics::labels::Outcome;
 use crate::telemetry::reason::Reason;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
@@ -18,13 +18,14 @@ pub const MINUTES: usize = 60;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub outcomes: [u64; Outcome::ALL.len()],
-    /// By the buckets of [`REQUEST_BUCKETS`](crate::telemetry::metrics::REQUEST_BUCKETS).
+    /// By the buckets of `REQUEST_BUCKETS`; empty if there are none.
     pub durations: Vec<u64>,
     pub reasons: [u64; Reason::ALL.len()],
 }
 
 struct Series {
-    metrics: RouteMetrics,
+    /// What the counters say.
+    read: Box<dyn Fn() -> Tally + Send + Sync>,
     /// What the counters said at the end of the last minute.
     before: Tally,
     /// The oldest first; `None`: nothing happened.
@@ -32,15 +33,15 @@ struct Series {
 }
 
 impl History {
-    pub(super) fn follow(&self, metrics: &RouteMetrics) {
-        let series = || Series { metrics: metrics.clone(), before: metrics.tally(), minutes: VecDeque::new() };
-        self.0.lock().entry(metrics.name().clone()).or_insert_with(series);
+    pub(super) fn follow(&self, route: &Arc<str>, read: impl Fn() -> Tally + Send + Sync + 'static) {
+        let series = || Series { before: read(), read: Box::new(read), minutes: VecDeque::new() };
+        self.0.lock().entry(route.clone()).or_insert_with(series);
     }
 
     /// To be called at the end of each minute.
     pub fn minute_passed(&self) {
         for series in self.0.lock().values_mut() {
-            let now = series.metrics.tally();
+            let now = (series.read)();
             let minute = now.since(&series.before);
             if series.minutes.len() >= MINUTES {
                 series.minutes.pop_front();
@@ -56,7 +57,7 @@ impl History {
         let Some(series) = all.get(route) else { return Vec::new() };
         let past = series.minutes.iter().skip((series.minutes.len() + 1).saturating_sub(MINUTES));
         let past = past.map(|minute| minute.as_deref().cloned().unwrap_or_default());
-        past.chain([series.metrics.tally().since(&series.before)]).collect()
+        past.chain([(series.read)().since(&series.before)]).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Metric families and their handles. Handles are looked up once, when the gate is built, not per request.
 
-mod labels;
+pub(in crate::telemetry) mod labels;
 mod process;
 mod provider;
 mod route;

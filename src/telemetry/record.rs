@@ -46,7 +46,7 @@ impl Record {
         size_of::<Record>() + why + texts.iter().map(|text| text.capacity()).sum::<usize>()
     }
 
-    pub(super) fn rfc3339(&self) -> String {
+    pub fn rfc3339(&self) -> String {
         rfc3339(self.time).to_string()
     }
 }

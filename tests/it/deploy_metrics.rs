@@ -221,3 +221,27 @@ fn every_panel_says_what_it_shows() {
         }
     }
 }
+
+/// The table of the documentation and the page name the same families with the same labels. Those of the process have a
+/// line of their own.
+#[tokio::test]
+async fn the_table_of_metrics_is_the_page() {
+    let document = read("docs/operations.md");
+    let mut told: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for row in document.lines().filter(|line| line.starts_with("| `doorward_")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        // The values of the last label follow it after a colon: `result`: `ok`, `refused`.
+        let labels = cells[2].split("`: ").next().unwrap().split('`').skip(1).step_by(2);
+        let labels: BTreeSet<String> = labels.map(str::to_owned).collect();
+        for name in cells[1].split('`').skip(1).step_by(2) {
+            told.insert(name.to_owned(), labels.clone());
+        }
+    }
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, labels) in page().await.iter().filter(|(name, _)| name.starts_with("doorward_")) {
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let labels = labels.keys().filter(|label| *label != "le").cloned();
+        found.entry(family.to_owned()).or_default().extend(labels);
+    }
+    assert_eq!(told, found);
+}

@@ -69,7 +69,8 @@ impl Metrics {
             auth: [Credential::none, Credential::bearer, Credential::session, Credential::api_key].map(auth),
             reasons: self.reasons.get_or_create_owned(&label),
         };
-        self.history.follow(&metrics);
+        let own = metrics.clone();
+        self.history.follow(&metrics.name, move || own.tally());
         metrics
     }
 }
@@ -95,7 +96,7 @@ impl RouteMetrics {
     }
 
     /// What the counters say now.
-    pub(in crate::telemetry) fn tally(&self) -> Tally {
+    fn tally(&self) -> Tally {
         let count = |outcome| self.requests.get(&RequestLabels { route: self.route.clone(), outcome });
         Tally {
             outcomes: Outcome::ALL.map(|outcome| count(outcome).map_or(0, |counter| counter.get())),

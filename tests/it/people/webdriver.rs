@@ -7,6 +7,7 @@ use crate::wait::{free_port, until};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 pub struct Browser {
@@ -61,6 +62,20 @@ impl Browser {
 
     pub async fn script(&self, script: &str) -> Value {
         self.post("/execute/sync", json!({"script": script, "args": []})).await
+    }
+
+    /// Nobody is kept out of the page in front: no rule of axe-core, of WCAG or good practice, is broken.
+    pub async fn assert_accessible(&self, name: &str) {
+        let axe = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/axe/node_modules/axe-core/axe.min.js");
+        let axe = std::fs::read_to_string(axe).expect("axe-core is missing: run ./test.sh once");
+        self.script(&axe).await;
+        let run = "return axe.run({preload: false}).then(found => ({
+            passed: found.passes.length,
+            broken: found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.failureSummary).join('; '))
+        }))";
+        let found = self.script(run).await;
+        assert!(found["passed"].as_u64().unwrap() >= 10, "{name}: {found}");
+        assert_eq!(found["broken"], json!([]), "{name}");
     }
 
     /// Types into the one element of a selector.
