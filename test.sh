@@ -3,7 +3,8 @@
 #
 #   ./test.sh [arguments of cargo test]
 #
-# The integration tests run real parts: redis-server, valkey-server, a certified OpenID provider on Node, glewlwyd, Chromium.
+# The integration tests run real parts: redis-server, valkey-server, a certified OpenID provider on Node, glewlwyd, Chromium, nginx,
+# Caddy, and the engine of Helm.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -11,7 +12,7 @@ node_major=20        # the oldest that the provider runs on
 node_fetched=22.23.3 # where Debian's own is older
 
 main() {
-    export PATH=$PATH:$HOME/.cargo/bin
+    export PATH=$PATH:$HOME/.cargo/bin:/usr/sbin
     install_packages
     use_valkey
     use_glewlwyd
@@ -40,6 +41,8 @@ install_packages() {
     need node nodejs
     need npm npm
     need sqlite3 sqlite3
+    need nginx nginx
+    need caddy caddy
     grep -q bookworm /etc/os-release || need valkey-server valkey-server
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
     ((${#missing[@]})) || return 0

@@ -219,6 +219,11 @@ fn of_form(status: StatusCode) -> Words {
             "The head of the request is larger than is read here.",
             "Clearing the cookies of this site may help.",
         ),
+        StatusCode::FORBIDDEN => (
+            "Not allowed",
+            "The request does not come from where it must, or a question of a proxy does not say which request it is about.",
+            "",
+        ),
         _ => ("Bad request", "The request can be read in more than one way, or not at all.", "Check the address."),
     }
 }

@@ -29,6 +29,7 @@ mod deploy;
 mod deploy_metrics;
 mod examples;
 mod forward_auth;
+mod forward_auth_proxies;
 mod hostile;
 mod http2;
 mod identity_headers;

@@ -24,7 +24,7 @@ use crate::provider::identity::Identity;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use std::sync::Arc;
 
 const IDENTITY: [&str; 4] =
@@ -136,11 +136,12 @@ impl Gate {
         case: &mut Case<'g>,
     ) -> Result<Reply, Refusal> {
         let own = RequestHead { method: &subject.method, target: subject.target.as_bytes(), ..*head };
-        let is_sign_in = page == Endpoint::SignIn;
         match Box::pin(self.own_page(page, &own, path, case)).await? {
             Answer::Reply(mut reply) => {
-                // The asking proxy shows a page only with another status than 2xx; with that it would ask the app.
-                if is_sign_in && reply.status == StatusCode::OK {
+                // The asking proxy shows a page only with another status than 2xx; with that it would ask the app, for
+                // which nobody was authenticated.
+                let is_page = reply.headers.iter().any(|(name, _)| name == header::CONTENT_SECURITY_POLICY);
+                if is_page && reply.status.is_success() {
                     reply.status = StatusCode::UNAUTHORIZED;
                 }
                 Ok(*reply)

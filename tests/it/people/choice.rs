@@ -130,6 +130,12 @@ async fn another_proxy_shows_the_choice() {
     let page = forwarded("/oauth2/sign_in?rd=%2Fx").await;
     assert!(page.status == 401 && page.text().contains("provider=two"), "{}", page.text());
     assert_eq!(forwarded("/oauth2/start?provider=two&rd=%2Fx").await.status, 302);
+    let page = forwarded("/oauth2/signed_out").await;
+    assert!(
+        page.status == 401 && page.text().contains("You are signed out"),
+        "a 2xx would be consent: {}",
+        page.text()
+    );
 }
 
 /// Of two sessions one may not be had, because its provider is away; the other is good.

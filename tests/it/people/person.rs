@@ -42,6 +42,11 @@ impl Person {
         Person { host: host.to_owned(), ..Self::at(gateway) }
     }
 
+    /// Through another proxy, at this address.
+    pub fn through(gateway: &Gateway, address: &str, host: &str) -> Self {
+        Person { address: address.to_owned(), ..Self::at_host(gateway, host) }
+    }
+
     pub fn over_tls(gateway: &Gateway, listener: usize, host: &str, certificate: &Arc<Certificate>) -> Self {
         Person {
             address: gateway.address_of(listener),
