@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# What ships, in dist/: a .deb, a .tar.gz and SHA256SUMS. The same source gives the same bytes.
+# What ships, in dist/: a .deb, a .tar.gz, an SBOM (CycloneDX) and SHA256SUMS. The same source gives the same bytes.
 #
 #   ./dist.sh
 #
 # BINARY: a binary that is packed in place of one built here. DIST: another folder than dist. LEVEL: of compression.
+# VERSION: another than that of Cargo.toml. SBOM: a file in place of one made here.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,7 +15,7 @@ level=${LEVEL:-9}
 
 main() {
     local version arch binary dist=${DIST:-dist}
-    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+    version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)}
     arch=$(dpkg --print-architecture)
     binary=${BINARY:-$(build)}
     work=$(mktemp -d)
@@ -24,7 +25,8 @@ main() {
     strip -o "$work/doorward" "$binary"
     tarball "$version" "$arch" "$dist"
     deb "$version" "$arch" "$dist"
-    (cd "$dist" && sha256sum -- *.deb *.tar.gz >SHA256SUMS)
+    sbom "$dist/doorward-$version.cdx.json"
+    (cd "$dist" && sha256sum -- *.deb *.tar.gz *.cdx.json >SHA256SUMS)
     (cd "$dist" && sha256sum -c SHA256SUMS)
 }
 
@@ -34,6 +36,20 @@ build() {
     RUSTFLAGS="--remap-path-prefix=$PWD=/doorward --remap-path-prefix=$registry=/cargo" \
         cargo build --profile dist --no-default-features --locked >&2
     echo "$target/dist/doorward"
+}
+
+# Everything that is linked into the binary. The tool writes into the source's folder, and the folder's path into the file.
+sbom() {
+    if [[ -n ${SBOM:-} ]]; then
+        cp "$SBOM" "$1"
+        return
+    fi
+    local tools=${CARGO_TARGET_DIR:-$PWD/target}/tools
+    [[ -x $tools/bin/cargo-cyclonedx ]] || cargo install -q cargo-cyclonedx@0.5.9 --locked --root "$tools" >&2
+    PATH=$tools/bin:$PATH cargo cyclonedx -q --format json --spec-version 1.5 --no-default-features --no-build-deps \
+        --target "$(rustc -vV | sed -n 's/^host: //p')" --override-filename sbom
+    sed "s,$PWD,/doorward,g" sbom.json >"$1"
+    rm sbom.json
 }
 
 tarball() {

@@ -17,6 +17,7 @@ main() {
     use_valkey
     use_glewlwyd
     use_helm
+    use_debian
     local lock
     for lock in tests/*/package-lock.json; do
         install_modules "$(dirname "$lock")"
@@ -42,6 +43,7 @@ install_packages() {
     need node nodejs
     need npm npm
     need sqlite3 sqlite3
+    need debootstrap debootstrap
     python3 -c "import ensurepip" 2>/dev/null || missing+=(python3 python3-venv)
     need nginx nginx
     need caddy caddy
@@ -106,6 +108,20 @@ use_helm() {
     python3 -m venv "$at"
     "$at/bin/pip" install -q --disable-pip-version-check --only-binary :all: -r "$wanted"
     cp "$wanted" "$at/installed"
+}
+
+# A small Debian in the target folder, into which the package is installed. Without root, or in a container that may not
+# mount, there is none, and the package's test says so.
+use_debian() {
+    ((EUID == 0)) && [[ ! -e target/debian/installed ]] || return 0
+    rm -rf target/debian
+    # shellcheck source=/dev/null
+    debootstrap --variant=minbase --include=ca-certificates "$(. /etc/os-release && echo "$VERSION_CODENAME")" \
+        target/debian http://deb.debian.org/debian >target/debootstrap.log || {
+        echo "test.sh: no Debian to install the package into: see target/debootstrap.log" >&2
+        return 0
+    }
+    touch target/debian/installed
 }
 
 # Node as a registry package, kept in the target folder; no scripts are run to get it. It comes last, since
