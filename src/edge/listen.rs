@@ -15,7 +15,6 @@ use crate::gate::protocol::MAX_FIELDS;
 use crate::telemetry::access_log::AccessLog;
 use async_trait::async_trait;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora_core::listeners::tls::Acceptor;
 use pingora_core::listeners::{ConnectionFilter, L4BufferSettings, ListenerConfig, TcpSocketOptions};
 use pingora_core::protocols::http::ServerSession as HttpSession;
 use pingora_core::protocols::http::v2::server::H2Options;
@@ -28,7 +27,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 /// The Pingora service of one worker.
 pub type FrontendService = Service<Frontend>;
@@ -40,7 +38,7 @@ pub struct Frontend {
     connections: Arc<Connections>,
     capacity: Arc<Capacity>,
     limits: Limits,
-    acceptor: Option<Acceptor>,
+    certificates: Option<Arc<Certificates>>,
     answer: AnswerUnreadable,
 }
 
@@ -79,7 +77,7 @@ pub fn services(
             connections: connections.clone(),
             capacity: capacity.clone(),
             limits: settings.limits(),
-            acceptor: certificates.map(|certificates| Acceptor::from_server_config(certificates.server_config())),
+            certificates: certificates.cloned(),
             answer: answer_unreadable(live, settings.max_head.bytes(), access_log),
         };
         let mut service = Service::new(format!("{} {shard}", *settings.address), frontend);
@@ -171,12 +169,12 @@ impl ServerApp for Frontend {
         let connection = Connection::accepted(self.limits);
         self.capacity.open.fetch_add(1, Ordering::Relaxed);
         let (_occupied, _open) = (Occupied(self), self.connections.open.enter(&connection));
-        let stream: Stream = match &self.acceptor {
+        let stream: Stream = match &self.certificates {
             None => stream,
-            Some(acceptor) => {
-                // The same deadline as for a request head; a client that fails here has sent no request yet.
-                let handshake = acceptor.tls_handshake(Boxed(stream));
-                Box::new(timeout(self.limits.head, handshake).await.ok()?.ok()?)
+            Some(certificates) => {
+                // The deadline of the first head holds for the handshake, too; who fails here has sent no request yet.
+                let acceptor = certificates.acceptor();
+                Box::new(connection.serve(acceptor.tls_handshake(Boxed(stream))).await?.ok()?)
             }
         };
         let watched = Box::new(Watched::new(stream, connection.clone(), self.answer.clone()));

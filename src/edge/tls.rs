@@ -1,19 +1,24 @@
-//! Certificates of a TLS listener: chosen by the name that the client asks for (SNI), behind a pointer that a reload
-//! swaps, so that a renewed certificate needs no restart.
+//! Certificates of a TLS listener: chosen by the name that the client asks for (SNI) and by the signatures that it can
+//! verify. All workers of a listener share one configuration, and so the keys of its session tickets: any worker
+//! resumes a session that another has begun. A reload that brings other certificates replaces all of it, so that no
+//! session outlives the certificate it began with.
 
 use crate::kit::setting::FilePath;
 use arc_swap::ArcSwap;
+use pingora_core::listeners::tls::Acceptor;
 use pingora_core::utils::tls::{WrappedX509, parse_x509};
-use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, crypto};
+use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use webpki::EndEntityCert;
 
 /// A certificate chain and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -37,44 +42,130 @@ impl CertificateFiles {
     }
 }
 
-/// The certificates of one listener.
+/// The certificates of one listener, with the rest of its TLS settings.
 #[derive(Debug)]
-pub struct Certificates(ArcSwap<Vec<Arc<CertifiedKey>>>);
+pub struct Certificates(ArcSwap<InForce>);
+
+/// Replaced as a whole: a handshake ends under the settings it began with, and the tickets that it gives can be read
+/// under these alone.
+#[derive(Debug)]
+struct InForce {
+    certificates: Arc<ByName>,
+    config: Arc<ServerConfig>,
+}
+
+/// Certificates by name; made when they are read, so that a handshake parses none.
+#[derive(Debug)]
+struct ByName {
+    /// In the order of the configuration.
+    all: Vec<Arc<CertifiedKey>>,
+    /// The certificates that are valid for a name, the preferred first. Names are in lower case; a wildcard is kept
+    /// without its asterisk (`.example.com`).
+    by_name: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// For clients that send no name, or one that no certificate is valid for.
+    default: Vec<Arc<CertifiedKey>>,
+}
 
 impl Certificates {
     /// # Errors
     /// A file cannot be read, or a key does not belong to its certificate; the text names the file.
     pub fn load(files: &[CertificateFiles]) -> Result<Self, String> {
-        Ok(Certificates(ArcSwap::from_pointee(read_all(files)?)))
+        Ok(Certificates(ArcSwap::from_pointee(InForce::new(read_all(files)?)?)))
     }
 
-    /// Reads the files again; on an error the current certificates are kept.
+    /// Reads the files again; on an error the current certificates are kept. If they are the same as before, sessions
+    /// go on; else every client has to make a full handshake.
     pub fn reload(&self, files: &[CertificateFiles]) -> Result<(), String> {
-        self.0.store(Arc::new(read_all(files)?));
+        self.put_in_force(read_all(files)?)
+    }
+
+    fn put_in_force(&self, read: Vec<Arc<CertifiedKey>>) -> Result<(), String> {
+        if !self.0.load().certificates.are(&read) {
+            self.0.store(Arc::new(InForce::new(read)?));
+        }
         Ok(())
     }
 
-    /// The TLS settings of a listener: TLS 1.2 and 1.3, HTTP/2 by ALPN.
-    pub fn server_config(self: &Arc<Self>) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(self.clone());
+    /// Accepts one connection, under the settings now in force.
+    pub fn acceptor(&self) -> Acceptor {
+        Acceptor::from_server_config(self.0.load().config.clone())
+    }
+}
+
+impl InForce {
+    /// TLS 1.2 and 1.3, HTTP/2 by ALPN. Whatever a resumed session is not asked again belongs in here: the tickets' keys
+    /// are made together with it. rustls makes new ones every six hours and takes a ticket for twelve.
+    fn new(all: Vec<Arc<CertifiedKey>>) -> Result<Self, String> {
+        let told = |e: rustls::Error| format!("TLS: {e}");
+        let certificates = Arc::new(ByName::of(all));
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(told)?
+            .with_no_client_auth()
+            .with_cert_resolver(certificates.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Arc::new(config)
+        config.ticketer = Ticketer::new().map_err(told)?;
+        Ok(InForce { certificates, config: Arc::new(config) })
     }
 }
 
-impl ResolvesServerCert for Certificates {
-    /// The first certificate valid for the name; the first of all if none is valid or no name was sent.
+impl ByName {
+    fn of(all: Vec<Arc<CertifiedKey>>) -> Self {
+        let mut indices: HashMap<String, BTreeSet<usize>> = HashMap::new();
+        for (index, key) in all.iter().enumerate() {
+            for name in names(key) {
+                indices.entry(name).or_default().insert(index);
+            }
+        }
+        let valid_for = |name: &String| {
+            let wildcard = wildcard_for(name).and_then(|wildcard| indices.get(wildcard));
+            let own = indices.get(name).into_iter().chain(wildcard).flatten().collect::<BTreeSet<_>>();
+            let mut keys: Vec<_> = own.into_iter().filter_map(|index| all.get(*index).cloned()).collect();
+            // Signing with RSA costs ten times as much. The sort is stable: otherwise the configuration's order counts.
+            keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
+            keys
+        };
+        let by_name: HashMap<_, _> = indices.keys().map(|name| (name.clone(), valid_for(name))).collect();
+        let first = all.first().and_then(|first| names(first).into_iter().next());
+        let alike = first.and_then(|name| by_name.get(&name).cloned());
+        let default = alike.unwrap_or_else(|| all.first().cloned().into_iter().collect());
+        ByName { all, by_name, default }
+    }
+
+    /// Whether these are the very same, in the same order. A key is its certificate's: it need not be compared.
+    fn are(&self, others: &[Arc<CertifiedKey>]) -> bool {
+        self.all.iter().map(|key| &key.cert).eq(others.iter().map(|key| &key.cert))
+    }
+
+    /// The first certificate valid for the name that the client can verify; the first valid one if it can verify none.
+    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+        let valid = name.and_then(|name| self.valid_for(name)).unwrap_or(&self.default);
+        valid.iter().find(|key| key.key.choose_scheme(schemes).is_some()).or(valid.first())
+    }
+
+    fn valid_for(&self, name: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        self.by_name.get(name).or_else(|| self.by_name.get(wildcard_for(name)?))
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    /// rustls passes the name in lower case, and of the signature schemes those that fit the cipher suites in common.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let all = self.0.load();
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let good = |key: &&Arc<CertifiedKey>| name.as_ref().is_some_and(|name| is_good_for(key, name));
-        all.iter().find(good).or(all.first()).cloned()
+        self.choose(hello.server_name(), hello.signature_schemes()).cloned()
     }
 }
 
-fn is_good_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
-    let parsed = key.end_entity_cert().and_then(ParsedCertificate::try_from);
-    parsed.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
+/// A wildcard stands for one whole label (RFC 9525, 6.3).
+fn wildcard_for(name: &str) -> Option<&str> {
+    name.find('.').and_then(|dot| name.get(dot..))
+}
+
+/// The DNS names of a certificate, as keys of [`ByName`].
+fn names(key: &CertifiedKey) -> Vec<String> {
+    let parsed = key.cert.first().and_then(|own| EndEntityCert::try_from(own).ok());
+    let names = parsed.iter().flat_map(|certificate| certificate.valid_dns_names());
+    names.map(|name| name.strip_prefix('*').unwrap_or(name).to_ascii_lowercase()).collect()
 }
 
 fn read_all(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, String> {
@@ -91,6 +182,8 @@ fn read(files: &CertificateFiles) -> Result<CertifiedKey, String> {
         return Err(told(&files.certificate, "no certificate in it".into()));
     }
     let key = PrivateKeyDer::from_pem_file(&files.private_key).map_err(|e| told(&files.private_key, e.to_string()))?;
-    CertifiedKey::from_der(chain, key, &crypto::aws_lc_rs::default_provider())
-        .map_err(|e| told(&files.private_key, e.to_string()))
+    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|e| told(&files.private_key, e.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ fn out(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn pack(folder: &Folder, name: &str, version: &str) -> std::path::PathBuf {
+fn pack(folder: &Folder, name: &str, version: &str) -> PathBuf {
     let dist = folder.path(name);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist.sh");
     out(Command::new(script)
@@ -26,7 +26,7 @@ fn pack(folder: &Folder, name: &str, version: &str) -> std::path::PathBuf {
     dist
 }
 
-fn package(dist: &Path) -> std::path::PathBuf {
+fn package(dist: &Path) -> PathBuf {
     let files = std::fs::read_dir(dist).unwrap().map(|entry| entry.unwrap().path());
     files.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb")).unwrap()
 }

@@ -80,12 +80,21 @@ pub async fn stream(
     protocols: &[&str],
     trusted: &[&Certificate],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    stream_as(&client(protocols, trusted), address, name).await
+}
+
+/// A client that remembers its sessions.
+pub fn client(protocols: &[&str], trusted: &[&Certificate]) -> Arc<ClientConfig> {
     install_crypto();
     let mut roots = RootCertStore::empty();
     trusted.iter().for_each(|certificate| roots.add(certificate.der.clone()).unwrap());
     let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+pub async fn stream_as(client: &Arc<ClientConfig>, address: &str, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    in_time("a handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await
+    in_time("a handshake", TlsConnector::from(client.clone()).connect(name, stream)).await
 }

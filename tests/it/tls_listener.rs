@@ -2,13 +2,14 @@
 //! the plain listener that sends everyone there.
 
 use crate::app::App;
-use crate::client::{Secrets, get};
+use crate::client::{Connection, Secrets, get};
 use crate::gateway::{Config, Folder, Gateway};
-use crate::tls::{Certificate, connect};
+use crate::tls::{Certificate, client, connect, stream_as};
 use crate::wait::until_so;
 use crate::world::{BEARER, PUBLIC, provider};
 use doorward::demo::{IssueOptions, Provider};
 use std::net::SocketAddr;
+use tokio_rustls::rustls::HandshakeKind;
 
 /// A plain listener that redirects, and a TLS listener with two certificates, for `one.test` and `two.test`.
 struct Encrypted {
@@ -186,9 +187,36 @@ async fn the_plain_listener_redirects_all_but_acme() {
 async fn noise_on_a_tls_listener_harms_nobody() {
     let world = Encrypted::start().await;
     for noise in [&b"GET / HTTP/1.1\r\nHost: one.test\r\n\r\n"[..], &[0x16, 0x03, 0x01, 0xff, 0xff, 0x01], &[0; 512]] {
-        let mut connection = crate::client::Connection::open(&world.address(), &Secrets::default()).await;
+        let mut connection = Connection::open(&world.address(), &Secrets::default()).await;
         connection.send_bytes(noise).await;
         let mut encrypted = connect(&world.address(), "two.test", &["http/1.1"], &[&world.two]).await.unwrap();
         assert_eq!(encrypted.connection.ask(&get("/x").set("Host", "two.test")).await.status, 200);
     }
+}
+
+/// Each worker resumes what any other has begun; other certificates end that, a reload that changes none does not.
+#[tokio::test]
+async fn a_session_is_resumed_by_every_worker() {
+    let world = Encrypted::start().await;
+    let renewed = Certificate::of("two.test");
+    let client = client(&["http/1.1"], &[&world.two, &renewed]);
+    let handshakes = async |count: usize| {
+        let mut kinds = Vec::new();
+        for _ in 0..count {
+            let stream = stream_as(&client, &world.address(), "two.test").await.unwrap();
+            kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+            // The tickets come with the answer.
+            let mut connection = Connection::over(stream, &Secrets::default());
+            assert_eq!(connection.ask(&get("/").set("Host", "two.test")).await.outcome(), "200");
+        }
+        kinds
+    };
+    let resumed = [HandshakeKind::Resumed; 11];
+    assert_eq!(handshakes(12).await, [&[HandshakeKind::Full][..], &resumed].concat());
+    let text = world.gateway.folder.read("config.yaml");
+    world.gateway.reload_text(&text, "ok").await;
+    assert_eq!(handshakes(11).await, resumed);
+    renewed.write(&world.folder, "two");
+    world.gateway.reload_text(&text, "ok").await;
+    assert_eq!(handshakes(12).await, [&[HandshakeKind::Full][..], &resumed].concat());
 }
