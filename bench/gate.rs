@@ -27,6 +27,7 @@ use doorward::gate::rules::Rules;
 use doorward::kit::clock::{Clock, SystemClock};
 use doorward::kit::digest::TokenDigest;
 use doorward::kit::entropy::{Ids, SystemEntropy};
+use doorward::kit::recent::Recent;
 use doorward::kit::setting::{Span, Wait};
 use doorward::login::return_url::ReturnUrls;
 use doorward::outbound::assertion::Assertions;
@@ -137,6 +138,7 @@ fn gate(provider: Arc<RemoteProvider>, metrics: &Metrics) -> Gate {
         authenticator: Authenticator {
             verifier: verifier(clock, Some((cache(100_000), metrics.cache(Cache::verified_tokens))), metrics),
             keyring: None,
+            recent: Recent::default(),
             limiter: Arc::new(Limiter::new()),
             tarpit: Arc::new(Tarpit::new()),
             sessions: sessions.clone(),
@@ -185,7 +187,9 @@ async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metri
         max_head: 64 << 10,
         redirect_to_https: false,
     };
-    drop(gate.judge(gate.open(&head), &head).await); // verified once
+    // Verified once, and known by its bytes after the first hit.
+    drop(gate.judge(gate.open(&head), &head).await);
+    drop(gate.judge(gate.open(&head), &head).await);
     let counted = allocation_counter::measure(|| {
         drop(
             futures_util::FutureExt::now_or_never(gate.judge(gate.open(&head), &head))

@@ -17,6 +17,7 @@ use crate::gate::refusal::Html;
 use crate::gate::rewrite::Rewrite;
 use crate::gate::route::{self, Table};
 use crate::kit::entropy::Ids;
+use crate::kit::recent::Recent;
 use crate::login::return_url::ReturnUrls;
 use crate::outbound::service_token::Wanted;
 use crate::outbound::signing_keys::Wanted as WantedKeys;
@@ -146,6 +147,7 @@ fn authenticator(services: &Services, caches: &Caches) -> Authenticator {
             introspections: caches.introspections.clone(),
         },
         keyring: services.keys.clone(),
+        recent: Recent::default(),
         limiter: services.limiter.clone(),
         tarpit: services.tarpit.clone(),
         sessions: services.sessions.clone(),

@@ -12,6 +12,7 @@ use crate::gate::decision::{Audit, SignedIn, Why};
 use crate::gate::refusal::Refusal;
 use crate::gate::route::Protected;
 use crate::kit::digest::TokenDigest;
+use crate::kit::recent::Recent;
 use crate::provider::identity::Identity;
 use crate::provider::verdict::{Cause, Rejection, Verdict};
 use crate::session::sessions::Sessions;
@@ -40,6 +41,8 @@ pub struct Authenticator {
     pub limiter: Arc<Limiter>,
     pub tarpit: Arc<Tarpit>,
     pub sessions: Arc<Sessions>,
+    /// The digests of bearer tokens that were found in the cache.
+    pub recent: Recent<TokenDigest>,
 }
 
 /// What a request's credentials prove.
@@ -80,10 +83,15 @@ impl Authenticator {
             audit.why = Why::of("the request has several Authorization fields, or one without a bearer token");
             return Err(charged(Reason::InvalidToken));
         };
-        let digest = TokenDigest::of(token);
+        let recent = self.recent.find(token);
+        let digest = recent.unwrap_or_else(|| TokenDigest::of(token));
         if let Some(identity) = self.verifier.recall(&protected.policy, digest) {
+            if recent.is_none() {
+                self.recent.keep(token, digest);
+            }
             return Ok(Proved::Token(identity));
         }
+        self.recent.forget(token);
         let Some(token) = token68(token) else {
             audit.why = Why::of("the token has a character that no bearer token has (RFC 6750, 2.1)");
             return Err(charged(Reason::InvalidToken));

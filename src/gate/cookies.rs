@@ -37,10 +37,9 @@ impl OwnCookies {
 
     /// The `Cookie` fields without the gateway's, as one field (RFC 9113, 8.2.3: HTTP/2 may send several).
     pub fn kept(&self, headers: &HeaderMap) -> Kept {
-        let fields: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let fields = || headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
         let pairs = || {
-            fields
-                .iter()
+            fields()
                 .flat_map(|field| field.split(|b| *b == b';'))
                 .map(<[u8]>::trim_ascii)
                 .filter(|pair| !pair.is_empty())
@@ -49,7 +48,7 @@ impl OwnCookies {
             let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
             std::str::from_utf8(name).is_ok_and(|name| self.is_own(name))
         };
-        if fields.len() < 2 && !pairs().any(|pair| own(&pair)) {
+        if fields().nth(1).is_none() && !pairs().any(|pair| own(&pair)) {
             return Kept::AsSent;
         }
         let others: Vec<&[u8]> = pairs().filter(|pair| !own(pair)).collect();

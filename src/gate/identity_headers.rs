@@ -62,6 +62,9 @@ pub struct IdentityHeaders {
 pub struct HeaderFilter {
     /// Sorted.
     folded: Vec<Box<str>>,
+    /// For each first byte of a folded name, a bit for each length that one has, the last for all longer ones: few names
+    /// need a closer look.
+    lengths: [u64; 128],
 }
 
 const FAMILIES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-auth-request-"];
@@ -241,7 +244,12 @@ impl HeaderFilter {
         let set = set.filter(|name| **name != header::AUTHORIZATION).map(|name| fold(name.as_str()));
         let mut folded: Vec<Box<str>> = NAMES.iter().map(|name| Box::from(*name)).chain(set.map(Into::into)).collect();
         folded.sort();
-        HeaderFilter { folded }
+        let mut lengths = [0; 128];
+        for name in &folded {
+            mark(&mut lengths, name, 1 << name.len().min(63));
+        }
+        FAMILIES.iter().for_each(|family| mark(&mut lengths, family, u64::MAX));
+        HeaderFilter { folded, lengths }
     }
 
     /// The fields of a request that are to be removed, each name once.
@@ -250,6 +258,11 @@ impl HeaderFilter {
     }
 
     fn covers(&self, name: &str) -> bool {
+        let first = name.bytes().next().map_or(b'-', |b| if b.is_ascii_alphanumeric() { b } else { b'-' });
+        let lengths = self.lengths.get(usize::from(first)).copied().unwrap_or_default();
+        if lengths >> name.len().min(63) & 1 == 0 {
+            return false;
+        }
         if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             return self.covers_folded(name); // header names are lower case already
         }
@@ -259,6 +272,12 @@ impl HeaderFilter {
     fn covers_folded(&self, name: &str) -> bool {
         FAMILIES.iter().any(|family| name.starts_with(family))
             || self.folded.binary_search_by(|known| (**known).cmp(name)).is_ok()
+    }
+}
+
+fn mark(lengths: &mut [u64; 128], name: &str, bits: u64) {
+    if let Some(known) = name.bytes().next().and_then(|first| lengths.get_mut(usize::from(first))) {
+        *known |= bits;
     }
 }
 

@@ -64,7 +64,13 @@ impl Rewrite {
         let text = |value: &str| HeaderValue::from_str(value).ok();
         set.extend(HeaderValue::try_from(caller.chain()).ok().map(|value| (FORWARDED_FOR, value)));
         set.push((FORWARDED_PROTO, route.scheme.clone()));
-        set.extend(audit.host.as_ref().and_then(|host| text(host.as_str())).map(|value| (FORWARDED_HOST, value)));
+        // The field itself where it says the same: a copy of it costs nothing.
+        let sent = head.headers.get(header::HOST);
+        let host = audit.host.as_ref().and_then(|host| match sent {
+            Some(sent) if sent.as_bytes() == host.as_str().as_bytes() => Some(sent.clone()),
+            _ => text(host.as_str()),
+        });
+        set.extend(host.map(|value| (FORWARDED_HOST, value)));
         set.extend(text(&audit.request_id).map(|value| (REQUEST_ID, value)));
         if route.strip_prefix {
             set.extend(text(route.prefix()).map(|value| (FORWARDED_PREFIX, value)));

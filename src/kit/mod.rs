@@ -6,6 +6,7 @@ pub mod clock;
 pub mod digest;
 pub mod entropy;
 pub mod quantity;
+pub mod recent;
 pub mod seal;
 pub mod secret;
 pub mod setting;

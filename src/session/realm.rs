@@ -1,7 +1,7 @@
 //! The scope in which a session is valid: an issuer's client and a cookie.
 
 use crate::kit::clock::Timestamp;
-use crate::kit::digest::TokenDigest;
+use crate::kit::digest::{Fingerprint, TokenDigest};
 use crate::kit::seal::Secrets;
 use crate::provider::Provider;
 use crate::session::record::{Envelope, Hot, Part, seal};
@@ -23,6 +23,8 @@ pub struct Realm {
     pub(super) id: Vec<u8>,
     /// Fingerprint of the provider settings that shape an identity; part of the cache key, so a change causes misses.
     shape: Vec<u8>,
+    /// Stands for `id` and `shape`.
+    pub(super) key: Fingerprint,
 }
 
 impl Realm {
@@ -36,7 +38,8 @@ impl Realm {
         let settings = provider.settings();
         let id = [settings.issuer.as_str(), settings.client_id.as_str(), &cookie].join("\n").into_bytes();
         let shape = format!("{:?}", settings.fingerprint()).into_bytes();
-        Realm { provider, metrics, cookie, secrets, max_age, id, shape }
+        let key = Fingerprint::of().part(&id).part(&shape).finish();
+        Realm { provider, metrics, cookie, secrets, max_age, id, shape, key }
     }
 
     pub(crate) fn seal<T: serde::Serialize>(

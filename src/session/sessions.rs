@@ -3,8 +3,9 @@
 
 use crate::kit::cache::Begun;
 use crate::kit::clock::{Clock, Timestamp};
-use crate::kit::digest::TokenDigest;
+use crate::kit::digest::{Fingerprint, TokenDigest};
 use crate::kit::entropy::Entropy;
+use crate::kit::recent::Recent;
 use crate::kit::secret::Secret;
 use crate::session::cache::SessionCache;
 use crate::session::outcome::{Dedup, Refreshes};
@@ -36,10 +37,20 @@ pub struct Sessions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     cache: ArcSwapOption<SessionCache>,
+    /// Of cookies whose session was cached.
+    recent: Recent<Derived>,
     pub(crate) refreshes: Refreshes,
     pub(crate) tries: Tries,
     pub(super) unfinished: Unfinished,
     pub(crate) dedup: Dedup,
+}
+
+/// What the cache is asked with for a cookie.
+#[derive(Clone, Copy)]
+struct Derived {
+    realm: Fingerprint,
+    place: TokenDigest,
+    proof: TokenDigest,
 }
 
 /// The content of a new session.
@@ -78,6 +89,7 @@ impl Sessions {
             clock,
             entropy,
             cache,
+            recent: Recent::default(),
             refreshes: Refreshes::default(),
             tries: Tries::new(),
             unfinished: Unfinished::default(),
@@ -133,13 +145,33 @@ impl Sessions {
 
     /// Finds the session for a cookie's value, in the cache or in the store.
     pub async fn find(&self, realm: &Realm, cookie: &str) -> Found {
-        let Some(ticket) = Ticket::parse(cookie) else { return Found::Absent };
-        if let Some(cache) = self.cache.load().as_ref()
-            && let Some(session) = cache.find(place_of(&ticket), realm.cache_key(&ticket), self.clock.now())
-        {
+        if let Some(session) = self.find_cached(realm, cookie) {
             return self.unless_ended(session);
         }
-        self.find_stored(realm, &ticket).await
+        match Ticket::parse(cookie) {
+            Some(ticket) => self.find_stored(realm, &ticket).await,
+            None => Found::Absent,
+        }
+    }
+
+    fn find_cached(&self, realm: &Realm, cookie: &str) -> Option<Arc<Session>> {
+        let cache = self.cache.load();
+        let cache = cache.as_ref()?;
+        let recent = self.recent.find(cookie.as_bytes()).filter(|known| known.realm == realm.key);
+        let derived = match recent {
+            Some(derived) => derived,
+            None => {
+                let ticket = Ticket::parse(cookie)?;
+                Derived { realm: realm.key, place: place_of(&ticket), proof: realm.cache_key(&ticket) }
+            }
+        };
+        let found = cache.find(derived.place, derived.proof, self.clock.now());
+        match (&found, recent) {
+            (Some(_), None) => self.recent.keep(cookie.as_bytes(), derived),
+            (None, Some(_)) => self.recent.forget(cookie.as_bytes()),
+            _ => {}
+        }
+        found
     }
 
     async fn find_stored(&self, realm: &Realm, ticket: &Ticket) -> Found {

@@ -26,6 +26,7 @@ use crate::kit::clock::Clock;
 use crate::kit::clock::test::SetClock;
 use crate::kit::entropy::Ids;
 use crate::kit::entropy::test::Counted;
+use crate::kit::recent::Recent;
 use crate::kit::setting::{Count, Span, Wait};
 use crate::login::return_url::ReturnUrls;
 use crate::outbound::assertion::Assertions;
@@ -150,6 +151,7 @@ fn world() -> World {
                 introspections: Arc::new(Introspections::new(&OFF, clock, metrics.cache(Cache::introspection))),
             },
             keyring: None,
+            recent: Recent::default(),
             limiter: Arc::new(Limiter::new()),
             tarpit: Arc::new(Tarpit::new()),
             sessions: sessions.clone(),
