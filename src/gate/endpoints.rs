@@ -1,8 +1,8 @@
 //! The gateway's own endpoints.
 
-mod forward_auth;
-mod login;
-mod logout;
+pub(super) mod forward_auth;
+pub(super) mod login;
+pub(super) mod logout;
 mod metadata;
 pub(super) mod parameters;
 mod userinfo;

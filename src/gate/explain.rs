@@ -1,5 +1,7 @@
 //! How one request would be judged, without asking anybody: for the operator's `explain`.
 
+mod own_page;
+
 use crate::gate::app_credentials::describe;
 use crate::gate::authenticate::{OF_KEYS, Presented, presented, presented_key};
 use crate::gate::authorise::WayIn;
@@ -59,13 +61,7 @@ impl Gate {
         let route = match std::mem::replace(&mut case.place, Ok(Place::Nowhere)) {
             Err(refusal) => return told.refused(&refusal),
             Ok(Place::Nowhere) => return told.refused(&Refusal::of(Reason::NoRoute)),
-            Ok(Place::Own(page)) => {
-                told.access = "a page of the gateway itself".into();
-                return match page.knows(head.method) {
-                    true => told,
-                    false => told.refused(&Refusal::method_not_allowed("")),
-                };
-            }
+            Ok(Place::Own(page)) => return self.explain_page(&page, head, who, &mut case, told),
             Ok(Place::Https) => {
                 told.status = StatusCode::PERMANENT_REDIRECT;
                 return told;

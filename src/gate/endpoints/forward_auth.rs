@@ -231,14 +231,18 @@ fn told(route: &Route, who: Option<&Identity>, tokens: &Tokens) -> Vec<(HeaderNa
 
 /// Maps a refusal's status to the few of `/auth`: 401, 403 and 503.
 pub(in crate::gate) fn for_auth_request(mut refused: Reply) -> Reply {
-    refused.status = match refused.status {
-        StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE | StatusCode::FORBIDDEN => refused.status,
+    refused.status = status_for_auth_request(refused.status);
+    debug_assert!(refused.headers.iter().any(|(name, _)| name == REASON));
+    refused
+}
+
+pub(in crate::gate) fn status_for_auth_request(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE | StatusCode::FORBIDDEN => status,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::FOUND => StatusCode::UNAUTHORIZED,
         status if status.is_server_error() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::FORBIDDEN,
-    };
-    debug_assert!(refused.headers.iter().any(|(name, _)| name == REASON));
-    refused
+    }
 }
 
 fn preset_has(route: &Route, name: &HeaderName) -> bool {

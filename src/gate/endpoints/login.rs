@@ -22,9 +22,22 @@ use url::{Url, form_urlencoded};
 
 /// What is done where the target's route has several providers and none is named.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Undecided {
+pub(in crate::gate) enum Undecided {
     First,
     Asked,
+}
+
+/// What `/start` and `/sign_in` lead to; the target is a checked return URL.
+pub(in crate::gate) enum Login {
+    Of {
+        site: Arc<RelyingParty>,
+        target: String,
+    },
+    /// Users choose.
+    Choice {
+        sites: Vec<Arc<RelyingParty>>,
+        target: String,
+    },
 }
 
 impl Gate {
@@ -36,13 +49,40 @@ impl Gate {
         audit: &mut Audit,
         undecided: Undecided,
     ) -> Result<Reply, Refusal> {
+        let (site, wanted) = match self.login_for(sites, query, head, audit, undecided)? {
+            Login::Choice { sites, target } => return Ok(self.endpoints.choice(&sites, &target, audit)),
+            Login::Of { site, target } => (site, target),
+        };
+        if let Some(cause) = self.endpoints.in_vain(&site, head.headers) {
+            // A user with a session may sign in again and again.
+            let found = self.endpoints.any_session(std::slice::from_ref(&site), head.headers).await;
+            if !matches!(found, Some(Ok(_))) {
+                return Err(self.endpoints.stop_loop(&site, cause, audit));
+            }
+        }
+        let origin = origin_of(&site, audit);
+        let target = self.endpoints.return_urls.checked(&wanted, &origin);
+        let hint = query.get("login_hint").filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT);
+        let beginning = Beginning { site: &site, origin: &origin, target, hint, reason: Reason::LoginRequired };
+        self.endpoints.begin_login(beginning, head.headers, audit)
+    }
+
+    /// The login that a request for `/start` or `/sign_in` begins.
+    pub(in crate::gate) fn login_for(
+        &self,
+        sites: &[Arc<RelyingParty>],
+        query: &Parameters,
+        head: &RequestHead<'_>,
+        audit: &Audit,
+        undecided: Undecided,
+    ) -> Result<Login, Refusal> {
         // nginx and ingress-nginx send the return URL in this header, a third party in a parameter.
         let told = || head.headers.get("x-auth-request-redirect").and_then(|value| value.to_str().ok());
         let wanted = query.get("rd").or(query.get("target_link_uri")).or_else(told).unwrap_or("/");
         let own = origin_of(site_here(sites, audit).ok_or(Refusal::of(Reason::BadRequest))?, audit);
         // The target route's settings apply if its login can end on this host.
-        let wanted = self.endpoints.return_urls.checked(wanted, &own);
-        let mut there = self.sites_of(&wanted, sites, audit);
+        let target = self.endpoints.return_urls.checked(wanted, &own);
+        let mut there = self.sites_of(&target, sites, audit);
         there.retain(|site| site.redirect_uri.is_some() || origin_of(site, audit) == own);
         // OpenID Connect Core 1.0, 4: a third party names the provider by its issuer.
         let named = |site: &&Arc<RelyingParty>| match (query.get("provider"), query.get("iss")) {
@@ -52,21 +92,10 @@ impl Gate {
         };
         let is_undecided = query.get("provider").or(query.get("iss")).is_none() && there.len() > 1;
         if is_undecided && undecided == Undecided::Asked {
-            return Ok(self.endpoints.choice(&there, &wanted, audit));
+            return Ok(Login::Choice { sites: there, target });
         }
-        let site = there.iter().chain(sites).find(named).ok_or(Refusal::of(Reason::BadRequest))?;
-        if let Some(cause) = self.endpoints.in_vain(site, head.headers) {
-            // A user with a session may sign in again and again.
-            let found = self.endpoints.any_session(std::slice::from_ref(site), head.headers).await;
-            if !matches!(found, Some(Ok(_))) {
-                return Err(self.endpoints.stop_loop(site, cause, audit));
-            }
-        }
-        let origin = origin_of(site, audit);
-        let target = self.endpoints.return_urls.checked(&wanted, &origin);
-        let hint = query.get("login_hint").filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT);
-        let beginning = Beginning { site, origin: &origin, target, hint, reason: Reason::LoginRequired };
-        self.endpoints.begin_login(beginning, head.headers, audit)
+        let site = there.iter().chain(sites).find(named).ok_or(Refusal::of(Reason::BadRequest))?.clone();
+        Ok(Login::Of { site, target })
     }
 
     /// The relying parties of a target's route whose realms this host serves: their settings apply to the login.

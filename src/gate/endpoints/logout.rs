@@ -127,7 +127,7 @@ impl Endpoints {
 
 /// Whether another site's link or image, or a browser's prefetch, caused the request. Without `Sec-Fetch-Site`,
 /// `Origin` and `Referer` decide.
-fn is_unasked(headers: &HeaderMap, origin: &str) -> bool {
+pub(in crate::gate) fn is_unasked(headers: &HeaderMap, origin: &str) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
     let reads_ahead = |name: &&str| text(name).is_some_and(|v| v.to_ascii_lowercase().contains("prefetch"));
     if ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(reads_ahead) {
@@ -143,7 +143,7 @@ fn is_unasked(headers: &HeaderMap, origin: &str) -> bool {
 /// Whether the form is the gateway's own: `Origin` matches, or is absent and `Sec-Fetch-Site` names no other site. The
 /// gateway's pages send no referrer, so their forms have the origin `null`. So has a sandboxed page of another site;
 /// only `Sec-Fetch-Site` distinguishes them.
-fn is_from(headers: &HeaderMap, origin: &str) -> bool {
+pub(in crate::gate) fn is_from(headers: &HeaderMap, origin: &str) -> bool {
     match headers.get(header::ORIGIN) {
         Some(sent) if sent == "null" => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
         Some(sent) => sent.as_bytes() == origin.as_bytes(),

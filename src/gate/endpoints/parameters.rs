@@ -30,7 +30,7 @@ impl Parameters {
     }
 }
 
-pub(super) fn origin_of(site: &RelyingParty, audit: &Audit) -> String {
+pub(in crate::gate) fn origin_of(site: &RelyingParty, audit: &Audit) -> String {
     site.origin.for_host(audit.host.as_ref().map(|host| host.name()).unwrap_or_default())
 }
 
