@@ -55,7 +55,7 @@ const NO_USER: &str = "`user` is required: the index of sessions names nobody";
 
 fn read(query: &str) -> Result<Query, &'static str> {
     let (mut user, mut provider, mut all) = (None, None, None);
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let field = match name.as_ref() {
             "user" => &mut user,
             "provider" => &mut provider,
