@@ -2,7 +2,7 @@
 # What the gate costs: the gateway, the same Pingora build without a gate (bench/bare.rs) and nginx, side by
 # side on loopback before one upstream. The variants take turns; each figure is the median of RUNS runs.
 #
-#   bench/run.sh [variant...]        RUNS=5 SECONDS=5 IDLE=1000 LOGINS=200
+#   bench/run.sh [variant...]        RUNS=5 SECONDS=5 IDLE=1000 LOGINS=200 CHART=file.svg
 #
 # DOORWARD and BARE name binaries to measure instead of building them. Only ratios within one run compare.
 set -euo pipefail
@@ -46,6 +46,9 @@ main() {
     echo
     for v in "${variants[@]}"; do
         [[ $v != session_memory && $v != session_file ]] || cost_of_login "$v"
+    done
+    for v in "${variants[@]}"; do
+        [[ $v != *_tls ]] || handshakes "$v"
     done
     for v in "${variants[@]}"; do
         stop "$v"
@@ -99,24 +102,11 @@ cpu_ticks() {
 
 table() {
     echo
+    echo "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) processors, Linux $(uname -r), $("$nginx" -v 2>&1), wrk"
     echo "upstream nginx with 1 worker, wrk -t$threads -c$connections -d${duration}s, medians of $runs runs," \
         "credential and padding $((${#token} + 24)) bytes"
     echo
-    python3 - "$work/results" "$@" <<'EOF'
-import statistics, sys
-path, *names = sys.argv[1:]
-rows = [line.split() for line in open(path)]
-def median(name, column):
-    return statistics.median(float(row[column]) for row in rows if row[0] == name)
-def against(name, other):
-    return f"{median(name, 1) / median(other, 1):.3f}" if other in names else "-"
-print(f"| {'variant':<14} | {'req/s':>8} | {'/ bare':>7} | {'/ nginx':>7} | {'p50 us':>7} | {'p99 us':>7} | {'CPU us/req':>10} |")
-print(f"|{'-' * 16}|{'-' * 9}:|{'-' * 8}:|{'-' * 8}:|{'-' * 8}:|{'-' * 8}:|{'-' * 11}:|")
-for name in names:
-    rps, p50, p99, cpu = (median(name, column) for column in range(1, 5))
-    print(f"| {name.replace('_', ' '):<14} | {rps:>8.0f} | {against(name, 'bare'):>7} | {against(name, 'nginx'):>7} "
-          f"| {p50:>7.0f} | {p99:>7.0f} | {cpu:>10.2f} |")
-EOF
+    python3 "$root/bench/table.py" "$work/results" "${CHART:-}" "$@"
 }
 
 # Memory that an idle client connection holds, in a fresh process: it has made one request, and waits.
@@ -140,6 +130,23 @@ idle_memory() {
 }
 
 rss_kb() { awk '/^VmRSS:/ { print $2 }' "/proc/${pid[$1]}/status"; }
+
+# Two clients that do nothing but handshakes, each on a connection of its own: full ones, then resumed ones.
+handshakes() {
+    local mode before after n
+    for mode in new reuse; do
+        before=$(cpu_ticks "$1")
+        for n in 1 2; do
+            openssl s_time -connect "${url[$1]#https://}" "-$mode" -time "$duration" >"$work/handshakes.$n" 2>&1 &
+        done
+        while pgrep -P $$ -x openssl >/dev/null; do sleep 0.1; done
+        after=$(cpu_ticks "$1")
+        awk -v name="${1//_/ }" -v mode="$mode" -v d="$duration" -v ticks=$((after - before)) -v hz="$(getconf CLK_TCK)" '
+            / connections in [0-9]+ real seconds/ { sum += $1 }
+            END { printf "%-14s handshakes, %s: %.0f a second, %.0f CPU us each\n",
+                  name, mode == "new" ? "full" : "resumed", sum / d, ticks / hz * 1e6 / sum }' "$work"/handshakes.[12]
+    done
+}
 
 # What a login takes, one after another on one connection: the redirect to the provider, and its answer. The provider
 # signs with a process of its own each time, so the time is mostly its; the CPU is the gateway's alone.

@@ -69,11 +69,13 @@ fn sessions_of(access: &AccessSettings) -> &[SessionSettings] {
 /// The store's secrets, else the generated one, else those derived from the client secrets: what belongs to no provider
 /// is sealed with these.
 pub(super) fn common_secrets(services: &Services, providers: &Providers) -> Secrets {
+    if !services.secrets.is_empty() {
+        // The generated one lies in the store: beside a configured one it must open nothing.
+        return Secrets::new(services.secrets.iter().map(|secret| secret.expose().clone().into_bytes()));
+    }
     let made = services.made_secret.expose();
-    let own = services.secrets.iter().map(|secret| secret.expose().clone().into_bytes());
-    let all: Vec<Vec<u8>> = own.chain(Some(made.clone()).filter(|made| !made.is_empty())).collect();
-    if !all.is_empty() {
-        return Secrets::new(all);
+    if !made.is_empty() {
+        return Secrets::new([made.clone()]);
     }
     let of_clients = providers.values().filter_map(|provider| match provider.settings().client_proof() {
         Some(ClientProof::Basic(secret) | ClientProof::Post(secret)) => {
@@ -103,5 +105,29 @@ pub(super) fn secrets(services: &Services, provider: &dyn Provider) -> Secrets {
             Secrets::new([derive(secret.expose().as_bytes(), b"store secret", &parts).to_vec()])
         }
         _ => Secrets::new([services.made_secret.expose().clone()]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::settings::Backend;
+    use std::path::Path;
+
+    /// Who can write the store knows the secret that is kept in it.
+    #[test]
+    fn beside_a_configured_secret_the_generated_one_opens_nothing() {
+        for (store, opens) in [("", true), ("store: {secret: 0123456789abcdef0123456789abcdef}\n", false)] {
+            let text =
+                format!("{store}routes: [{{name: a, from: \"http://a.test/\", to: \"http://a\", auth: public}}]");
+            let sources = crate::config::Sources { file: Path::new("test.yaml"), text: &text, env: Vec::new() };
+            let mut settings = crate::config::check(&sources).unwrap_or_else(|all| panic!("{all:#?}")).settings;
+            settings.file.store.backend = Backend::Memory;
+            let services = Services::new(&settings).unwrap();
+            let made = Secrets::new([services.made_secret.expose().clone()]);
+            let sealed = made.seal(b"", &[b"test"], b"", b"text").unwrap();
+            let opened = common_secrets(&services, &Providers::new()).open(b"", &[b"test"], b"", &sealed);
+            assert_eq!(opened.is_ok(), opens, "{store}");
+        }
     }
 }

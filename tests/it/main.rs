@@ -27,6 +27,7 @@ mod certified;
 mod cors;
 mod deploy;
 mod deploy_metrics;
+mod documents;
 mod examples;
 mod forward_auth;
 mod forward_auth_proxies;
