@@ -2,8 +2,9 @@
 # Instructions a request, counted by callgrind: they do not depend on what else the machine does. Fails where one is above
 # its limit in bench/instructions.txt.
 #
-#   bench/instructions.sh [variant...]      REQUESTS=500
+#   bench/instructions.sh [variant...]      REQUESTS=500 KEEP=folder
 #
+# KEEP: where callgrind's files are left, for callgrind_annotate.
 # DOORWARD and BARE name binaries to count instead of building them. valgrind hides some of the processor's instructions for
 # cryptography: figures with a digest or a signature are higher than on the metal.
 set -euo pipefail
@@ -48,6 +49,7 @@ count_of() {
     callgrind_control -z "${pid[$1]}" >/dev/null
     ask "$1" "$requests"
     callgrind_control -d "${pid[$1]}" >/dev/null
+    [[ -z ${KEEP:-} ]] || cp "$work/callgrind.${pid[$1]}.1" "$KEEP/callgrind.$1"
     local all
     all=$(sed -n 's/^totals: //p' "$work/callgrind.${pid[$1]}.1" | awk '{ sum += $1 } END { printf "%d", sum }')
     echo $((all / requests))

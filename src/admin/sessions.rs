@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use url::form_urlencoded;
 
 pub(super) const SESSIONS: &str = "/api/v1/sessions";
 
@@ -55,7 +56,7 @@ const NO_USER: &str = "`user` is required: the index of sessions names nobody";
 
 fn read(query: &str) -> Result<Query, &'static str> {
     let (mut user, mut provider, mut all) = (None, None, None);
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let field = match name.as_ref() {
             "user" => &mut user,
             "provider" => &mut provider,

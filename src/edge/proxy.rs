@@ -78,15 +78,16 @@ impl Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = RequestContext;
+    // Boxed: Pingora moves its future, with the context in it, several times a request.
+    type CTX = Box<RequestContext>;
 
-    fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(self.live.load_full(), &self.connections, &self.capacity)
+    fn new_ctx(&self) -> Box<RequestContext> {
+        Box::new(RequestContext::new(self.live.load_full(), &self.connections, &self.capacity))
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _passage: &mut RequestContext) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, _passage: &mut Box<RequestContext>) -> Result<()> {
         head_is_read();
         let draining = self.connections.draining.load(Ordering::Relaxed);
         // If the client's HTTP version or `Connection` header closes the connection, it stays so.
@@ -103,7 +104,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<bool> {
         ctx.quoted = target_as_written(session.req_header().raw_path());
         let quoted = ctx.quoted.as_deref();
         let decision = {
@@ -174,7 +175,7 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<Box<HttpPeer>> {
         let (_, upstreams) = ctx.forwarded()?;
         let none = || Error::explain(ErrorType::ConnectNoRoute, "the route has no upstream").into_up();
         let same = ctx.tried.filter(|_| ctx.renewed);
@@ -196,7 +197,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         upstream: &mut RequestHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.prepare(session, upstream)
     }
@@ -208,7 +209,7 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        _passage: &mut RequestContext,
+        _passage: &mut Box<RequestContext>,
     ) -> Result<()> {
         if end_of_stream && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
@@ -220,7 +221,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.answered = true;
         self.close_where_draining(session);
@@ -264,7 +265,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         _body: &mut Option<Bytes>,
         _end_of_stream: bool,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
         if !ctx.is_counted_stream() && ctx.begun.elapsed() > LONG {
             ctx.count_stream();
@@ -277,7 +278,7 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
         mut e: Box<Error>,
     ) -> Box<Error> {
         let another = ctx.forwarded().is_ok_and(|(_, upstreams)| upstreams.has_another());
@@ -292,7 +293,7 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         session: &mut Session,
         mut e: Box<Error>,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
         reused: bool,
     ) -> Box<Error> {
         let again = !ctx.answered && !ctx.renewed && retry::is_harmless(session) && retry::was_lost(&e, reused);
@@ -301,7 +302,7 @@ impl ProxyHttp for Proxy {
         e
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut RequestContext) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<RequestContext>) -> FailToProxy {
         let Some(reason) = reason_of(e, session) else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
@@ -329,7 +330,7 @@ impl ProxyHttp for Proxy {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut RequestContext) {
+    async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<RequestContext>) {
         answer_has_ended();
         ctx.count();
         let Some(audit) = &ctx.audit else { return };
@@ -351,21 +352,21 @@ impl ProxyHttp for Proxy {
     }
 
     // Pingora's own log lines contain the whole request line, and a query may hold a secret.
-    fn suppress_error_log(&self, _session: &Session, _passage: &RequestContext, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _passage: &Box<RequestContext>, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _passage: &RequestContext,
+        _passage: &Box<RequestContext>,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
     }
 
-    fn request_summary(&self, _session: &Session, _passage: &RequestContext) -> String {
+    fn request_summary(&self, _session: &Session, _passage: &Box<RequestContext>) -> String {
         String::new()
     }
 }
