@@ -10,6 +10,7 @@ const HEIGHT: f64 = 56.0;
 const COLUMN: usize = WIDTH / MINUTES;
 
 /// How a request ended, from below in a column, with the class that colours it.
+const _: () = assert!(KINDS[0].1.len() + KINDS[1].1.len() + KINDS[2].1.len() + KINDS[3].1.len() == Outcome::ALL.len());
 const KINDS: [(&str, &[Outcome]); 4] = [
     ("served", &[Outcome::forwarded]),
     ("own", &[Outcome::login, Outcome::own_page]),
@@ -19,6 +20,12 @@ const KINDS: [(&str, &[Outcome]); 4] = [
     ),
     ("failed", &[Outcome::unavailable, Outcome::upstream_error]),
 ];
+
+/// The most requests in a minute, and the longest p99: what the heights of the charts stand for.
+pub(super) fn scale(minutes: &[Tally]) -> (u64, Option<f64>) {
+    let slowest = minutes.iter().filter_map(|minute| quantile(&REQUEST_BUCKETS, &minute.durations, 0.99));
+    (minutes.iter().map(Tally::requests).max().unwrap_or(0), slowest.reduce(f64::max))
+}
 
 /// Requests by what became of them.
 pub(super) fn requests(name: &str, minutes: &[Tally]) -> String {
@@ -45,7 +52,10 @@ pub(super) fn requests(name: &str, minutes: &[Tally]) -> String {
 
 /// The median and the slowest hundredth.
 pub(super) fn durations(name: &str, minutes: &[Tally]) -> String {
-    let of = |share| minutes.iter().map(|minute| quantile(&REQUEST_BUCKETS, &minute.durations, share)).collect();
+    let longest = REQUEST_BUCKETS.last().copied().unwrap_or_default();
+    let at =
+        |minute: &Tally, share| quantile(&REQUEST_BUCKETS, &minute.durations, share).map(|value| value.min(longest));
+    let of = |share| minutes.iter().map(|minute| at(minute, share)).collect();
     let (median, slowest): (Vec<_>, Vec<_>) = (of(0.5), of(0.99));
     let most = slowest.iter().flatten().copied().fold(0.0, f64::max);
     let mut svg = begun(&format!("Duration of requests of {name}, p50 and p99; at most {}", seconds(most)));
@@ -85,6 +95,7 @@ pub(super) fn seconds(seconds: f64) -> String {
         ..0.001 => format!("{:.0} µs", seconds * 1e6),
         ..0.01 => format!("{:.1} ms", seconds * 1e3),
         ..1.0 => format!("{:.0} ms", seconds * 1e3),
+        f64::INFINITY => "over 60 s".into(),
         _ => format!("{seconds:.1} s"),
     }
 }

@@ -1,6 +1,6 @@
 //! The status page. It names nobody: whoever reaches the listener may read it.
 
-use crate::admin::chart::{durations, requests, seconds};
+use crate::admin::chart::{durations, requests, scale, seconds};
 use crate::admin::pages::{HTML, Page, TEXT, day, time};
 use crate::admin::state::{Admin, RouteLine, State};
 use crate::provider::Provider;
@@ -42,9 +42,11 @@ struct ProviderRow {
 struct RouteRow {
     name: String,
     from: String,
-    access: &'static str,
     upstreams: Vec<(String, bool)>,
     requests: u64,
+    /// The most requests in a minute, and the longest p99 of one.
+    busiest: u64,
+    slowest: String,
     reasons: Vec<(&'static str, u64)>,
     p50: String,
     p99: String,
@@ -101,6 +103,8 @@ impl Admin {
     pub(super) fn status_page(&self, ready: StatusCode, census: Option<Census>) -> Page {
         let state = self.state.read();
         let (store, now) = ((self.store)(), self.clock.now());
+        let connections = &self.connections;
+        let is_stopping = connections.draining.load(Ordering::Relaxed) || connections.leaving.load(Ordering::Relaxed);
         let (routes, more_routes) = self.routes(&state);
         let is_tls = |address: &str| self.tls_listeners.iter().any(|own| own == address);
         let listeners = self
@@ -115,7 +119,7 @@ impl Admin {
             .collect();
         let page = StatusPage {
             version: env!("CARGO_PKG_VERSION"),
-            state: match (self.connections.draining.load(Ordering::Relaxed), ready) {
+            state: match (is_stopping, ready) {
                 (true, _) => "draining",
                 (false, StatusCode::OK) => "ready",
                 _ => "starting",
@@ -146,7 +150,7 @@ impl Admin {
                 .map(|record| Decision {
                     time: record.rfc3339(),
                     route: record.route.clone(),
-                    method: record.method.clone(),
+                    method: known(&record.method),
                     status: record.status,
                     reason: record.reason.unwrap_or("-"),
                     request_id: record.request_id.clone(),
@@ -161,38 +165,54 @@ impl Admin {
 
     /// The busiest routes, and how many there are beside them.
     fn routes(&self, state: &State) -> (Vec<RouteRow>, usize) {
-        let of = |route: &RouteLine| {
-            let minutes = self.metrics.history.of(&route.name);
+        let hour = |name: &str| {
             let mut hour = Tally::default();
-            minutes.iter().for_each(|minute| hour.add(minute));
-            (minutes, hour)
+            self.metrics.history.of(name).iter().for_each(|minute| hour.add(minute));
+            hour
         };
-        let mut all: Vec<_> = state.routes.iter().map(|route| (route, of(route))).collect();
-        all.sort_by_key(|(_, (_, hour))| Reverse(hour.requests()));
+        let mut all: Vec<_> = state.routes.iter().map(|route| (route, hour(&route.name))).collect();
+        all.sort_by_key(|(_, hour)| Reverse(hour.requests()));
         let more = all.len().saturating_sub(ROUTES);
-        (all.into_iter().take(ROUTES).map(|(route, (minutes, hour))| route.row(&minutes, &hour)).collect(), more)
+        let row = |(route, hour): (&RouteLine, Tally)| {
+            let mut row = RouteRow::of(&route.name, &self.metrics.history.of(&route.name), &hour);
+            row.from = format!("{} · {}", route.from, route.access);
+            row.upstreams = route.upstreams.health().collect();
+            row
+        };
+        let mut rows: Vec<RouteRow> = all.into_iter().take(ROUTES).map(row).collect();
+        let none = RouteRow::of("-", &self.metrics.history.of("-"), &hour("-"));
+        rows.extend(Some(RouteRow { from: "requests of no route".into(), ..none }).filter(|row| row.requests > 0));
+        (rows, more)
     }
 }
 
-impl RouteLine {
-    fn row(&self, minutes: &[Tally], hour: &Tally) -> RouteRow {
+impl RouteRow {
+    fn of(name: &str, minutes: &[Tally], hour: &Tally) -> Self {
         let at = |share| quantile(&REQUEST_BUCKETS, &hour.durations, share).map_or("-".into(), seconds);
         let mut reasons: Vec<_> = Reason::ALL.iter().map(|reason| reason.word()).zip(hour.reasons).collect();
         reasons.retain(|(_, count)| *count > 0);
         reasons.sort_by_key(|(_, count)| Reverse(*count));
+        let (busiest, slowest) = scale(minutes);
         RouteRow {
-            name: self.name.clone(),
-            from: self.from.clone(),
-            access: self.access,
-            upstreams: self.upstreams.health().map(|(name, healthy)| (name.to_string(), healthy)).collect(),
+            name: name.to_owned(),
+            from: String::new(),
+            upstreams: Vec::new(),
             requests: hour.requests(),
+            busiest,
+            slowest: slowest.map_or("-".into(), seconds),
             reasons,
             p50: at(0.5),
             p99: at(0.99),
-            chart: requests(&self.name, minutes),
-            durations: durations(&self.name, minutes),
+            chart: requests(name, minutes),
+            durations: durations(name, minutes),
         }
     }
+}
+
+/// Clients choose the method: one that is not a usual one could be any text.
+fn known(method: &str) -> String {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.iter().find(|known| **known == method).map_or("other", |known| *known).to_owned()
 }
 
 fn provider_row(provider: &Arc<RemoteProvider>, census: Option<&Census>) -> ProviderRow {

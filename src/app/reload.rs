@@ -126,6 +126,8 @@ impl Reloader {
         self.connections.set_grace(*settings.file.shutdown_grace);
         self.connections.set_delay(*settings.file.shutdown_delay);
         self.most_in_flight.store(settings.file.limits.requests_in_flight.size(), Ordering::Relaxed);
+        let is_kept = |name: &str| name == "-" || settings.routes.iter().any(|route| *route.gate.name == *name);
+        self.services.metrics.history.keep(is_kept);
         self.in_force = settings.clone();
         self.providers = built.providers;
         *self.admin.state.write() = built.state;

@@ -111,25 +111,30 @@ impl InForce {
 
 impl ByName {
     fn of(all: Vec<Arc<CertifiedKey>>) -> Self {
-        let mut indices: HashMap<String, BTreeSet<usize>> = HashMap::new();
-        for (index, key) in all.iter().enumerate() {
-            for name in names(key) {
-                indices.entry(name).or_default().insert(index);
-            }
+        let named: Vec<BTreeSet<String>> = all.iter().map(|key| names(key).into_iter().collect()).collect();
+        let mut indices: HashMap<&str, BTreeSet<usize>> = HashMap::new();
+        for (index, own) in named.iter().enumerate() {
+            own.iter().for_each(|name| _ = indices.entry(name).or_default().insert(index));
         }
-        let valid_for = |name: &String| {
-            let wildcard = wildcard_for(name).and_then(|wildcard| indices.get(wildcard));
-            let own = indices.get(name).into_iter().chain(wildcard).flatten().collect::<BTreeSet<_>>();
-            let mut keys: Vec<_> = own.into_iter().filter_map(|index| all.get(*index).cloned()).collect();
-            // Signing with RSA costs ten times as much. The sort is stable: otherwise the configuration's order counts.
-            keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
-            keys
+        // The configuration's order counts, but of certificates with the same names RSA comes last: signing with it
+        // costs ten times as much.
+        let rank = |index: &usize| {
+            let alike = named.get(*index).and_then(|own| named.iter().position(|other| other == own));
+            let is_rsa = all.get(*index).is_some_and(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
+            (alike, is_rsa)
         };
-        let by_name: HashMap<_, _> = indices.keys().map(|name| (name.clone(), valid_for(name))).collect();
-        let first = all.first().and_then(|first| names(first).into_iter().next());
-        let alike = first.and_then(|name| by_name.get(&name).cloned());
-        let default = alike.unwrap_or_else(|| all.first().cloned().into_iter().collect());
-        ByName { all, by_name, default }
+        let ranked = |mut indices: Vec<usize>| {
+            indices.sort_by_key(rank);
+            indices.iter().filter_map(|index| all.get(*index).cloned()).collect::<Vec<_>>()
+        };
+        let valid_for = |name: &str| {
+            let wildcard = wildcard_for(name).and_then(|wildcard| indices.get(wildcard));
+            let own = indices.get(name).into_iter().chain(wildcard).flatten().copied().collect::<BTreeSet<_>>();
+            ranked(own.into_iter().collect())
+        };
+        let by_name = indices.keys().map(|name| ((*name).to_owned(), valid_for(name))).collect();
+        let default = ranked((0..all.len()).filter(|index| named.get(*index) == named.first()).collect());
+        ByName { default, by_name, all }
     }
 
     /// Whether these are the very same, in the same order. A key is its certificate's: it need not be compared.

@@ -192,8 +192,8 @@ impl Upstreams {
     }
 
     /// Each target's name and health, for the status page.
-    pub fn health(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.targets.iter().map(|t| (t.authority.as_str(), t.healthy.load(Relaxed)))
+    pub fn health(&self) -> impl Iterator<Item = (String, bool)> {
+        self.targets.iter().map(|t| (t.name(), t.healthy.load(Relaxed)))
     }
 
     /// Resolves names and, with several targets, checks which accept connections; runs until it is dropped.
@@ -235,6 +235,14 @@ impl Upstreams {
 }
 
 impl Target {
+    /// For operators.
+    pub fn name(&self) -> String {
+        match &self.location {
+            Location::Host { .. } => self.authority.clone(),
+            Location::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
     fn new(origin: &Origin, settings: &Settings, authorities: Option<&Arc<[WrappedX509]>>) -> Result<Self, String> {
         let tls = matches!(origin.protocol, Protocol::Https | Protocol::H2);
         let (mut peer, authority) = match &origin.place {
@@ -302,7 +310,7 @@ impl Target {
         self.failures.store(failures, Relaxed);
         let healthy = failures < FAILURES;
         if self.healthy.swap(healthy, Relaxed) != healthy {
-            tracing::warn!(upstream = %self.authority, healthy, "the health of an upstream has changed");
+            tracing::warn!(upstream = self.name(), healthy, "the health of an upstream has changed");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::provider::settings::Automatic;
 use crate::provider::token_endpoint::LONGEST_DESCRIPTION;
 use crate::provider::{CallFailed, GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
-use crate::session::sessions::{Login, Sessions};
+use crate::session::sessions::{Found, Login, Sessions};
 use crate::session::ticket::Ticket;
 use crate::store::kv::{Entry, Key, Space, Unavailable};
 use crate::telemetry::record::{LONGEST_WORD, cut};
@@ -128,13 +128,14 @@ impl Arrival<'_> {
         let mut there = (self.sites_of)(&flow.target).into_iter();
         let there = there.find(|there| Arc::ptr_eq(&there.realm, &site.realm));
         let site = there.unwrap_or_else(|| site.clone());
+        let had_session = self.has_session(&site).await;
         let ended = self.paid(&site, &flow, answer).await;
         let result = ended.as_ref().map_or_else(|(failure, _)| failure.word(), |_| "ok");
         site.realm.metrics.logged_in(result);
         match ended {
             Ok((cookie, identity)) => {
                 let cleared = site.cookie.clear_flow(&id_of(state), self.headers);
-                let rounds = rounds::counted(&site.realm.secrets, &site.cookie, self.headers, self.sessions.now());
+                let rounds = self.rounds(&site, had_session);
                 let cookies = cookie.into_iter().chain(rounds).chain(cleared).collect();
                 Ok((site, Done { cookies, target: flow.target, identity }))
             }
@@ -143,6 +144,23 @@ impl Arrival<'_> {
                 Err(Failed { failure, why, target: Some(flow.target), provider })
             }
         }
+    }
+
+    async fn has_session(&self, site: &RelyingParty) -> bool {
+        for value in named_like(self.headers, &site.cookie.name, Ticket::is_like) {
+            if let Found::Live(session) = self.sessions.find(&site.realm, value).await
+                && session.is_within(site.limits, self.sessions.now())
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The cookie that counts this login.
+    fn rounds(&self, site: &RelyingParty, had_session: bool) -> Option<HeaderValue> {
+        let value = rounds::counted(&site.realm.secrets, &site.cookie, self.headers, had_session, self.sessions.now())?;
+        site.cookie.set_rounds(&value, rounds::WITHIN, site.answers_by_form())
     }
 
     /// Reserves a refusal in the client's account before the provider is asked; gives it back if nothing was refused.

@@ -46,7 +46,7 @@ impl CookieSpec {
     /// A login's flow cookies, as many as its value needs: browsers drop any longer than 4,096 bytes. They must be sent
     /// on the way back from the provider, which is another site.
     pub fn set_flow(&self, id: &str, value: &str, lives: Duration, by_form: bool) -> Vec<HeaderValue> {
-        let same_site = if by_form { SameSite::None } else { SameSite::Lax };
+        let same_site = on_the_way_back(by_form);
         let name = self.flow_name(id);
         let parts = value.as_bytes().chunks(LONGEST_PART).filter_map(|part| std::str::from_utf8(part).ok());
         parts.enumerate().filter_map(|(n, part)| self.render(&part_name(&name, n), part, lives, same_site)).collect()
@@ -70,9 +70,9 @@ impl CookieSpec {
         names.iter().filter_map(|name| self.render(name, "", Duration::ZERO, SameSite::Lax)).collect()
     }
 
-    /// The times of completed logins. The redirect from the provider's site must send it.
-    pub fn set_rounds(&self, value: &str, lives: Duration) -> Option<HeaderValue> {
-        self.render(&self.rounds_name(), value, lives, SameSite::Lax)
+    /// The times of completed logins. The browser must send it on the way back from the provider, as the flow's.
+    pub fn set_rounds(&self, value: &str, lives: Duration, by_form: bool) -> Option<HeaderValue> {
+        self.render(&self.rounds_name(), value, lives, on_the_way_back(by_form))
     }
 
     pub fn rounds_name(&self) -> String {
@@ -105,6 +105,11 @@ const MOST: usize = 16;
 const LONGEST_PART: usize = 3600;
 /// The most parts of a flow's value; the longest target, sealed, needs three.
 const MOST_PARTS: usize = 4;
+
+/// Another site's redirect sends a `Lax` cookie, its form none but a `None` one.
+fn on_the_way_back(by_form: bool) -> SameSite {
+    if by_form { SameSite::None } else { SameSite::Lax }
+}
 
 fn part_name(name: &str, n: usize) -> String {
     if n == 0 { name.to_string() } else { format!("{name}_{n}") }

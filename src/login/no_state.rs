@@ -28,7 +28,7 @@ impl NoState {
             NoState::TooLate => "the login took longer than 15 minutes",
             NoState::Used => "the answer was used before",
             NoState::SessionNotKept => {
-                "a login loop: three logins succeeded within 30 s, and the session's cookie does not come back: the browser drops it, or a proxy removes it, or `session.cookie.domain` does not cover this host"
+                "a login loop: three logins succeeded within 30 s, and the session's cookie does not come back: the browser drops it, or a proxy removes it"
             }
             NoState::SessionUnknown => {
                 "a login loop: three logins succeeded within 30 s, and the session's cookie comes back, but no session is found for it: the replicas do not share a store, or `max_age` or `idle_timeout` of the route ends it at once"

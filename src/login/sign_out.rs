@@ -51,7 +51,7 @@ pub async fn sign_out(
             set.extend(site.cookie.clear());
         }
         if named(headers, &site.cookie.rounds_name()).next().is_some() {
-            set.extend(site.cookie.set_rounds("", Duration::ZERO));
+            set.extend(site.cookie.set_rounds("", Duration::ZERO, site.answers_by_form()));
         }
     }
     let (site, hint) = match ended {

@@ -38,6 +38,11 @@ impl History {
         self.0.lock().entry(route.clone()).or_insert_with(series);
     }
 
+    /// Drops the routes that a reload has removed.
+    pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
+        self.0.lock().retain(|name, _| is_kept(name));
+    }
+
     /// To be called at the end of each minute.
     pub fn minute_passed(&self) {
         for series in self.0.lock().values_mut() {
@@ -120,6 +125,7 @@ mod tests {
         let mut all = Tally::default();
         metrics.history.of("main").iter().for_each(|minute| all.add(minute));
         assert_eq!((all.requests(), all.durations.iter().sum::<u64>()), (3, 3));
-        assert_eq!(metrics.history.of("other"), []);
+        metrics.history.keep(|name| name == "other");
+        assert_eq!((metrics.history.of("main"), metrics.history.of("other")), (Vec::new(), Vec::new()));
     }
 }

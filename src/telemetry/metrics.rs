@@ -33,7 +33,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabel, Durations>,
     rate_limited: Family<RouteLabel, Counter>,
-    /// Not for Prometheus: 17 series a route.
+    /// Not for Prometheus: a series for each reason of each route.
     reasons: Family<RouteLabel, Reasons>,
     large_identities: Family<RouteLabel, Counter>,
     auth_duration: Family<AuthLabels, Durations>,

@@ -66,3 +66,14 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables are indexed by the number.
+    #[test]
+    fn all_reasons_stand_in_order() {
+        Reason::ALL.iter().enumerate().for_each(|(at, one)| assert_eq!(*one as usize, at, "{one:?}"));
+    }
+}

@@ -361,3 +361,45 @@ async fn a_path_of_other_bytes_is_refused() {
         );
     }
 }
+
+/// With a 2xx the asking proxy lets a request pass to the app: no page of the gateway's own is answered so.
+#[tokio::test]
+async fn no_own_page_is_consent() {
+    let world = World::with(|config, app| {
+        config
+            .more("client_ip: {trusted_proxies: [127.0.0.0/8]}")
+            .route(
+                "person",
+                "http://app.test/person/",
+                &app.origin,
+                "auth: {accept: [session, bearer]}, headers: {assertion: {header: X-Jwt}}",
+            )
+            .route("mcp", "http://app.test/mcp", &app.origin, "auth: {accept: [bearer], resource_metadata: true}")
+    })
+    .await;
+    let logout = format!("/oauth2/frontchannel_logout?iss={}&sid=x", world.provider.issuer());
+    for uri in [
+        "/oauth2/start",
+        "/oauth2/sign_in",
+        "/oauth2/callback",
+        "/oauth2/sign_out",
+        "/oauth2/signed_out",
+        "/oauth2/userinfo",
+        "/oauth2/auth",
+        "/oauth2/forward",
+        "/oauth2/backchannel_logout",
+        &logout,
+        "/.well-known/doorward/jwks.json",
+        "/.well-known/oauth-protected-resource/mcp",
+    ] {
+        for method in ["GET", "HEAD", "POST", "OPTIONS"] {
+            let asked = about("/oauth2/forward", "app.test", uri).set("X-Forwarded-Method", method);
+            let preflight = asked.clone().with("Origin", "https://a.test").with("Access-Control-Request-Method", "GET");
+            for request in [asked.clone(), asked.page(), preflight] {
+                let reply = world.ask(&request).await;
+                assert!(reply.status >= 300, "{method} {uri}: {}", reply.status);
+            }
+        }
+    }
+    assert_eq!(world.app.count(), 0);
+}

@@ -138,7 +138,7 @@ async fn it_is_installed_upgraded_and_removed() {
         let reply = connection.ask(&get("/readyz").set("Host", "localhost")).await;
         (reply.status == 200).then_some(())
     };
-    until(&format!("readiness; {}", folder.read("log")), is_ready).await;
+    until("readiness", is_ready).await;
     assert!(debian.has("var/lib/doorward/doorward.db"), "{}", folder.read("log"));
 
     let config = debian.0.join("etc/doorward/config.yaml");

@@ -220,3 +220,23 @@ async fn a_session_is_resumed_by_every_worker() {
     world.gateway.reload_text(&text, "ok").await;
     assert_eq!(handshakes(12).await, [&[HandshakeKind::Full][..], &resumed].concat());
 }
+
+/// A handshake has the time of a request head.
+#[tokio::test]
+async fn a_handshake_that_does_not_end_is_cut() {
+    let (app, folder) = (App::start().await, Folder::new());
+    let tls = Certificate::of("one.test").write(&folder, "one");
+    let config = Config::default().listener(&format!("tls: {tls}, head_timeout: 500ms")).route(
+        "main",
+        "https://one.test/",
+        &app.origin,
+        PUBLIC,
+    );
+    let gateway = Gateway::start(&config).await;
+    let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
+    for sent in [&[][..], &hello[..1], &hello] {
+        let mut connection = Connection::open(&gateway.address(), &Secrets::default()).await;
+        connection.send_bytes(sent).await;
+        assert!(connection.head().await.is_none(), "closed without a word after {} bytes", sent.len());
+    }
+}

@@ -83,9 +83,9 @@ impl RequestContext {
     }
 
     /// The name of the upstream that was tried last.
-    pub(super) fn tried_upstream(&self) -> Option<&str> {
+    pub(super) fn tried_upstream(&self) -> Option<String> {
         let upstreams = self.live.upstreams.get(self.forward.as_ref()?.route.index)?;
-        Some(&upstreams.target(self.tried?)?.authority)
+        Some(upstreams.target(self.tried?)?.name())
     }
 
     pub(super) fn is_counted_stream(&self) -> bool {

@@ -105,14 +105,14 @@ pub(super) fn request_head<'a>(
 }
 
 /// What an operator reads of a request that could not be proxied: where to, what failed, what the system said of it.
-pub(super) fn why_of(e: &Error, upstream: Option<&str>) -> String {
+pub(super) fn why_of(e: &Error, upstream: Option<String>) -> String {
     let mut innermost = e;
     while let Some(inner) = innermost.cause.as_ref().and_then(|cause| cause.downcast_ref::<Box<Error>>()) {
         innermost = inner;
     }
     let cause = innermost.cause.as_ref().map(ToString::to_string);
     let context = innermost.context.as_ref().map(|context| context.as_str().to_owned());
-    let parts = [upstream.map(str::to_owned), Some(innermost.etype().as_str().to_owned()), cause.or(context)];
+    let parts = [upstream, Some(innermost.etype().as_str().to_owned()), cause.or(context)];
     parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 

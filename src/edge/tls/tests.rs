@@ -64,19 +64,24 @@ fn the_first_certificate_valid_for_the_name_is_chosen() {
 
 #[test]
 fn the_client_gets_a_certificate_that_it_can_verify_rsa_last() {
-    let (rsa, ecdsa) = (rsa(&["one.test"]), ecdsa(&["one.test", "two.test"]));
-    let by_name = ByName::of(vec![rsa.clone(), ecdsa.clone()]);
+    let (rsa, ecdsa, other) = (rsa(&["one.test"]), ecdsa(&["one.test"]), ecdsa(&["one.test", "*.one.test"]));
+    let by_name = ByName::of(vec![rsa.clone(), other.clone(), ecdsa.clone()]);
     for (name, schemes, expected) in [
         (Some("one.test"), BOTH, &ecdsa),
         (Some("one.test"), ECDSA, &ecdsa),
         (Some("one.test"), RSA, &rsa),
-        (Some("two.test"), RSA, &ecdsa),
+        (Some("a.one.test"), RSA, &other),
         (None, BOTH, &ecdsa),
         (None, RSA, &rsa),
-        (Some("three.test"), RSA, &rsa),
+        (Some("one.other"), BOTH, &ecdsa),
     ] {
         assert!(Arc::ptr_eq(by_name.choose(name, schemes).unwrap(), expected), "{name:?} {schemes:?}");
     }
+    // Of certificates with other names the first valid one is chosen, whatever its key.
+    let by_name = ByName::of(vec![rsa.clone(), other.clone()]);
+    assert!(Arc::ptr_eq(by_name.choose(Some("one.test"), BOTH).unwrap(), &rsa));
+    assert!(Arc::ptr_eq(by_name.choose(Some("one.test"), ECDSA).unwrap(), &other), "the client cannot verify RSA");
+    assert!(Arc::ptr_eq(by_name.choose(None, BOTH).unwrap(), &rsa));
 }
 
 /// A handshake in memory, and how it was made.

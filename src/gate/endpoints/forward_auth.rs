@@ -24,7 +24,7 @@ use crate::provider::identity::Identity;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
 
 const IDENTITY: [&str; 4] =
@@ -49,7 +49,12 @@ impl Gate {
             Place::Own(_) | Place::Https => return Err(of_question()),
         };
         case.route = Some(route);
-        match self.judge_subject(route, &subject, &path, head, &mut case.audit).await? {
+        // Of a login loop the asking proxy learns by the status of a missing login, and its sign-in shows the page.
+        let stopped = |refusal: Refusal| match refusal.reason {
+            Reason::StateMismatch => Refusal { status: StatusCode::UNAUTHORIZED, ..refusal },
+            _ => refusal,
+        };
+        match self.judge_subject(route, &subject, &path, head, &mut case.audit).await.map_err(stopped)? {
             Entry::Pass(session) => {
                 let is_within = narrowed.is_empty()
                     || case.audit.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok());
@@ -138,10 +143,9 @@ impl Gate {
         let own = RequestHead { method: &subject.method, target: subject.target.as_bytes(), ..*head };
         match Box::pin(self.own_page(page, &own, path, case)).await? {
             Answer::Reply(mut reply) => {
-                // The asking proxy shows a page only with another status than 2xx; with that it would ask the app, for
-                // which nobody was authenticated.
-                let is_page = reply.headers.iter().any(|(name, _)| name == header::CONTENT_SECURITY_POLICY);
-                if is_page && reply.status.is_success() {
+                // The asking proxy shows an answer only with another status than 2xx; with that it would ask the app,
+                // for which nobody was authenticated.
+                if reply.status.is_success() {
                     reply.status = StatusCode::UNAUTHORIZED;
                 }
                 Ok(*reply)

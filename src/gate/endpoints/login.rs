@@ -13,6 +13,7 @@ use crate::gate::sign_in::Beginning;
 use crate::login::callback::{self, Arrival, Failed, Failure};
 use crate::login::cookie::SameSite;
 use crate::login::relying_party::RelyingParty;
+use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use http::{Method, StatusCode, header};
@@ -55,9 +56,10 @@ impl Gate {
         };
         if let Some(cause) = self.endpoints.in_vain(&site, head.headers) {
             // A user with a session may sign in again and again.
-            let found = self.endpoints.any_session(std::slice::from_ref(&site), head.headers).await;
-            if !matches!(found, Some(Ok(_))) {
-                return Err(self.endpoints.stop_loop(&site, cause, audit));
+            match self.endpoints.any_session(std::slice::from_ref(&site), head.headers).await {
+                Some(Ok(_)) => {}
+                Some(Err(Unavailable)) => return Err(Refusal::of(Reason::StoreUnavailable)),
+                None => return Err(self.endpoints.stop_loop(&site, cause, audit)),
             }
         }
         let origin = origin_of(&site, audit);

@@ -118,6 +118,9 @@ async fn a_session_is_found_by_its_ticket_alone() {
     let w = world();
     let cookie = w.sign_in().await;
     assert_eq!(&*w.live(&cookie).await.hot.identity.user, "alice-1");
+    assert_eq!(&*w.live(&cookie).await.hot.identity.user, "alice-1", "known by its bytes");
+    assert!(w.is_absent(&realm(w.provider.clone(), "other", &[7; 32]), &cookie).await, "to another realm it is not");
+    assert_eq!(&*w.live(&cookie).await.hot.identity.user, "alice-1");
     w.clock.advance(Duration::from_secs(6)); // the cache entry has expired: from the store
     assert_eq!(&*w.live(&cookie).await.hot.identity.user, "alice-1");
     let other = w.sign_in().await;

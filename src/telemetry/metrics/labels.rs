@@ -242,3 +242,14 @@ pub(super) struct ReloadLabel {
 pub(super) struct BuildLabels {
     pub(super) version: &'static str,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables are indexed by the number.
+    #[test]
+    fn all_outcomes_stand_in_order() {
+        Outcome::ALL.iter().enumerate().for_each(|(at, one)| assert_eq!(*one as usize, at, "{one:?}"));
+    }
+}

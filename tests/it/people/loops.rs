@@ -1,5 +1,6 @@
 //! Login loops: a browser that signs in again and again, and never has a session, is told why.
 
+use crate::client::{HOST, get};
 use crate::people::person::SESSION;
 use crate::people::{Person, Scene, consent, main_route};
 use crate::wait::until;
@@ -58,6 +59,36 @@ async fn sessions_that_end_at_once_are_told() {
     assert_eq!(reply.outcome(), "400 state_mismatch");
     assert!(reply.text().contains("did not find your session again"));
     assert!(why(&scene, reply.header("x-request-id").unwrap()).await.contains("no session is found for it"));
+}
+
+/// Three tabs that are restored at once, and then a session that is ended elsewhere, are no loop.
+#[tokio::test]
+async fn tabs_that_sign_in_at_once_are_no_loop() {
+    let scene = Scene::start().await;
+    let mut person = scene.person();
+    let tabs = [person.begin("/1").await, person.begin("/2").await, person.begin("/3").await];
+    for begun in &tabs {
+        assert_eq!(person.go_back(&consent(&scene.provider, begun, "alice").await).await.outcome(), "302");
+    }
+    person.put(SESSION, "");
+    assert_eq!(person.visit("/x").await.outcome(), "302 login_required");
+}
+
+/// nginx shows what `/forward` answers where `/auth` says 401.
+#[tokio::test]
+async fn a_proxy_that_asks_learns_of_a_loop() {
+    let trusted = "client_ip: {trusted_proxies: [127.0.0.1/32]}";
+    let scene = Scene::with(|config, _| config.more(trusted)).await;
+    let mut person = scene.person();
+    for _ in 0..3 {
+        person.sign_in_for(&scene.provider, "alice", "/x").await;
+        person.put(SESSION, "");
+    }
+    for (endpoint, outcome) in [("auth", "401 state_mismatch"), ("forward", "400 state_mismatch")] {
+        let about = [("X-Forwarded-Method", "GET"), ("X-Forwarded-Host", HOST), ("X-Forwarded-Uri", "/x")];
+        let asked = person.dressed(get(&format!("/oauth2/{endpoint}")).page().with_all(&about));
+        assert_eq!(person.ask(&asked).await.outcome(), outcome);
+    }
 }
 
 #[tokio::test]

@@ -75,6 +75,9 @@ async fn a_provider_that_answers_by_a_form() {
     assert!(fields.iter().any(|(name, _)| name == "code") && answer.callback.query().is_none(), "{answer:?}");
     let reply = person.go_back(&answer).await;
     assert_eq!((reply.outcome().as_str(), reply.header("location")), ("302", Some("/wanted?x=1")));
+    let set = reply.all("set-cookie");
+    let rounds = set.iter().find(|field| field.contains("_rounds=")).unwrap();
+    assert!(rounds.ends_with("; SameSite=None"), "the next form must bring it along: {rounds}");
     assert_eq!(person.fetch("/x").await.outcome(), "200");
     assert_eq!(world.app.last().header("x-forwarded-user"), Some("alice"));
 
