@@ -145,11 +145,13 @@ fn is_plain(path: &str) -> bool {
 
 /// Whether some segment is `.` or `..`.
 fn has_dots(path: &[u8]) -> bool {
-    memmem::find_iter(path, b"/.").any(|at| {
-        let rest = path.get(at + 2..).unwrap_or_default();
-        let rest = rest.strip_prefix(b".").unwrap_or(rest);
-        rest.is_empty() || rest.starts_with(b"/")
-    })
+    // Most paths have no dot at all, and a search for two bytes is dear to prepare.
+    memchr::memchr(b'.', path).is_some()
+        && memmem::find_iter(path, b"/.").any(|at| {
+            let rest = path.get(at + 2..).unwrap_or_default();
+            let rest = rest.strip_prefix(b".").unwrap_or(rest);
+            rest.is_empty() || rest.starts_with(b"/")
+        })
 }
 
 /// How to treat an invalid escape: refuse it in the path as sent, take it literally after one decoding.
