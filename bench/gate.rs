@@ -20,10 +20,9 @@ use doorward::gate::place::{Hosts, Place};
 use doorward::gate::refusal::Html;
 use doorward::gate::request::{Body, RequestHead};
 use doorward::gate::rewrite::Rewrite;
-use doorward::gate::route::{
-    AccessSettings, OnUnauthenticated, ProtectedSettings, Route, Settings as RouteSettings, Table,
-};
+use doorward::gate::route::{AccessSettings, OnUnauthenticated, ProtectedSettings, Route, Settings as RouteSettings};
 use doorward::gate::rules::Rules;
+use doorward::gate::table::Table;
 use doorward::kit::clock::{Clock, SystemClock};
 use doorward::kit::digest::TokenDigest;
 use doorward::kit::entropy::{Ids, SystemEntropy};

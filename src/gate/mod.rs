@@ -37,4 +37,5 @@ pub mod rules;
 pub mod set_name;
 mod sign_in;
 pub mod subject;
+pub mod table;
 pub mod template;

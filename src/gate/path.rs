@@ -146,7 +146,7 @@ fn is_plain(path: &str) -> bool {
 /// Whether some segment is `.` or `..`.
 fn has_dots(path: &[u8]) -> bool {
     // Most paths have no dot at all, and a search for two bytes is dear to prepare.
-    memchr::memchr(b'.', path).is_some()
+    memchr(b'.', path).is_some()
         && memmem::find_iter(path, b"/.").any(|at| {
             let rest = path.get(at + 2..).unwrap_or_default();
             let rest = rest.strip_prefix(b".").unwrap_or(rest);

@@ -1,8 +1,12 @@
 use super::*;
 use crate::credential::policy::Policy;
+use crate::gate::host::Host;
 use crate::gate::identity_headers::Preset;
 use crate::gate::identity_headers::tests::of_preset;
+use crate::gate::place::Hosts;
+use crate::gate::table::Table;
 use crate::telemetry::metrics::Metrics;
+use http::Method;
 
 /// A public route at `host[:port] path`, `*` for any host; `=` before the path for an exact one.
 fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -> Arc<Route> {
