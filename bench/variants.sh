@@ -8,7 +8,7 @@ start_nginx() { start_nginx_at http nginx ""; }
 
 start_nginx_tls() {
     certificate
-    start_nginx_at https nginx_tls " ssl; ssl_certificate $work/tls.pem; ssl_certificate_key $work/tls.key"
+    start_nginx_at https nginx_tls " ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate $work/tls.pem; ssl_certificate_key $work/tls.key"
 }
 
 # start_nginx_at <scheme> <variant> <what follows the address>
