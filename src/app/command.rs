@@ -7,6 +7,7 @@ use crate::config::Checked;
 use crate::credential::api_key::{ApiKey, Presented};
 use crate::kit::entropy::SystemEntropy;
 use crate::telemetry::log;
+use anstyle::{AnsiColor, Style};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -157,11 +158,12 @@ fn check(file: &Path, args: &CheckArgs) -> ExitCode {
             say(&serde_json::Value::Array(all).to_string());
         }
         Form::Text => {
-            problems.iter().for_each(|problem| say(&problem.to_string()));
-            let told: fn(&str) = if args.strict { say } else { complain };
-            warnings.iter().for_each(|warning| told(&warning.to_string()));
+            problems.iter().for_each(|problem| say_styled(&problem.styled(AnsiColor::Red)));
+            let told: fn(&str) = if args.strict { say_styled } else { complain_styled };
+            warnings.iter().for_each(|warning| told(&warning.styled(AnsiColor::Yellow)));
             if is_good {
-                say(&format!("{}: good", file.display()));
+                let good = AnsiColor::Green.on_default().bold();
+                say_styled(&format!("{}: {good}good{good:#}", file.display()));
             }
         }
     }
@@ -171,7 +173,7 @@ fn check(file: &Path, args: &CheckArgs) -> ExitCode {
 /// The configuration, or the code with which to end after its problems were told.
 fn loaded(file: &Path) -> Result<Checked, ExitCode> {
     config::load(file).map_err(|problems| {
-        problems.iter().for_each(|problem| complain(&problem.to_string()));
+        problems.iter().for_each(|problem| complain_styled(&problem.styled(AnsiColor::Red)));
         ExitCode::from(BAD_CONFIG)
     })
 }
@@ -201,7 +203,10 @@ fn explain(file: &Path, args: &ExplainArgs) -> ExitCode {
     });
     match told {
         Ok(told) => {
-            say(&if args.format == Form::Json { told.json.to_string() } else { told.text });
+            match args.format {
+                Form::Json => say(&told.json.to_string()),
+                Form::Text => say_styled(&highlighted(&told.text, told.is_refused)),
+            }
             if told.is_refused { ExitCode::from(REFUSED) } else { ExitCode::SUCCESS }
         }
         Err(problem) => {
@@ -294,6 +299,29 @@ fn demo_config(port: u16) -> Result<(tokio::runtime::Runtime, crate::demo::Demo,
 /// Prints to standard output; a closed pipe is not an error.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// The same with colours where it is a terminal.
+fn say_styled(text: &str) {
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+fn complain_styled(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// What each line is about in bold, the answer in colour.
+fn highlighted(text: &str, is_refused: bool) -> String {
+    let answer = if is_refused { AnsiColor::Red } else { AnsiColor::Green }.on_default().bold();
+    let line = |line: &str| match line.split_once(": ") {
+        Some((label @ "answer", rest)) => format!("{label}: {answer}{rest}{answer:#}"),
+        Some((label, rest)) => {
+            let bold = Style::new().bold();
+            format!("{bold}{label}{bold:#}: {rest}")
+        }
+        None => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn complain(text: &str) {

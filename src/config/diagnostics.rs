@@ -2,6 +2,7 @@
 
 use crate::config::settings::Settings;
 use crate::config::tree::{Node, Position, Value};
+use anstyle::{AnsiColor, Style};
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,17 @@ pub(crate) struct Problems {
 }
 
 impl Problem {
+    /// For a terminal; `colour` says how bad it is.
+    pub fn styled(&self, colour: AnsiColor) -> String {
+        let (soft, path) = (Style::new().dimmed(), colour.on_default().bold());
+        let place = match &self.place {
+            Place::File(file, at) => format!("{}:{}:{}: ", file.display(), at.line, at.column),
+            Place::Environment(name) => format!("env:{name}: "),
+        };
+        let named = if self.path.is_empty() { String::new() } else { format!("{path}{}{path:#}: ", self.path) };
+        format!("{soft}{place}{soft:#}{named}{}", self.text)
+    }
+
     pub(crate) fn of_file(file: &Path, text: &str) -> Self {
         Problem::at(file, Position::START, "", text.to_string())
     }
