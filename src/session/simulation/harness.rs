@@ -1,6 +1,10 @@
 //! The environment of the replicas in one run: dice, clock, the store behind an unreliable link, and the provider.
 
-use super::invariants::{COMMAND_TIMEOUT, Invariants};
+mod store_link;
+
+pub(super) use store_link::StoreLink;
+
+use super::invariants::Invariants;
 use super::scenario::{Dice, Scenario};
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::secret::Secret;
@@ -10,12 +14,13 @@ use crate::provider::fake::{NOW, key_set, token_as};
 use crate::provider::keys::KeySet;
 use crate::provider::settings::Settings;
 use crate::provider::{CallFailed, Demand, Fetched, GrantError, Provider, Tokens, UserInfo};
-use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Unavailable};
+use crate::store::kv::{Invalidation, Key};
 use crate::store::memory::Memory;
 use async_trait::async_trait;
 use jsonwebtoken::Algorithm;
 use parking_lot::Mutex;
 use serde_json::json;
+use std::collections::HashMap;
 use std::future::pending;
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,6 +51,8 @@ pub(super) struct Harness {
     news: broadcast::Sender<Invalidation>,
     crashed: Vec<watch::Sender<bool>>,
     frozen: Mutex<Vec<Instant>>,
+    /// The replica that last made each lease.
+    owners: Mutex<HashMap<String, usize>>,
     /// Which key the provider signs with.
     key: AtomicU64,
     family: Mutex<Family>,
@@ -70,6 +77,7 @@ impl Harness {
             news: broadcast::channel(64).0,
             crashed: (0..scenario.replicas).map(|_| watch::channel(false).0).collect(),
             frozen: Mutex::new(vec![began; scenario.replicas]),
+            owners: Mutex::default(),
             key: 0.into(),
             family: Mutex::default(),
             scenario,
@@ -113,6 +121,24 @@ impl Harness {
                 return;
             }
             sleep_until(until).await;
+        }
+    }
+
+    /// Invariant 6, what replicas share: a record is written over an older one alone, so that nothing that was deleted
+    /// comes back and no newer tokens are lost.
+    fn is_put(&self, replica: usize, key: &Key, known: Option<u64>, generation: u64) {
+        let is_record = ["session:", "tokens:"].iter().any(|space| key.as_str().starts_with(space));
+        if is_record && known.is_none_or(|known| known >= generation) {
+            let what = format!("(6) {replica} puts {} of {generation} over {known:?}", key.as_str());
+            self.invariants.lock().broke(self.now(), what);
+        }
+    }
+
+    /// The same of a lease: nobody lets go of another's.
+    fn is_deleted(&self, replica: usize, key: &Key, is_there: bool) {
+        let owner = self.owners.lock().get(key.as_str()).copied();
+        if is_there && key.as_str().starts_with("lease:") && owner != Some(replica) {
+            self.invariants.lock().broke(self.now(), format!("(6) {replica} lets go of the lease of {owner:?}"));
         }
     }
 
@@ -179,116 +205,6 @@ impl Harness {
             refresh: Some(family.current.to_string().into()),
             lives: Some(self.scenario.life),
         })
-    }
-}
-
-/// One replica's link to the store.
-pub(super) struct StoreLink {
-    pub(super) harness: Arc<Harness>,
-    pub(super) replica: usize,
-    /// The last call had no answer.
-    pub(super) failed: AtomicBool,
-}
-
-impl StoreLink {
-    async fn call<T, F>(
-        &self,
-        key: &Key,
-        act: impl FnOnce(Arc<Memory>, Key) -> F + Send + 'static,
-    ) -> Result<T, Unavailable>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, Unavailable>> + Send + 'static,
-    {
-        let (harness, dice, scenario) = (&self.harness, &self.harness.dice, &self.harness.scenario);
-        if scenario.freezes && dice.chance(2) {
-            harness.freeze(self.replica, dice.millis(0..15_000));
-        }
-        harness.going(self.replica).await;
-        let healed = harness.healed.load(SeqCst);
-        let slowest = if scenario.slow_store && !healed { dice.pick(&[2, 20, 120]) } else { 3 };
-        let (there, back) = (dice.millis(0..slowest), dice.millis(0..slowest));
-        let act = act(harness.memory.clone(), key.clone());
-        let fails = if harness.is_unavailable(self.replica) {
-            sleep(dice.pick(&[Duration::ZERO, COMMAND_TIMEOUT])).await;
-            true
-        } else if !healed && dice.chance(scenario.losses) {
-            // The request or its answer is lost; or the request arrives after the caller has given up.
-            if dice.chance(60) {
-                let (harness, key, late) = (harness.clone(), key.clone(), dice.pick(&[there, dice.millis(0..4000)]));
-                tokio::spawn(async move {
-                    sleep(late).await;
-                    let _ = act.await;
-                    harness.invariants.lock().saw_write(key.as_str(), harness.now());
-                });
-            }
-            sleep(COMMAND_TIMEOUT).await;
-            true
-        } else {
-            sleep(there).await;
-            let answer = act.await;
-            harness.invariants.lock().saw_write(key.as_str(), harness.now());
-            sleep(back).await;
-            harness.going(self.replica).await;
-            self.failed.store(false, SeqCst);
-            return answer;
-        };
-        harness.going(self.replica).await;
-        self.failed.store(fails, SeqCst);
-        harness.invariants.lock().store_failed(self.replica, key.as_str(), harness.now());
-        Err(Unavailable)
-    }
-}
-
-#[async_trait]
-impl Kv for StoreLink {
-    async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
-        self.call(key, |memory, key| async move { memory.get_with_ttl(&key).await }).await
-    }
-    async fn put(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<(), Unavailable> {
-        self.call(key, move |memory, key| async move { memory.put(&key, entry, ttl).await }).await
-    }
-    async fn put_new(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
-        self.call(key, move |memory, key| async move { memory.put_new(&key, entry, ttl).await }).await
-    }
-    async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
-        self.call(key, move |memory, key| async move { memory.replace(&key, entry, ttl).await }).await
-    }
-    async fn delete(&self, key: &Key, remember: Duration) -> Result<bool, Unavailable> {
-        self.call(key, move |memory, key| async move { memory.delete(&key, remember).await }).await
-    }
-    async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
-        self.call(key, move |memory, key| async move { memory.restore(&key, entry, ttl).await }).await
-    }
-    async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
-        let value = value.to_vec();
-        self.call(key, move |memory, key| async move { memory.extend(&key, &value, ttl).await }).await
-    }
-    async fn add(&self, key: &Key, member: &str, ttl: Duration) -> Result<bool, Unavailable> {
-        let member = member.to_string();
-        self.call(key, move |memory, key| async move { memory.add(&key, &member, ttl).await }).await
-    }
-    async fn members(&self, key: &Key) -> Result<Vec<String>, Unavailable> {
-        self.call(key, |memory, key| async move { memory.members(&key).await }).await
-    }
-    async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable> {
-        let member = member.to_string();
-        self.call(key, move |memory, key| async move { memory.remove(&key, &member).await }).await
-    }
-    async fn announce(&self, change: &Change) {
-        self.harness.going(self.replica).await;
-        if !self.harness.is_unavailable(self.replica) && !self.harness.dice.chance(self.harness.scenario.losses) {
-            let _ = self.harness.news.send(Invalidation::Key(change.clone()));
-        }
-    }
-    fn announcements(&self) -> Option<broadcast::Receiver<Invalidation>> {
-        Some(self.harness.news.subscribe())
-    }
-    fn is_shared(&self) -> bool {
-        true
-    }
-    fn is_unavailable(&self) -> bool {
-        self.failed.load(SeqCst)
     }
 }
 
