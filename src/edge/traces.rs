@@ -117,7 +117,9 @@ impl Traces {
     /// The span of a request, if it is sampled: as the `traceparent` of a trusted proxy says, else by chance.
     pub fn begin(&self, headers: &HeaderMap, is_trusted: bool, now: Timestamp) -> Option<RequestSpan> {
         let has_own = headers.contains_key(&TRACEPARENT);
-        let parent = (has_own && is_trusted)
+        // W3C Trace Context, 3.2: of several fields none counts.
+        let is_one = headers.get_all(&TRACEPARENT).iter().nth(1).is_none();
+        let parent = (has_own && is_one && is_trusted)
             .then(|| self.propagator.extract_with_context(&Context::new(), &HeaderExtractor(headers)))
             .filter(|context| context.span().span_context().is_valid());
         let is_sampled = match &parent {
@@ -186,7 +188,11 @@ impl Default for Share {
 impl TryFrom<String> for Share {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let is_plain = |number: &&str| number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let is_plain = |number: &&str| match number.split_once('.') {
+            Some((whole, part)) => digits(whole) && digits(part),
+            None => digits(number),
+        };
         let number = text.strip_suffix('%').filter(is_plain).and_then(|number| number.parse().ok());
         number
             .filter(|number| *number <= 100.0)
@@ -289,7 +295,7 @@ mod tests {
             let sampled = (0..10_000).filter(|_| traces.by_chance()).count();
             assert!(expected.contains(&sampled), "{sample}: {sampled}");
         }
-        for bad in ["5", "101%", "-1%", "1e1%", "%", "NaN%", "inf%"] {
+        for bad in ["5", "101%", "-1%", "1e1%", "%", "NaN%", "inf%", ".5%", "5.%", "1.2.3%"] {
             assert!(Share::try_from(bad.to_owned()).is_err(), "{bad}");
         }
     }
@@ -317,6 +323,8 @@ mod tests {
             "passed on as it is"
         );
         let broken = HeaderMap::from_iter([(TRACEPARENT, HeaderValue::from_static("x"))]);
-        assert!(begin(&broken, true).is_none());
+        let mut two = with("01");
+        two.append(TRACEPARENT, with("01")[TRACEPARENT].clone());
+        assert!(begin(&broken, true).is_none() && begin(&two, true).is_none());
     }
 }
