@@ -22,7 +22,8 @@ main() {
     trap 'rm -rf "$work"' EXIT
     rm -rf "$dist"
     mkdir -p "$dist"
-    strip -o "$work/doorward" "$binary"
+    # The linker derives the build id from the debug information, too, which is stripped and knows the build's folder.
+    strip --remove-section=.note.gnu.build-id -o "$work/doorward" "$binary"
     tarball "$version" "$arch" "$dist"
     deb "$version" "$arch" "$dist"
     sbom "$dist/doorward-$version.cdx.json"
