@@ -7,8 +7,8 @@ mod realms;
 mod reload;
 mod services;
 
-use crate::admin::Admin;
 use crate::admin::api::Api;
+use crate::admin::{Admin, State};
 use crate::app::build::build;
 use crate::app::services::{Providers, Services};
 use crate::config::settings::Settings;
@@ -16,7 +16,7 @@ use crate::edge::connections::Connections;
 use crate::edge::sockets::Sockets;
 use crate::edge::tls::Certificates;
 use crate::edge::traces::Traces;
-use crate::edge::{Common, server};
+use crate::edge::{self, Common, server};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
@@ -53,29 +53,7 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
     connections.set_delay(*settings.file.shutdown_delay);
     let most_in_flight = Arc::new(AtomicUsize::new(settings.file.limits.requests_in_flight.size()));
     let live = Arc::new(ArcSwap::from_pointee(built.live));
-    let admin = Arc::new(Admin {
-        metrics: services.metrics.clone(),
-        connections: connections.clone(),
-        sockets: Arc::new(Sockets::new(listeners.iter().map(|(own, _)| *own.address).collect(), settings.workers())),
-        sessions: services.sessions.clone(),
-        store: Box::new({
-            let store = services.store.clone();
-            move || store.now()
-        }),
-        api: Api { keys: services.keys.clone(), kv: services.kv.clone() },
-        access_log: access_log.clone(),
-        begun: Instant::now(),
-        clock: services.clock.clone(),
-        store_kind: settings.file.store.backend.word(),
-        tls_listeners: listeners
-            .iter()
-            .filter(|(_, tls)| tls.is_some())
-            .map(|(own, _)| own.address.to_string())
-            .collect(),
-        reload: Default::default(),
-        census: Default::default(),
-        state: built.state.into(),
-    });
+    let admin = Arc::new(admin(&settings, &services, &listeners, &connections, &access_log, built.state));
     let upkeep_of_store = services.upkeep.take();
     let background = reload::background(reload::Reloader {
         config: invocation.config.clone(),
@@ -122,6 +100,40 @@ pub fn run(invocation: Invocation, settings: Settings, log: Arc<Log>) -> Result<
             log.close();
         }),
     })
+}
+
+/// What the admin listener reports on.
+fn admin(
+    settings: &Settings,
+    services: &Services,
+    listeners: &[(edge::Settings, Option<Arc<Certificates>>)],
+    connections: &Arc<Connections>,
+    access_log: &AccessLog,
+    state: State,
+) -> Admin {
+    Admin {
+        metrics: services.metrics.clone(),
+        connections: connections.clone(),
+        sockets: Arc::new(Sockets::new(listeners.iter().map(|(own, _)| *own.address).collect(), settings.workers())),
+        sessions: services.sessions.clone(),
+        store: Box::new({
+            let store = services.store.clone();
+            move || store.now()
+        }),
+        api: Api { keys: services.keys.clone(), kv: services.kv.clone() },
+        access_log: access_log.clone(),
+        begun: Instant::now(),
+        clock: services.clock.clone(),
+        store_kind: settings.file.store.backend.word(),
+        tls_listeners: listeners
+            .iter()
+            .filter(|(_, tls)| tls.is_some())
+            .map(|(own, _)| own.address.to_string())
+            .collect(),
+        reload: Default::default(),
+        census: Default::default(),
+        state: state.into(),
+    }
 }
 
 async fn every_minute(metrics: &Metrics) {
@@ -187,7 +199,7 @@ pub(crate) mod test {
     use super::*;
 
     /// The live state built from this configuration.
-    pub(crate) fn built(text: &str) -> crate::edge::live::Live {
+    pub(crate) fn built(text: &str) -> edge::live::Live {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let sources = crate::config::Sources { file: std::path::Path::new("test.yaml"), text, env: Vec::new() };
         let settings = crate::config::check(&sources).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;

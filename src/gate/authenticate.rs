@@ -91,7 +91,9 @@ impl Authenticator {
             }
             return Ok(Proved::Token(identity));
         }
-        self.recent.forget(token);
+        if recent.is_some() {
+            self.recent.forget(token);
+        }
         let Some(token) = token68(token) else {
             audit.why = Why::of("the token has a character that no bearer token has (RFC 6750, 2.1)");
             return Err(charged(Reason::InvalidToken));

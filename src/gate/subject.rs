@@ -32,6 +32,9 @@ const FORWARDED: [&str; 3] = ["x-forwarded-method", "x-forwarded-host", "x-forwa
 /// ingress-nginx sends these.
 const ORIGINAL: [&str; 2] = ["x-original-method", "x-original-url"];
 
+/// All of them.
+pub(super) const QUESTION: [&str; 5] = [FORWARDED[0], FORWARDED[1], FORWARDED[2], ORIGINAL[0], ORIGINAL[1]];
+
 /// Whether a request asks about another one. `X-Forwarded-Host` does not count: every proxy sends it.
 pub(super) fn is_question(headers: &HeaderMap) -> bool {
     let [method, _, uri] = FORWARDED;

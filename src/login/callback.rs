@@ -3,11 +3,12 @@
 
 use crate::caller::rate_limit::{self, Reservation};
 use crate::kit::digest::TokenDigest;
-use crate::login::cookie::named_like;
+use crate::login::cookie::{named, named_like};
 use crate::login::flow::{Flow, LIFE, NoFlow, id_of};
 use crate::login::no_state::NoState;
 use crate::login::relying_party::RelyingParty;
 use crate::login::rounds;
+use crate::login::signed_in::any_session;
 use crate::provider::identity::Identity;
 use crate::provider::jwt::{Unverified, Verified};
 use crate::provider::keys::KeySet;
@@ -15,7 +16,7 @@ use crate::provider::settings::Automatic;
 use crate::provider::token_endpoint::LONGEST_DESCRIPTION;
 use crate::provider::{CallFailed, GrantError, NoUserInfo, NotVerified, Tokens, userinfo_about, verify_own};
 use crate::session::record::{Cold, Hot};
-use crate::session::sessions::{Found, Login, Sessions};
+use crate::session::sessions::{Login, Sessions};
 use crate::session::ticket::Ticket;
 use crate::store::kv::{Entry, Key, Space, Unavailable};
 use crate::telemetry::record::{LONGEST_WORD, cut};
@@ -128,7 +129,7 @@ impl Arrival<'_> {
         let mut there = (self.sites_of)(&flow.target).into_iter();
         let there = there.find(|there| Arc::ptr_eq(&there.realm, &site.realm));
         let site = there.unwrap_or_else(|| site.clone());
-        let had_session = self.has_session(&site).await;
+        let had_session = self.had_session(&site).await;
         let ended = self.paid(&site, &flow, answer).await;
         let result = ended.as_ref().map_or_else(|(failure, _)| failure.word(), |_| "ok");
         site.realm.metrics.logged_in(result);
@@ -146,15 +147,10 @@ impl Arrival<'_> {
         }
     }
 
-    async fn has_session(&self, site: &RelyingParty) -> bool {
-        for value in named_like(self.headers, &site.cookie.name, Ticket::is_like) {
-            if let Found::Live(session) = self.sessions.find(&site.realm, value).await
-                && session.is_within(site.limits, self.sessions.now())
-            {
-                return true;
-            }
-        }
-        false
+    /// Looked for only where it decides: in a browser that has just signed in.
+    async fn had_session(&self, site: &Arc<RelyingParty>) -> bool {
+        let has_just = named(self.headers, &site.cookie.rounds_name()).next().is_some();
+        has_just && matches!(any_session(std::slice::from_ref(site), self.headers, self.sessions).await, Some(Ok(_)))
     }
 
     /// The cookie that counts this login.

@@ -11,4 +11,5 @@ pub mod return_url;
 pub mod rounds;
 pub mod settings;
 pub mod sign_out;
+pub mod signed_in;
 pub mod start;

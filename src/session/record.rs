@@ -4,6 +4,8 @@
 
 use crate::kit::clock::Timestamp;
 use crate::kit::seal::{NotOurs, Secrets};
+use crate::kit::secret::Secret;
+use crate::provider::Tokens;
 use crate::provider::identity::Identity;
 use crate::session::ticket::Ticket;
 use serde::de::DeserializeOwned;
@@ -37,6 +39,20 @@ pub struct Cold {
     /// When the refresh token was issued.
     pub refreshed: i64,
     pub session_id: Option<String>,
+}
+
+impl Cold {
+    /// With what a refresh brought; what it did not bring stays.
+    pub fn renewed(&self, tokens: &Tokens, now: i64) -> Cold {
+        let text = |secret: &Secret| secret.expose().clone();
+        Cold {
+            access: text(&tokens.access),
+            id: tokens.id.as_ref().map(text).or_else(|| self.id.clone()),
+            refresh: tokens.refresh.as_ref().map(text).or_else(|| self.refresh.clone()),
+            refreshed: if tokens.refresh.is_some() { now } else { self.refreshed },
+            session_id: self.session_id.clone(),
+        }
+    }
 }
 
 /// Which part a sealed record is.

@@ -234,7 +234,7 @@ impl Sessions {
         limits: RefreshLimits,
     ) -> Result<Outcome, Unavailable> {
         let Grant { stored, cold, generation, .. } = grant;
-        let renewed = renewed_cold(&cold, &tokens, self.clock.now().millis());
+        let renewed = cold.renewed(&tokens, self.clock.now().millis());
         if !self.replace_cold(realm, &stored.ticket, &stored.label, &renewed, generation + 1).await? {
             if self.load_cold(realm, &stored.ticket).await?.is_none() {
                 // Signed out meanwhile: no session holds the new refresh token.
@@ -390,15 +390,4 @@ enum Due {
 /// The longest a request waits for a refresh.
 fn patience(realm: &Realm) -> Duration {
     *realm.provider.settings().timeout + SPARE
-}
-
-fn renewed_cold(cold: &Cold, tokens: &Tokens, now: i64) -> Cold {
-    let text = |secret: &Secret| secret.expose().clone();
-    Cold {
-        access: text(&tokens.access),
-        id: tokens.id.as_ref().map(text).or_else(|| cold.id.clone()),
-        refresh: tokens.refresh.as_ref().map(text).or_else(|| cold.refresh.clone()),
-        refreshed: if tokens.refresh.is_some() { now } else { cold.refreshed },
-        session_id: cold.session_id.clone(),
-    }
 }

@@ -382,6 +382,10 @@ async fn explain_answers_questions_of_proxies() {
         ("forward", "192.0.2.1", "/public%2f..%2fx", &[], "400 bad_request bad_request"),
         ("forward", "198.51.100.1", "/x", &[], "403 bad_request bad_request"),
         ("forward", "192.0.2.1", "/oauth2/start", &[], "302 login login_required"),
+        ("forward", "192.0.2.1", "/oauth2/signed_out", &[], "401 own_page"),
+        ("forward", "192.0.2.1", "/oauth2/forward", &[], "403 bad_request bad_request"),
+        ("auth", "192.0.2.1", "/oauth2/auth", &[], "403 bad_request bad_request"),
+        ("auth", "192.0.2.1", "/oauth2/signed_out", &[], "403 bad_request bad_request"),
     ] {
         let uri = format!("X-Forwarded-Uri: {uri}");
         let url = format!("http://app.test/oauth2/{endpoint}");

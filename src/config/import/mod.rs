@@ -3,6 +3,7 @@
 mod no_counterpart;
 mod oauth2_proxy;
 mod options;
+mod texts;
 
 use crate::config::effective::render;
 use oauth2_proxy::Conversion;

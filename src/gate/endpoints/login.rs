@@ -13,6 +13,7 @@ use crate::gate::sign_in::Beginning;
 use crate::login::callback::{self, Arrival, Failed, Failure};
 use crate::login::cookie::SameSite;
 use crate::login::relying_party::RelyingParty;
+use crate::login::signed_in::any_session;
 use crate::store::kv::Unavailable;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
@@ -56,7 +57,7 @@ impl Gate {
         };
         if let Some(cause) = self.endpoints.in_vain(&site, head.headers) {
             // A user with a session may sign in again and again.
-            match self.endpoints.any_session(std::slice::from_ref(&site), head.headers).await {
+            match any_session(std::slice::from_ref(&site), head.headers, &self.endpoints.sessions).await {
                 Some(Ok(_)) => {}
                 Some(Err(Unavailable)) => return Err(Refusal::of(Reason::StoreUnavailable)),
                 None => return Err(self.endpoints.stop_loop(&site, cause, audit)),
@@ -161,7 +162,7 @@ impl Gate {
                 );
                 audit.why = Why::of(why);
                 // A user who is signed in already is redirected instead.
-                if let Some(Ok((site, session))) = self.endpoints.any_session(sites, head.headers).await {
+                if let Some(Ok((site, session))) = any_session(sites, head.headers, &self.endpoints.sessions).await {
                     let target =
                         self.endpoints.return_urls.checked(target.as_deref().unwrap_or("/"), &origin_of(&site, audit));
                     // Check the target route's limits: otherwise that route would start a login again at once.

@@ -5,14 +5,11 @@ use crate::gate::endpoints::parameters::Parameters;
 use crate::gate::gate::Endpoints;
 use crate::gate::refusal::{Refusal, own_headers};
 use crate::gate::request::RequestHead;
-use crate::login::cookie::named_like;
 use crate::login::relying_party::RelyingParty;
-use crate::session::session::Session;
-use crate::session::sessions::Found;
-use crate::session::ticket::Ticket;
+use crate::login::signed_in::any_session;
 use crate::store::kv::Unavailable;
 use crate::telemetry::reason::Reason;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -28,7 +25,7 @@ impl Endpoints {
             Some(name) => sites.iter().filter(|site| site.provider() == name).cloned().collect(),
             None => sites.to_vec(),
         };
-        let found = self.any_session(&asked, head.headers).await;
+        let found = any_session(&asked, head.headers, &self.sessions).await;
         let (site, session) = found
             .ok_or(Refusal::of(Reason::LoginRequired))?
             .map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
@@ -41,26 +38,5 @@ impl Endpoints {
         let mut headers = own_headers(&audit.request_id);
         headers.push((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
         Ok(Reply { status: StatusCode::OK, headers, body: body.to_string().into() })
-    }
-
-    /// The first valid session of any of these relying parties; it is neither touched nor refreshed.
-    pub(super) async fn any_session(
-        &self,
-        sites: &[Arc<RelyingParty>],
-        headers: &HeaderMap,
-    ) -> Option<Result<(Arc<RelyingParty>, Arc<Session>), Unavailable>> {
-        let mut is_unavailable = false;
-        for site in sites {
-            for value in named_like(headers, &site.cookie.name, Ticket::is_like) {
-                match self.sessions.find(&site.realm, value).await {
-                    Found::Live(session) if session.is_within(site.limits, self.sessions.now()) => {
-                        return Some(Ok((site.clone(), session)));
-                    }
-                    Found::Unavailable => is_unavailable = true,
-                    Found::Live(_) | Found::Absent => {}
-                }
-            }
-        }
-        is_unavailable.then_some(Err(Unavailable))
     }
 }

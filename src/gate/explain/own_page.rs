@@ -1,6 +1,6 @@
 //! What the gateway's own endpoints would answer, as far as it can be said without asking anybody.
 
-use crate::gate::case::Case;
+use crate::gate::case::{Case, Place};
 use crate::gate::cors::is_preflight;
 use crate::gate::endpoint::Endpoint;
 use crate::gate::endpoints::forward_auth::status_for_auth_request;
@@ -12,7 +12,7 @@ use crate::gate::gate::{Gate, METHODS};
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::Refusal;
 use crate::gate::request::RequestHead;
-use crate::gate::subject::Subject;
+use crate::gate::subject::{QUESTION, Subject};
 use crate::provider::claims::Claims;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
@@ -81,6 +81,9 @@ impl Gate {
         let mut headers = head.headers.clone();
         let Ok(host) = HeaderValue::from_str(subject.host.as_str()) else { return told.refused(&refused) };
         headers.insert(header::HOST, host);
+        // The question is answered once, and about a preflight as about any request.
+        QUESTION.iter().for_each(|name| _ = headers.remove(*name));
+        headers.remove(header::ACCESS_CONTROL_REQUEST_METHOD);
         let asked = RequestHead {
             method: &subject.method,
             target: subject.target.as_bytes(),
@@ -88,11 +91,17 @@ impl Gate {
             headers: &headers,
             ..*head
         };
+        let is_own = matches!(self.open(&asked).place, Ok(Place::Own(_)));
         let mut told = self.explain(&asked, who);
-        told.access = format!("a question of another proxy, about: {}", told.access);
-        let passes = told.outcome == Outcome::forwarded;
-        if passes {
+        let narrowing = head.target.contains(&b'?') && *page == Endpoint::Auth;
+        let unseen = if narrowing { " (what its query narrows is not looked at)" } else { "" };
+        told.access = format!("a question of another proxy{unseen}, about: {}", told.access);
+        if told.outcome == Outcome::forwarded {
             (told.status, told.outcome) = (StatusCode::ACCEPTED, Outcome::own_page);
+        } else if *page == Endpoint::Auth && is_own {
+            told = told.refused(&refused);
+        } else if *page == Endpoint::Forward && told.status.is_success() {
+            told.status = StatusCode::UNAUTHORIZED;
         } else if *page == Endpoint::Auth {
             if told.outcome == Outcome::login {
                 told = told.refused(&Refusal::of(Reason::LoginRequired));
