@@ -1,7 +1,7 @@
 //! The command line: arguments, output and exit codes (0 done, 1 failed, 2 a bad configuration).
 
 use crate::app::explain::{self, Question};
-use crate::app::{self, Invocation};
+use crate::app::{self, Invocation, manual};
 use crate::config;
 use crate::config::Checked;
 use crate::credential::api_key::{ApiKey, Presented};
@@ -77,7 +77,7 @@ struct ExplainArgs {
     /// A header of the request: 'Name: value'.
     #[arg(short = 'H', long = "header")]
     headers: Vec<String>,
-    /// A file with a JSON object of claims: for somebody with a good credential.
+    /// A file with a JSON object of claims, for somebody with a good credential; `-` is standard input.
     #[arg(long)]
     claims: Option<PathBuf>,
     /// The address that the request comes from.
@@ -138,8 +138,11 @@ pub fn execute(line: CommandLine) -> ExitCode {
             say(String::from_utf8_lossy(&text).trim_end());
             ExitCode::SUCCESS
         }
-        Command::Man => match clap_mangen::Man::new(CommandLine::command()).render(&mut std::io::stdout()) {
-            Ok(()) => ExitCode::SUCCESS,
+        Command::Man => match manual::page(CommandLine::command()) {
+            Ok(text) => {
+                say(text.trim_end());
+                ExitCode::SUCCESS
+            }
             Err(_) => ExitCode::from(FAILED),
         },
     }
@@ -194,7 +197,11 @@ fn explain(file: &Path, args: &ExplainArgs) -> ExitCode {
         Err(code) => return code,
     };
     let claims = args.claims.as_ref().map(|file| {
-        let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let text = match file.as_os_str() == "-" {
+            true => std::io::read_to_string(std::io::stdin()),
+            false => std::fs::read_to_string(file),
+        };
+        let text = text.map_err(|e| format!("{}: {e}", file.display()))?;
         serde_json::from_str(&text).map_err(|e| format!("{}: is no JSON object: {e}", file.display()))
     });
     let (method, url, headers) = (args.method.clone(), args.url.clone(), args.headers.clone());

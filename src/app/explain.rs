@@ -11,6 +11,7 @@ use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use url::Url;
 
@@ -40,6 +41,9 @@ pub(super) fn explain(mut settings: Settings, question: &Question) -> Result<Tol
     let method: Method = question.method.parse().map_err(|_| format!("`{}` is no method", question.method))?;
     let url = Url::parse(&question.url).map_err(|e| format!("`{}` is no URL: {e}", question.url))?;
     let (authority, target) = parts(&question.url).ok_or("the URL has no host")?;
+    if authority.contains('@') {
+        return Err("a gateway sees no user and password of a URL; write them as a header".into());
+    }
     let mut headers = HeaderMap::new();
     headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| "the URL's host cannot be sent")?);
     for line in &question.headers {
@@ -47,7 +51,10 @@ pub(super) fn explain(mut settings: Settings, question: &Question) -> Result<Tol
             line.split_once(':').ok_or_else(|| format!("`{line}` is no header; write 'Name: value'"))?;
         let name: HeaderName = name.trim().parse().map_err(|_| format!("`{name}` is not the name of a header"))?;
         let value = HeaderValue::from_str(value.trim()).map_err(|_| format!("`{line}` cannot be sent"))?;
-        headers.append(name, value);
+        match name {
+            header::HOST => headers.insert(name, value).map_or((), drop),
+            name => _ = headers.append(name, value),
+        }
     }
     let head = RequestHead {
         method: &method,
@@ -75,11 +82,13 @@ fn redirects(settings: &Settings, port: Option<u16>) -> bool {
     }
 }
 
-/// Authority and target, byte for byte: a URL parser would resolve what the gateway judges.
-fn parts(url: &str) -> Option<(&str, &str)> {
+/// Authority and target, byte for byte: a URL parser would resolve what the gateway judges. No client sends a fragment.
+fn parts(url: &str) -> Option<(&str, Cow<'_, str>)> {
     let (_, rest) = url.split_once("://")?;
+    let rest = rest.split('#').next()?;
     let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    (!authority.is_empty()).then_some((authority, if target.is_empty() { "/" } else { target }))
+    let target = if target.starts_with('/') { target.into() } else { format!("/{target}").into() };
+    (!authority.is_empty()).then_some((authority, target))
 }
 
 fn told(settings: &Settings, question: &Question, own: &Explanation) -> Told {

@@ -3,6 +3,7 @@
 mod build;
 pub mod command;
 mod explain;
+mod manual;
 mod realms;
 mod reload;
 mod services;

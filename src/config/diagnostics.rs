@@ -38,8 +38,14 @@ pub struct Written {
 impl Written {
     /// `file:line`, `env:NAME`, or `default`.
     pub(crate) fn source(&self, path: &str, value: &serde_json::Value) -> String {
-        if let Some(name) = self.completed.at(path).and_then(|node| node.from_env.as_ref()) {
+        let node = self.completed.at(path);
+        if let Some(name) = node.and_then(|node| node.from_env.as_ref()) {
             return format!("env:{name}");
+        }
+        let items: Vec<_> =
+            node.into_iter().flat_map(Node::children).filter_map(|(_, item)| item.from_env.clone()).collect();
+        if let (false, Some(position)) = (items.is_empty(), self.as_written.position_of(path)) {
+            return format!("{}, env:{}", self.line(position), items.join(", env:"));
         }
         if let Some(position) = self.as_written.position_of(path) {
             return self.line(position);

@@ -15,7 +15,7 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 /// A whole key, `dwk_<id>_<secret>`: shown once, when it is created. The secret is 256 bits in base64url.
@@ -99,7 +99,7 @@ pub type PlainText = Text<PlainTextRule>;
 
 /// A point in time, in Unix seconds.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "String")]
+#[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct ExpiresAt(i64);
 
@@ -119,6 +119,13 @@ impl TryFrom<String> for ExpiresAt {
         let since_epoch = humantime::parse_rfc3339_weak(&text).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let seconds = since_epoch.and_then(|since| i64::try_from(since.as_secs()).ok());
         seconds.map(ExpiresAt).ok_or_else(|| format!("`{text}` is not a time; write one such as 2030-01-31T12:00:00Z"))
+    }
+}
+
+impl From<ExpiresAt> for String {
+    fn from(at: ExpiresAt) -> Self {
+        let since_epoch = Duration::from_secs(at.0.unsigned_abs()); // a time before it is not read
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Explanation {
     pub outcome: Outcome,
     pub reason: Option<Reason>,
     pub headers: Vec<(String, String)>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl Gate {
@@ -57,6 +58,7 @@ impl Gate {
             outcome: Outcome::own_page,
             reason: None,
             headers: Vec::new(),
+            identity: None,
         };
         let route = match std::mem::replace(&mut case.place, Ok(Place::Nowhere)) {
             Err(refusal) => return told.refused(&refusal),
@@ -89,6 +91,7 @@ impl Gate {
             told.access = "public".into();
         }
         told.outcome = Outcome::forwarded;
+        told.identity.clone_from(&audit.identity);
         let by_method = self.routes.chooses_by_method(audit.host.as_ref(), path.as_str().as_bytes());
         let forward = self.rewrite.forward(route, head, &path, &case.caller, audit, by_method);
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();

@@ -269,10 +269,14 @@ async fn a_configuration_is_read_from_standard_input() {
 #[tokio::test]
 async fn config_says_where_each_value_is_from_and_no_secret() {
     let folder = Folder::new();
-    let more = "tracing: {otlp: \"http://c.test/?key=the-key\"}\npages: {name: \"${env:NAME} $${env:X}\"}\n";
+    let key = "api_keys: [{id: 0123456789ab, digest: ".to_owned()
+        + &"a".repeat(64)
+        + ", user: u, expires_at: 2031-01-31T00:00:00Z}]\n";
+    let more = key + "tracing: {otlp: \"http://c.test/?key=the-key\"}\npages: {name: \"${env:NAME} $${env:X}\"}\n";
     folder.write("config.yaml", &format!("{TEXT}{more}"));
     let env = [
         ("DOORWARD__SHUTDOWN_GRACE", "7s"),
+        ("DOORWARD__CLIENT_IP__TRUSTED_PROXIES__0", "192.0.2.0/24"),
         ("DOORWARD__ADMIN__TOKEN", "the-admin-token-of-these-tests"),
         ("NAME", "what-a-reference-holds"),
     ];
@@ -285,6 +289,8 @@ async fn config_says_where_each_value_is_from_and_no_secret() {
         "client_secret: \"***\"  # config.yaml:5",
         "shutdown_grace: \"7s\"  # env:DOORWARD__SHUTDOWN_GRACE",
         "shutdown_delay: \"0s\"  # default",
+        "trusted_proxies: [\"192.0.2.0/24\"]  # config.yaml:3, env:DOORWARD__CLIENT_IP__TRUSTED_PROXIES__0",
+        "expires_at: \"2031-01-31T00:00:00Z\"  # config.yaml:8",
         "- address: \"127.0.0.1:8443\"  # config.yaml:1",
         "backend: memory  # config.yaml:2",
     ] {
@@ -296,6 +302,27 @@ async fn config_says_where_each_value_is_from_and_no_secret() {
     assert_eq!(code, 0, "{complaint}");
     let values = |text: &str| text.lines().map(|line| line.split("  #").next().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(values(&printed), values(&again));
+}
+
+#[tokio::test]
+async fn explain_reads_a_url_as_clients_do() {
+    let folder = Folder::new();
+    folder.write(
+        "config.yaml",
+        "routes:\n  - {name: main, from: \"http://app.test/a\", to: \"http://127.0.0.1:1\", auth: public}\n",
+    );
+    for (url, more, answer) in [
+        ("http://app.test/a#/b", &[][..], Some("200 forwarded")),
+        ("http://app.test/a?x#y", &[], Some("200 forwarded")),
+        ("http://app.test?x=/a", &[], Some("404 no_route no_route")),
+        ("http://other.test/a", &["-H", "Host: app.test"], Some("200 forwarded")),
+        ("http://alice:x@app.test/a", &[], None),
+    ] {
+        let arguments = [&["explain", "GET", url][..], more].concat();
+        let (code, printed, complaint) = run(&folder, &arguments, &[]).await;
+        assert_eq!(printed.lines().find_map(|line| line.strip_prefix("answer: ")), answer, "{url}: {printed}");
+        assert!(answer.is_some() || code == 2 && complaint.contains("as a header"), "{url}: {complaint}");
+    }
 }
 
 /// Every whole configuration of the documents.
@@ -330,6 +357,7 @@ async fn shells_and_man_know_every_command() {
         assert_eq!(code, 0);
         let printed = printed.replace('\\', "");
         commands.iter().for_each(|command| assert!(printed.contains(command), "{arguments:?}: {command}"));
+        assert!(printed.contains("peer"), "{arguments:?}: the options of `explain`");
     }
 }
 
@@ -376,6 +404,10 @@ async fn explain_answers_questions_of_proxies() {
         ("auth", "192.0.2.1", "/x", &page, "401 unauthorized login_required"),
         ("forward", "192.0.2.1", "/x", &page, "302 login login_required"),
         ("auth", "192.0.2.1", "/x", &["--claims", "ops.json"], "202 own_page"),
+        ("auth?allowed_groups=ops", "192.0.2.1", "/x", &["--claims", "ops.json"], "202 own_page"),
+        ("auth?allowed_groups=root", "192.0.2.1", "/x", &["--claims", "ops.json"], "403 forbidden forbidden"),
+        ("auth?allowed_groups=ops", "192.0.2.1", "/public/x", &[], "403 forbidden forbidden"),
+        ("auth?groups=ops", "192.0.2.1", "/x", &["--claims", "ops.json"], "403 bad_request bad_request"),
         ("forward", "192.0.2.1", "/x", &["--claims", "dev.json"], "403 forbidden forbidden"),
         ("forward", "192.0.2.1", "/public/x", &[], "202 own_page"),
         ("auth", "192.0.2.1", "/public%2f..%2fx", &[], "403 bad_request bad_request"),

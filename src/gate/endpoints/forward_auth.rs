@@ -185,7 +185,7 @@ const fn of_question() -> Refusal {
 
 /// The additional rules in the query of `/auth`: any of each list. `None` for an unknown parameter or an empty item: a
 /// list that was filled in wrongly must not let everyone pass.
-fn narrowed(query: &Parameters) -> Option<Rules> {
+pub(in crate::gate) fn narrowed(query: &Parameters) -> Option<Rules> {
     let mut rules = Rules::default();
     for (name, value) in query.iter() {
         for item in value.split(',').map(|item| item.trim().to_string()) {

@@ -3,7 +3,7 @@
 use crate::gate::case::{Case, Place};
 use crate::gate::cors::is_preflight;
 use crate::gate::endpoint::Endpoint;
-use crate::gate::endpoints::forward_auth::status_for_auth_request;
+use crate::gate::endpoints::forward_auth::{narrowed, status_for_auth_request};
 use crate::gate::endpoints::login::{Login, Undecided};
 use crate::gate::endpoints::logout::{is_from, is_unasked};
 use crate::gate::endpoints::parameters::{Parameters, origin_of};
@@ -62,7 +62,7 @@ impl Gate {
             Endpoint::FrontchannelLogout if query.only("iss").is_none() || query.only("sid").is_none() => {
                 told.refused(&Refusal::of(Reason::BadRequest))
             }
-            Endpoint::Auth | Endpoint::Forward => self.explain_question(page, head, who, case, told),
+            Endpoint::Auth | Endpoint::Forward => self.explain_question(page, &query, head, who, case, told),
             _ => told,
         }
     }
@@ -71,6 +71,7 @@ impl Gate {
     fn explain_question(
         &self,
         page: &Endpoint,
+        query: &Parameters,
         head: &RequestHead<'_>,
         who: Option<&Claims>,
         case: &Case<'_>,
@@ -93,10 +94,15 @@ impl Gate {
         };
         let is_own = matches!(self.open(&asked).place, Ok(Place::Own(_)));
         let mut told = self.explain(&asked, who);
-        let narrowing = head.target.contains(&b'?') && *page == Endpoint::Auth;
-        let unseen = if narrowing { " (what its query narrows is not looked at)" } else { "" };
-        told.access = format!("a question of another proxy{unseen}, about: {}", told.access);
-        if told.outcome == Outcome::forwarded {
+        told.access = format!("a question of another proxy, about: {}", told.access);
+        let Some(narrowed) = narrowed(query) else { return told.refused(&refused) };
+        if told.outcome == Outcome::forwarded
+            && *page == Endpoint::Auth
+            && !narrowed.is_empty()
+            && !told.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok())
+        {
+            told = told.refused(&Refusal::of(Reason::Forbidden));
+        } else if told.outcome == Outcome::forwarded {
             (told.status, told.outcome) = (StatusCode::ACCEPTED, Outcome::own_page);
         } else if *page == Endpoint::Auth && is_own {
             told = told.refused(&refused);

@@ -4,6 +4,7 @@
 use super::browser::{OnLocalhost, sign_in_at_demo};
 use super::webdriver::Browser;
 use crate::client::get;
+use crate::gateway::Config;
 use serde_json::json;
 use std::path::Path;
 
@@ -89,7 +90,7 @@ async fn the_status_page() {
 
 #[tokio::test]
 async fn pages_of_refusals_and_choices() {
-    let ((world, _provider), browser) = (OnLocalhost::with_demo_provider().await, Browser::start().await);
+    let ((world, provider), browser) = (OnLocalhost::with_demo_provider().await, Browser::start().await);
     for (target, says, name) in [
         ("/oauth2/callback?code=x&state=y", "The cookie of this sign-in did not come back", "state-mismatch"),
         ("/x%2f..%2fadmins/", "Bad request", "bad-request"),
@@ -99,4 +100,13 @@ async fn pages_of_refusals_and_choices() {
         browser.until_it_says(says).await;
         pictures(&browser, name).await;
     }
+    let other = crate::world::provider().await;
+    let config = Config::default()
+        .provider("corp", provider.issuer(), "label: Staff")
+        .provider("guests", other.issuer(), "")
+        .route("main", &world.at("/"), &world.app.origin, "auth: {provider: [corp, guests]}");
+    world.gateway.reload(&config).await;
+    browser.go(&world.at("/x")).await;
+    browser.until_it_says("Staff").await;
+    pictures(&browser, "choice").await;
 }
