@@ -129,8 +129,17 @@ impl Reloader {
         let is_kept = |name: &str| name == "-" || settings.routes.iter().any(|route| *route.gate.name == *name);
         self.services.metrics.history.keep(is_kept);
         self.in_force = settings.clone();
+        for gone in self.providers.keys().filter(|name| !built.providers.contains_key(*name)) {
+            self.services.metrics.forget_provider(gone);
+        }
         self.providers = built.providers;
-        *self.admin.state.write() = built.state;
+        let mut state = self.admin.state.write();
+        let before = std::mem::replace(&mut *state, built.state);
+        let is_gone = |file: &str| !state.certificates.iter().any(|(kept, _)| kept == file);
+        for (file, _) in before.certificates.iter().filter(|(file, _)| is_gone(file)) {
+            self.services.metrics.forget_certificate(file);
+        }
+        drop(state);
         self.live.store(Arc::new(built.live));
     }
 }

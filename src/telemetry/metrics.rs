@@ -207,6 +207,18 @@ impl Metrics {
         self.certificates.get_or_create(&CertificateLabel { certificate: file.to_string() }).set(expires);
     }
 
+    /// No alert must stand for a certificate that is in use no more.
+    pub fn forget_certificate(&self, file: &str) {
+        self.certificates.remove(&CertificateLabel { certificate: file.to_string() });
+    }
+
+    /// The state of a provider that was removed; what was counted stays.
+    pub fn forget_provider(&self, name: &str) {
+        let label = ProviderLabel { provider: name.to_string() };
+        self.provider_up.remove(&label);
+        self.clock_skew.remove(&label);
+    }
+
     /// Set when the metrics are read, not on every change.
     pub fn entries(&self, cache: Cache, count: u64) {
         self.cache_entries.get_or_create(&CacheLabel { cache }).set(i64::try_from(count).unwrap_or(i64::MAX));

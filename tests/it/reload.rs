@@ -121,6 +121,22 @@ async fn a_request_in_flight_is_finished() {
     assert_eq!(slow.reply().await.unwrap().status, 200);
 }
 
+/// No alert stands for what was removed.
+#[tokio::test]
+async fn a_removed_provider_has_no_state_in_the_metrics() {
+    let world = World::start().await;
+    let states = async || {
+        let text = world.gateway.admin("/metrics").await.text();
+        ["doorward_provider_up{", "doorward_provider_clock_skew_seconds{"].map(|name| text.contains(name))
+    };
+    assert_eq!(states().await, [true, true]);
+    let without = Config::default().route("other", "http://other.test/", &world.app.origin, PUBLIC);
+    world.gateway.reload(&without).await;
+    assert_eq!(states().await, [false, false]);
+    world.gateway.reload(&usual(&world.provider, &world.app)).await;
+    assert_eq!(states().await, [true, true]);
+}
+
 /// `${file:}` is read anew.
 #[tokio::test]
 async fn files_are_read_anew() {

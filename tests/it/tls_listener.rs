@@ -153,6 +153,12 @@ async fn a_renewed_certificate_needs_no_restart() {
     let reply = old.connection.ask(&get("/x").set("Host", "two.test")).await;
     assert_eq!(reply.status, 200, "an open connection goes on");
 
+    std::fs::copy(world.folder.path("two.pem"), world.folder.path("moved.pem")).unwrap();
+    world.gateway.reload_text(&text.replace("two.pem", "moved.pem"), "ok").await;
+    let metrics = world.gateway.admin("/metrics").await.text();
+    let series = |file: &str| metrics.contains(&format!("{file}\"}}"));
+    assert!(series("moved.pem") && !series("two.pem"), "no alert stands for a file that is in use no more: {metrics}");
+
     world.folder.write("two.key", "no key at all");
     world.gateway.reload_text(&text, "refused").await;
     let still = connect(&world.address(), "two.test", &[], &[&renewed]).await.unwrap();
