@@ -2,13 +2,13 @@
 //! waits for it: what the endpoint does not take in time is dropped.
 
 use crate::kit::clock::Timestamp;
+use crate::kit::http_client::{self, CallError};
 use crate::kit::setting::HttpUrl;
-use crate::provider::http;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::record::{LONGEST_WORD, cut};
-use ::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue};
@@ -225,7 +225,7 @@ struct Sender {
 impl Sender {
     fn new(problem: Arc<Mutex<String>>) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Sender { client: http::client(LONGEST_EXPORT, None)?, runtime: runtime.into(), problem })
+        Ok(Sender { client: http_client::client(LONGEST_EXPORT, None)?, runtime: runtime.into(), problem })
     }
 }
 
@@ -233,11 +233,8 @@ impl Sender {
 impl HttpClient for Sender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let request = request.try_into()?;
-        let answer = self
-            .runtime
-            .lock()
-            .block_on(async { self.client.execute(request).await })
-            .map_err(http::CallError::transport);
+        let answer =
+            self.runtime.lock().block_on(async { self.client.execute(request).await }).map_err(CallError::transport);
         *self.problem.lock() = answer.as_ref().map_or_else(ToString::to_string, |answer| answer.status().to_string());
         // What it says of refused spans changes nothing here.
         Ok(Response::builder().status(answer.map_err(|problem| problem.to_string())?.status()).body(Bytes::new())?)

@@ -2,12 +2,12 @@
 //! that a request waits for reports whether the provider is available.
 
 use crate::kit::clock::Clock;
+use crate::kit::http_client::{CallError, MAX_ANSWER};
 use bytes::BytesMut;
-use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, redirect};
-use std::path::Path;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 use url::Url;
 
 /// The HTTP client for one provider.
@@ -22,19 +22,8 @@ pub(crate) struct Http {
 /// Called after each call: whether the provider answered, or the problem.
 pub(crate) type OnAnswer = Box<dyn Fn(Result<(), String>) + Send + Sync>;
 
-/// Why a call failed. For the log; no caller treats the variants differently.
-#[derive(Debug)]
-pub(crate) enum CallError {
-    Transport(reqwest::Error),
-    Status(StatusCode),
-    TooLarge,
-}
-
 /// No clock is that far off.
 const UNKNOWN: i64 = i64::MIN;
-
-/// The longest answer that is read: a key set with certificate chains has some 100 KB.
-const MAX_ANSWER: usize = 1 << 20;
 
 impl Http {
     pub(crate) fn new(client: Client, clock: Arc<dyn Clock>, on_answer: OnAnswer) -> Self {
@@ -90,23 +79,6 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// # Errors
-/// The certificate authority cannot be read, or is not valid.
-pub(crate) fn client(
-    timeout: Duration,
-    ca_file: Option<&Path>,
-) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
-    let mut builder = Client::builder()
-        .timeout(timeout)
-        .connect_timeout(timeout)
-        .redirect(redirect::Policy::none())
-        .user_agent(concat!("doorward/", env!("CARGO_PKG_VERSION")));
-    if let Some(file) = ca_file {
-        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&std::fs::read(file)?)?);
-    }
-    Ok(builder.build()?)
-}
-
 async fn answer(request: RequestBuilder) -> Result<(StatusCode, Answer), CallError> {
     let mut answer = request.send().await.map_err(CallError::transport)?;
     let kind = answer.headers().get("content-type").map_or(&b""[..], |value| value.as_bytes());
@@ -122,29 +94,4 @@ async fn answer(request: RequestBuilder) -> Result<(StatusCode, Answer), CallErr
         body.extend_from_slice(&chunk);
     }
     Ok((answer.status(), Answer { is_jwt, date, body: body.into() }))
-}
-
-impl CallError {
-    /// Without the URL, whose query may hold a secret.
-    pub(crate) fn transport(error: reqwest::Error) -> Self {
-        CallError::Transport(error.without_url())
-    }
-}
-
-impl std::fmt::Display for CallError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CallError::Transport(error) => {
-                write!(f, "{error}")?;
-                let mut cause = std::error::Error::source(error);
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
-                Ok(())
-            }
-            CallError::Status(status) => write!(f, "status {}", status.as_u16()),
-            CallError::TooLarge => write!(f, "an answer of more than {MAX_ANSWER} bytes"),
-        }
-    }
 }

@@ -2,11 +2,12 @@
 //! provider is unavailable, and rereads them every hour; requests use the last known ones.
 
 use crate::kit::clock::Clock;
+use crate::kit::http_client;
 use crate::kit::secret::Secret;
 use crate::kit::singleflight::Singleflight;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
-use crate::provider::http::{self, Http};
+use crate::provider::http::{Http, OnAnswer};
 use crate::provider::keys::KeySet;
 use crate::provider::settings::{Automatic, Settings};
 use crate::provider::{CallFailed, Demand, Fetched, GrantError, Provider, Tokens, UserInfo, token_endpoint};
@@ -71,9 +72,9 @@ impl RemoteProvider {
         metrics: ProviderMetrics,
         on_new_keys: OnNewKeys,
     ) -> Result<Arc<Self>, Box<dyn std::error::Error + Send + Sync>> {
-        let client = http::client(*settings.timeout, settings.ca_file.as_deref())?;
+        let client = http_client::client(*settings.timeout, settings.ca_file.as_deref())?;
         metrics.up(false);
-        let noted = |this: std::sync::Weak<RemoteProvider>| -> http::OnAnswer {
+        let noted = |this: std::sync::Weak<RemoteProvider>| -> OnAnswer {
             Box::new(move |outcome| {
                 if let Some(provider) = this.upgrade() {
                     provider.answered(outcome);
