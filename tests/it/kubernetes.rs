@@ -109,6 +109,14 @@ fn values_that_would_fail_later_are_refused() {
     }
 }
 
+/// Custom resources, too. What may differ: `ALLOWED` of the script, which also tries whether it can fail.
+#[test]
+fn the_documents_resources_are_valid_and_the_plain_manifests_are_as_the_chart() {
+    let done = tool("python").arg(root("tests/kubernetes/check.py")).output().unwrap();
+    let told = [done.stdout, done.stderr].concat();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&told));
+}
+
 #[test]
 fn manifests_are_valid() {
     let names = ["doorward", "ingress-nginx", "gateway-api", "traefik"];

@@ -3,15 +3,21 @@ import sys
 
 import helm_python as helm
 
-try:
-    values = helm.values_from_yaml(sys.stdin.read() or "{}")
-    with helm.Chart.load(sys.argv[1]) as chart:
+
+def render(chart_folder, values):
+    """The manifests, as one text."""
+    with helm.Chart.load(chart_folder) as chart:
         chart.validate_schema(values)
-        for name, text in sorted(chart.render(values, name="doorward", namespace="auth").items()):
-            if text.strip() and not name.endswith("NOTES.txt"):
-                print(f"---\n# {name}\n{text.strip()}")
-    bad = [message for message in helm.lint(sys.argv[1], values, strict=True)["messages"] if message["severity"] > 1]
+        files = sorted(chart.render(values, name="doorward", namespace="auth").items())
+    bad = [message for message in helm.lint(chart_folder, values, strict=True)["messages"] if message["severity"] > 1]
     if bad:
-        sys.exit(f"lint: {bad}")
-except helm.HelmError as refused:
-    sys.exit(str(refused))
+        raise helm.HelmError(f"lint: {bad}")
+    wanted = [(name, text.strip()) for name, text in files if text.strip() and not name.endswith("NOTES.txt")]
+    return "\n".join(f"---\n# {name}\n{text}" for name, text in wanted)
+
+
+if __name__ == "__main__":
+    try:
+        print(render(sys.argv[1], helm.values_from_yaml(sys.stdin.read() or "{}")))
+    except helm.HelmError as refused:
+        sys.exit(str(refused))
