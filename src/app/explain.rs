@@ -4,6 +4,7 @@ use crate::app::build::build;
 use crate::app::services::{Providers, Services};
 use crate::config::settings::Settings;
 use crate::gate::explain::Explanation;
+use crate::gate::gate::Gate;
 use crate::gate::request::{Body, RequestHead};
 use crate::provider::claims::Claims;
 use crate::store::settings::Backend;
@@ -33,11 +34,8 @@ pub(super) struct Told {
 
 /// # Errors
 /// What of the question cannot be read.
-pub(super) fn explain(mut settings: Settings, question: &Question) -> Result<Told, String> {
-    // Nothing is contacted, and no file is made.
-    settings.file.store.backend = Backend::Memory;
-    let services = Services::new(&settings)?;
-    let live = build(&settings, &services, &services.caches, &Providers::new())?.live;
+pub(super) fn explain(settings: Settings, question: &Question) -> Result<Told, String> {
+    let gate = alone(settings.clone())?;
     let method: Method = question.method.parse().map_err(|_| format!("`{}` is no method", question.method))?;
     let url = Url::parse(&question.url).map_err(|e| format!("`{}` is no URL: {e}", question.url))?;
     let (authority, target) = parts(&question.url).ok_or("the URL has no host")?;
@@ -69,8 +67,18 @@ pub(super) fn explain(mut settings: Settings, question: &Question) -> Result<Tol
         max_head: settings.listeners().map(|listener| listener.max_head.bytes()).max().unwrap_or(usize::MAX),
         redirect_to_https: url.scheme() == "http" && redirects(&settings, url.port_or_known_default()),
     };
-    let explanation = live.gate.explain(&head, question.claims.as_ref());
+    let explanation = gate.explain(&head, question.claims.as_ref());
     Ok(told(&settings, question, &explanation))
+}
+
+/// The gate of a configuration by itself: it contacts nothing, and no file is made.
+///
+/// # Errors
+/// What cannot be built, as text for the operator.
+pub fn alone(mut settings: Settings) -> Result<Gate, String> {
+    settings.file.store.backend = Backend::Memory;
+    let services = Services::new(&settings)?;
+    Ok(build(&settings, &services, &services.caches, &Providers::new())?.live.gate)
 }
 
 /// Whether plain HTTP is redirected: as the listener of this port does, or any, where another port stands before it.

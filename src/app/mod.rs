@@ -2,7 +2,7 @@
 
 mod build;
 pub mod command;
-mod explain;
+pub mod explain;
 mod manual;
 mod realms;
 mod reload;

@@ -31,6 +31,7 @@ mod documents;
 mod examples;
 mod forward_auth;
 mod forward_auth_proxies;
+mod fuzz;
 mod hostile;
 mod http2;
 mod identity_headers;

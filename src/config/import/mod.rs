@@ -6,6 +6,7 @@ mod options;
 mod texts;
 
 use crate::config::effective::render;
+use crate::telemetry::escape::{Form, escape};
 use oauth2_proxy::Conversion;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -31,7 +32,13 @@ pub fn of_oauth2_proxy(files: &[(PathBuf, String)]) -> Result<Imported, Vec<Stri
     if !problems.is_empty() {
         return Err(problems);
     }
-    let (value, notes) = Conversion::new(options).finish();
+    let (value, mut notes) = Conversion::new(options).finish();
+    // An option's name may be any text, in TOML even several lines.
+    for note in &mut notes {
+        let mut line = String::new();
+        escape(&std::mem::take(note), Form::Text, &mut line);
+        *note = line.trim_end().to_owned();
+    }
     let mut yaml = String::new();
     for note in &notes {
         let _ = writeln!(yaml, "# not carried over: {note}");
@@ -180,5 +187,13 @@ server: {BindAddress: 127.0.0.1:4180}
         ] {
             assert!(of_oauth2_proxy(&[(name.into(), text.to_owned())]).is_ok(), "{name}: {text}");
         }
+    }
+
+    /// A comment stays one, whatever an option is named.
+    #[test]
+    fn a_name_of_several_lines_adds_no_key() {
+        let toml = format!("{TOML}\n\"a\\nshutdown_grace: 1s\\u007f\" = 1\n");
+        let imported = imported(&[("a.cfg", &toml)]);
+        has(&imported, &["# not carried over: a\\u{a}shutdown_grace: 1s\\u{7f}: is not known here"]);
     }
 }
