@@ -6,21 +6,44 @@ use crate::gate::resource::Resource;
 use crate::gate::route::{Access, Route};
 use crate::login::relying_party::RelyingParty;
 use http::{HeaderValue, Method};
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use url::Url;
 
-/// All routes, ordered by how specific they are.
+/// All routes, found by host and path: what a look-up costs hardly depends on how many there are.
 pub struct Table {
-    routes: Vec<Arc<Route>>,
-    one: HashMap<String, Vec<Group>>,
-    /// Longest first.
-    below: Vec<(String, Vec<Group>)>,
-    any: Vec<Group>,
+    one: HashMap<String, Index>,
+    /// By the suffix, with its leading dot.
+    below: HashMap<String, Index>,
+    any: Index,
     /// Some route is chosen by method.
     by_method: bool,
-    /// Each `redirect_uri`'s host, with its relying party.
-    callbacks: Vec<(String, Arc<RelyingParty>)>,
+    /// The relying parties whose `redirect_uri` has this host.
+    callbacks: HashMap<String, Vec<Arc<RelyingParty>>>,
+}
+
+/// Labels of a name (RFC 1035, 2.3.4).
+const MOST_LABELS: usize = 128;
+
+/// The routes of one host pattern.
+#[derive(Default)]
+struct Index {
+    /// The more specific first; those of one path stand together.
+    groups: Vec<Group>,
+    runs: Vec<Run>,
+    /// Each realm once, the most specific first.
+    sites: Vec<Arc<RelyingParty>>,
+    is_protected: bool,
+    signs: bool,
+}
+
+/// The groups of paths of one length, in the order of their paths.
+struct Run {
+    exact: bool,
+    length: usize,
+    groups: Range<usize>,
 }
 
 /// Routes that differ in nothing but the port.
@@ -34,45 +57,29 @@ struct Group {
 impl Table {
     pub fn new(routes: Vec<Arc<Route>>) -> Table {
         let by_method = routes.iter().any(|route| !route.place.methods.is_empty());
-        let mut table =
-            Table { routes, one: HashMap::new(), below: Vec::new(), any: Vec::new(), by_method, callbacks: Vec::new() };
-        for route in table.routes.clone() {
-            let groups = match &route.place.hosts {
-                Hosts::One(name) => table.one.entry(name.clone()).or_default(),
-                Hosts::Any => &mut table.any,
-                Hosts::Below(suffix) => {
-                    let known = table.below.iter().position(|(s, _)| s == suffix);
-                    let at = known.unwrap_or_else(|| {
-                        table.below.push((suffix.clone(), Vec::new()));
-                        table.below.len() - 1
-                    });
-                    match table.below.get_mut(at) {
-                        Some((_, groups)) => groups,
-                        None => continue, // it was pushed just above
-                    }
-                }
-            };
-            place(groups, route);
-        }
-        for route in &table.routes {
+        let (mut one, mut below, mut any) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new(), Vec::new());
+        let mut callbacks: HashMap<String, Vec<Arc<RelyingParty>>> = HashMap::new();
+        for route in routes {
             for site in route.access.sites() {
-                let host =
-                    site.redirect_uri.as_deref().and_then(|uri| Some(Url::parse(uri).ok()?.host_str()?.to_owned()));
-                table.callbacks.extend(host.map(|host| (host, site.clone())));
+                let uri = site.redirect_uri.as_deref().and_then(|uri| Url::parse(uri).ok());
+                let host = uri.as_ref().and_then(Url::host_str);
+                host.into_iter().for_each(|host| add(callbacks.entry(host.to_owned()).or_default(), site));
+            }
+            match &route.place.hosts {
+                Hosts::One(name) => one.entry(name.clone()).or_default().push(route),
+                Hosts::Below(suffix) => below.entry(suffix.clone()).or_default().push(route),
+                Hosts::Any => any.push(route),
             }
         }
-        table.below.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-        let below = table.below.iter_mut().map(|(_, groups)| groups);
-        for groups in table.one.values_mut().chain(below).chain([&mut table.any]) {
-            groups.sort_by_key(Group::rank);
-        }
-        table
+        let indexed =
+            |all: HashMap<String, Vec<_>>| all.into_iter().map(|(host, own)| (host, Index::new(own))).collect();
+        Table { one: indexed(one), below: indexed(below), any: Index::new(any), by_method, callbacks }
     }
 
     /// The route for one reading of a path. The port counts only between routes that differ in nothing else.
     pub fn find(&self, host: Option<&Host>, method: &Method, path: &[u8]) -> Option<&Arc<Route>> {
         let port = host.and_then(Host::port);
-        let group = self.groups(host).find_map(|groups| groups.iter().find(|group| group.covers(method, path)))?;
+        let group = self.over(host, path).find(|group| group.takes(method))?;
         match group.members.as_slice() {
             [(_, only)] => Some(only),
             several => {
@@ -81,35 +88,30 @@ impl Table {
         }
     }
 
-    /// The routes that are looked at before the one that matches.
+    /// The routes that are more specific than the one that matches.
     pub fn passed_over(&self, host: Option<&Host>, method: &Method, path: &[u8]) -> impl Iterator<Item = &Arc<Route>> {
-        let groups = self.groups(host).flatten().take_while(move |group| !group.covers(method, path));
+        let groups = self.indices(host).flat_map(|index| &index.groups);
+        let groups = groups.take_while(move |group| !(group.stands_over(path) && group.takes(method)));
         groups.flat_map(|group| &group.members).map(|(_, route)| route)
     }
 
     /// Whether another method could select another route.
     pub fn chooses_by_method(&self, host: Option<&Host>, path: &[u8]) -> bool {
-        self.by_method && self.groups(host).flatten().any(|group| !group.methods.is_empty() && group.stands_over(path))
+        self.by_method && self.over(host, path).any(|group| !group.methods.is_empty())
     }
 
     /// The https port for a path of this host, whatever port the request named.
     pub fn https_port(&self, host: &Host, method: &Method, path: &[u8]) -> Option<u16> {
-        let mut groups = self.groups(Some(host)).flatten().filter(|group| group.covers(method, path));
+        let mut groups = self.over(Some(host), path).filter(|group| group.takes(method));
         groups.find_map(|group| group.members.iter().find(|(_, route)| route.scheme == "https")?.0)
     }
 
     /// The relying parties of this host, each realm once, the most specific first.
     pub fn sites(&self, host: Option<&Host>) -> Vec<Arc<RelyingParty>> {
-        let routes = self.groups(host).flatten().flat_map(|group| &group.members).map(|(_, route)| route);
-        let own = routes.flat_map(|route| route.access.sites());
-        let name = host.map(Host::name).unwrap_or_default();
-        let callbacks = self.callbacks.iter().filter(|(host, _)| host == name).map(|(_, site)| site);
-        let mut sites: Vec<Arc<RelyingParty>> = Vec::new();
-        for site in own.chain(callbacks) {
-            if !sites.iter().any(|known| Arc::ptr_eq(&known.realm, &site.realm)) {
-                sites.push(site.clone());
-            }
-        }
+        let callbacks = host.and_then(|host| self.callbacks.get(host.name()));
+        let mut sites = Vec::new();
+        let all = self.indices(host).flat_map(|index| &index.sites).chain(callbacks.into_iter().flatten());
+        all.for_each(|site| add(&mut sites, site));
         sites
     }
 
@@ -118,9 +120,8 @@ impl Table {
         let own = if path.is_empty() { "/" } else { path };
         let port = host.and_then(Host::port);
         // The routes that serve the path, whatever the method.
-        let first =
-            self.groups(host).find_map(|groups| groups.iter().find(|group| group.stands_over(own.as_bytes())))?;
-        let same = self.groups(host).flatten().filter(|group| group.path == first.path);
+        let first = self.over(host, own.as_bytes()).next()?;
+        let same = self.indices(host).flat_map(|index| index.of_path(&first.path));
         let is_here =
             |(own, route): &&(Option<u16>, Arc<Route>)| own.is_none() || *own == port.or(default_port(&route.scheme));
         let mut here = same.flat_map(|group| match group.members.as_slice() {
@@ -132,39 +133,84 @@ impl Table {
 
     /// Whether a route of this host signs assertions.
     pub fn signs(&self, host: Option<&Host>) -> bool {
-        self.groups(host).flatten().flat_map(|group| &group.members).any(|(_, route)| route.assertion.is_some())
+        self.indices(host).any(|index| index.signs)
     }
 
     /// Whether this host serves the gateway's own endpoints: one of its routes is protected, or logins end there.
     pub fn has_own_pages(&self, host: Option<&Host>) -> bool {
-        let name = host.map(Host::name).unwrap_or_default();
-        if self.callbacks.iter().any(|(host, _)| host == name) {
-            return true;
-        }
-        self.groups(host)
-            .flatten()
-            .flat_map(|group| &group.members)
-            .any(|(_, route)| matches!(route.access, Access::Protected(_)))
+        host.is_some_and(|host| self.callbacks.contains_key(host.name()))
+            || self.indices(host).any(|index| index.is_protected)
     }
 
-    /// The groups of every pattern that covers the host, the most specific pattern first.
-    fn groups(&self, host: Option<&Host>) -> impl Iterator<Item = &Vec<Group>> {
+    /// The groups that stand over a path, the more specific first.
+    fn over<'t>(&'t self, host: Option<&Host>, path: &[u8]) -> impl Iterator<Item = &'t Group> {
+        self.indices(host).flat_map(move |index| index.over(path))
+    }
+
+    /// Of every pattern that covers the host, the most specific first.
+    fn indices<'t>(&'t self, host: Option<&Host>) -> impl Iterator<Item = &'t Index> {
         let name = host.map(Host::name).unwrap_or_default();
-        let below =
-            self.below.iter().filter(move |(suffix, _)| name.len() > suffix.len() && name.ends_with(suffix.as_str()));
-        self.one.get(name).into_iter().chain(below.map(|(_, groups)| groups)).chain([&self.any])
+        let dots = name.match_indices('.').skip_while(|(at, _)| *at == 0).take(if self.below.is_empty() {
+            0
+        } else {
+            MOST_LABELS
+        });
+        let below = dots.filter_map(|(at, _)| self.below.get(name.get(at..)?));
+        self.one.get(name).into_iter().chain(below).chain([&self.any])
     }
 }
 
-fn place(groups: &mut Vec<Group>, route: Arc<Route>) {
-    let Place { port, path, exact, methods, .. } = &route.place;
-    let path = if *exact { path.as_str() } else { path.trim_end_matches('/') };
-    let member = (*port, route.clone());
-    match groups.iter_mut().find(|g| g.path == path && g.exact == *exact && g.methods == *methods) {
-        Some(group) => group.members.push(member),
-        None => {
-            groups.push(Group { path: path.into(), exact: *exact, methods: methods.clone(), members: vec![member] })
+impl Index {
+    fn new(routes: Vec<Arc<Route>>) -> Index {
+        let mut index = Index::default();
+        let mut groups: HashMap<(String, bool, Vec<Method>), Group> = HashMap::new();
+        for route in routes {
+            let Place { port, path, exact, methods, .. } = &route.place;
+            let path = if *exact { path.as_str() } else { path.trim_end_matches('/') }.to_owned();
+            let (exact, methods) = (*exact, methods.clone());
+            let empty = Group { path: path.clone(), exact, methods: methods.clone(), members: Vec::new() };
+            let port = *port;
+            groups.entry((path, exact, methods)).or_insert(empty).members.push((port, route));
         }
+        index.groups = groups.into_values().collect();
+        index.groups.sort_by(|one, other| one.rank().cmp(&other.rank()));
+        for (at, group) in index.groups.iter().enumerate() {
+            match index.runs.last_mut() {
+                Some(run) if run.exact == group.exact && run.length == group.path.len() => run.groups.end = at + 1,
+                _ => index.runs.push(Run { exact: group.exact, length: group.path.len(), groups: at..at + 1 }),
+            }
+        }
+        for (_, route) in index.groups.iter().flat_map(|group| &group.members) {
+            route.access.sites().iter().for_each(|site| add(&mut index.sites, site));
+            index.is_protected |= matches!(route.access, Access::Protected(_));
+            index.signs |= route.assertion.is_some();
+        }
+        index
+    }
+
+    fn over<'t>(&'t self, path: &[u8]) -> impl Iterator<Item = &'t Group> {
+        let runs = self.runs.iter().filter(|run| match path.get(run.length) {
+            Some(next) => !run.exact && *next == b'/',
+            None => path.len() == run.length,
+        });
+        runs.flat_map(|run| self.of_run(run, path.get(..run.length).unwrap_or_default()))
+    }
+
+    fn of_path<'t>(&'t self, path: &str) -> impl Iterator<Item = &'t Group> {
+        self.runs.iter().filter(|run| run.length == path.len()).flat_map(|run| self.of_run(run, path.as_bytes()))
+    }
+
+    fn of_run<'t>(&'t self, run: &Run, path: &[u8]) -> impl Iterator<Item = &'t Group> {
+        let groups = self.groups.get(run.groups.clone()).unwrap_or_default();
+        let from = groups.partition_point(|group| group.path.as_bytes() < path);
+        groups.iter().skip(from).take_while(move |group| group.path.as_bytes() == path)
+    }
+}
+
+/// Adds a relying party whose realm is not there yet.
+fn add(sites: &mut Vec<Arc<RelyingParty>>, site: &Arc<RelyingParty>) {
+    if !sites.iter().any(|known| Arc::ptr_eq(&known.realm, &site.realm)) {
+        sites.push(site.clone());
     }
 }
 
@@ -173,13 +219,13 @@ fn default_port(scheme: &HeaderValue) -> Option<u16> {
 }
 
 impl Group {
-    /// Sort key: the more specific first.
-    fn rank(&self) -> (bool, std::cmp::Reverse<usize>, bool) {
-        (!self.exact, std::cmp::Reverse(self.path.len()), self.methods.is_empty())
+    /// Sort key: the more specific first, those of one path together.
+    fn rank(&self) -> (bool, Reverse<usize>, &str, bool) {
+        (!self.exact, Reverse(self.path.len()), &self.path, self.methods.is_empty())
     }
 
-    fn covers(&self, method: &Method, path: &[u8]) -> bool {
-        self.stands_over(path) && (self.methods.is_empty() || self.methods.contains(method))
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
     }
 
     fn stands_over(&self, path: &[u8]) -> bool {

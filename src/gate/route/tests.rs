@@ -123,3 +123,59 @@ fn https_is_found_under_its_own_port() {
     let port = |host: &str| table.https_port(&Host::parse(host).unwrap(), &Method::GET, b"/");
     assert_eq!((port("a.test"), port("b.test"), port("c.test")), (None, Some(8443), None));
 }
+
+/// Many routes are found as a look at each of them would find them.
+#[test]
+fn a_large_table_is_as_a_look_at_each_route() {
+    let hosts = ["x.b.test", "y.test", "*.b.test", "*.test", "*"];
+    let paths = ["/", "/a", "/c/", "/a/b", "=/a/b", "/ab", "/a/b/c/", "=/", "/b/a", "=/a"];
+    let methods: [&[&str]; 3] = [&[], &["GET"], &["PUT", "POST"]];
+    let all = hosts.iter().flat_map(|host| paths.iter().flat_map(move |path| methods.map(|own| (host, path, own))));
+    // Neither all of them nor in an order of theirs.
+    let places: Vec<_> = all.enumerate().filter(|(i, _)| i * 7 % 11 > 3).map(|(_, place)| place).collect();
+    let mut routes: Vec<_> = places
+        .iter()
+        .enumerate()
+        .map(|(i, (host, path, own))| {
+            route(i, &format!("{host} {path} {own:?}"), &format!("{host} {path}"), own, false)
+        })
+        .collect();
+    let table = Table::new(routes.clone());
+    let of_host = |route: &Route| match &route.place.hosts {
+        Hosts::One(_) => usize::MAX,
+        Hosts::Below(suffix) => suffix.len(),
+        Hosts::Any => 0,
+    };
+    let own = |route: &Route| match route.place.exact {
+        true => route.place.path.clone(),
+        false => route.place.path.trim_end_matches('/').to_owned(),
+    };
+    routes.sort_by_key(|route| {
+        let place = &route.place;
+        (of_host(route), place.exact, own(route).len(), !place.methods.is_empty())
+    });
+    let covers = |route: &Route, host: &str, method: &Method, path: &str| {
+        let is_host = match &route.place.hosts {
+            Hosts::One(name) => name == host,
+            Hosts::Below(suffix) => host.ends_with(suffix.as_str()) && host.len() > suffix.len(),
+            Hosts::Any => true,
+        };
+        let rest = path.strip_prefix(own(route).as_str());
+        let is_path = rest.is_some_and(|rest| rest.is_empty() || !route.place.exact && rest.starts_with('/'));
+        is_host && is_path && (route.place.methods.is_empty() || route.place.methods.contains(method))
+    };
+    let mut found = 0;
+    for host in ["x.b.test", "z.b.test", "y.test", "b.test", "q.y.test", "test", "other"] {
+        for path in
+            ["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/a/b/c/d", "/ab", "/abc", "/b", "/b/a/x", "//", "/a//b"]
+        {
+            for method in [Method::GET, Method::PUT, Method::DELETE] {
+                let expected = routes.iter().rev().find(|route| covers(route, host, &method, path));
+                let got = table.find(Some(&Host::parse(host).unwrap()), &method, path.as_bytes());
+                assert_eq!(got.map(|r| &r.name), expected.map(|r| &r.name), "{method} {host} {path}");
+                found += usize::from(got.is_some());
+            }
+        }
+    }
+    assert!(found > 200, "{found}");
+}
