@@ -16,16 +16,22 @@ pub struct Reader {
     merges: bool,
     /// Dots are resolved before the decoding, too.
     resolves_first: bool,
+    /// `%2f` stays what it is, and `%2e` is a dot before any decoding.
+    keeps_slashes: bool,
+    /// `//x` at the beginning is a host.
+    host: bool,
 }
 
 impl Reader {
     pub fn all() -> impl Iterator<Item = Reader> {
-        (0..48_u8).map(|n| Reader {
+        (0..192_u8).map(|n| Reader {
             decodes: n % 3,
             backslash: n / 3 % 2 == 1,
             parameters: n / 6 % 2 == 1,
             merges: n / 12 % 2 == 1,
             resolves_first: n / 24 % 2 == 1,
+            keeps_slashes: n / 48 % 2 == 1,
+            host: n / 96 % 2 == 1,
         })
     }
 
@@ -33,13 +39,26 @@ impl Reader {
     pub fn path(self, target: &[u8]) -> Vec<u8> {
         let path = target.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
         let mut path = path.to_vec();
+        if let Some(rest) = path.strip_prefix(b"//").filter(|_| self.host) {
+            let at = rest.iter().position(|b| *b == b'/');
+            path = at.map_or(&b"/"[..], |at| &rest[at..]).to_vec();
+        }
         if self.resolves_first {
             path = self.resolved(&path);
         }
         for _ in 0..self.decodes {
-            path = percent_decode(&path).collect();
+            path = self.decoded(&path);
         }
         self.resolved(&path)
+    }
+
+    fn decoded(self, path: &[u8]) -> Vec<u8> {
+        if !self.keeps_slashes {
+            return percent_decode(path).collect();
+        }
+        let text = String::from_utf8_lossy(path).replace("%2F", "%2f");
+        let pieces: Vec<Vec<u8>> = text.split("%2f").map(|piece| percent_decode(piece.as_bytes()).collect()).collect();
+        pieces.join(&b"%2f"[..])
     }
 
     fn resolved(self, path: &[u8]) -> Vec<u8> {
@@ -48,6 +67,12 @@ impl Reader {
             let segment = match self.parameters {
                 true => segment.split(|b| *b == b';').next().unwrap_or_default(),
                 false => segment,
+            };
+            let dots = segment.to_ascii_lowercase();
+            let segment = match &dots[..] {
+                b"%2e" if self.keeps_slashes => &b"."[..],
+                b"%2e%2e" | b".%2e" | b"%2e." if self.keeps_slashes => b"..",
+                _ => segment,
             };
             match segment {
                 b"." => {}

@@ -68,7 +68,7 @@ pub struct HeaderFilter {
 }
 
 const FAMILIES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-auth-request-"];
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 19] = [
     "forwarded",
     "x-real-ip",
     "x-client-ip",
@@ -84,6 +84,11 @@ const NAMES: [&str; 15] = [
     "remote-name",
     "remote-groups",
     "http2-settings",
+    // Variables of CGI and WSGI: gunicorn takes the first two for its own, libraries the last for a proxy's address.
+    "script-name",
+    "path-info",
+    "x-script-name",
+    "proxy",
 ];
 
 impl Settings {

@@ -1,5 +1,5 @@
 //! The path that is judged is the path that is sent. Apps read paths in different ways: they decode once or twice,
-//! take `\` for `/`, merge slashes, resolve dot segments, cut `;parameters`. Nothing is rewritten here; instead the
+//! take `\` for `/`, merge slashes, resolve dot segments, cut `;parameters`, take `//x` for a host. Nothing is rewritten here; instead the
 //! path is read in all of these ways, and the caller refuses it if the readings lead to different places.
 
 use memchr::{memchr, memchr2, memmem};
@@ -85,9 +85,9 @@ pub fn every_reading(path: &[u8], work: usize, mut good: impl FnMut(&[u8]) -> bo
         let decoded = *decoded;
         at += 1;
         left = left.checked_sub(reading.len()).ok_or(Ambiguous)?;
-        let steps = [backslashes_as_slashes, without_parameters, merged_slashes, without_dots];
-        let again = (decoded < DECODINGS).then(|| decode(reading)).flatten().map(|next| (next, decoded + 1));
-        let next: Vec<_> = steps.iter().filter_map(|step| Some((step(reading)?, decoded))).chain(again).collect();
+        let decodings: &[Step] = if decoded < DECODINGS { &[decode, decode_but_slashes] } else { &[] };
+        let again = decodings.iter().filter_map(|decode| Some((decode(reading)?, decoded + 1)));
+        let next: Vec<_> = STEPS.iter().filter_map(|step| Some((step(reading)?, decoded))).chain(again).collect();
         for (next, decoded) in next {
             let mut known = readings.iter().filter(|(known, _)| *known == next).map(|(_, before)| *before).peekable();
             let is_new = known.peek().is_none();
@@ -109,6 +109,13 @@ pub fn every_reading(path: &[u8], work: usize, mut good: impl FnMut(&[u8]) -> bo
     }
     Ok(true)
 }
+
+/// One thing that apps do to a path; `None` if it changes nothing.
+type Step = fn(&[u8]) -> Option<Vec<u8>>;
+
+/// Those that some app takes; beside them, decodings.
+const STEPS: [Step; 6] =
+    [backslashes_as_slashes, without_parameters, merged_slashes, without_dots, without_encoded_dots, without_authority];
 
 /// Whether each byte is good. No early exit, so that the compiler can vectorise the loop.
 fn all(text: &str, good: impl Fn(u8) -> bool) -> bool {
@@ -194,11 +201,29 @@ fn escape(digits: &[u8]) -> Option<u8> {
     u8::try_from(high * 16 + low).ok()
 }
 
-/// This and the steps below return `None` if they change nothing.
 fn decode(path: &[u8]) -> Option<Vec<u8>> {
     memchr(b'%', path)?;
     let decoded: Vec<u8> = percent_encoding::percent_decode(path).collect();
     (decoded.len() != path.len()).then_some(decoded)
+}
+
+/// `%2f` stays: Apache and Tomcat can be told so, and resolve dots while it is part of a segment.
+fn decode_but_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = memchr(b'%', rest) {
+        let (before, from) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let digits = from.get(1..).and_then(escape).filter(|byte| *byte != b'/');
+        let (taken, kept) = from.split_at(if digits.is_some() { 3 } else { 1 });
+        match digits {
+            Some(byte) => out.push(byte),
+            None => out.extend_from_slice(taken),
+        }
+        rest = kept;
+    }
+    out.extend_from_slice(rest);
+    (out.len() != path.len()).then_some(out)
 }
 
 fn backslashes_as_slashes(path: &[u8]) -> Option<Vec<u8>> {
@@ -230,19 +255,55 @@ fn merged_slashes(path: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// `//host/path` is `/path` to who takes it for a reference (RFC 3986, 4.2).
+fn without_authority(path: &[u8]) -> Option<Vec<u8>> {
+    let rest = path.strip_prefix(b"//")?;
+    let at = memchr(b'/', rest).unwrap_or(rest.len());
+    Some(rest.get(at..).filter(|path| !path.is_empty()).unwrap_or(b"/").to_vec())
+}
+
 /// RFC 3986, 5.2.4.
 fn without_dots(path: &[u8]) -> Option<Vec<u8>> {
-    if !has_dots(path) {
-        return None;
-    }
+    has_dots(path).then(|| {
+        resolved(path, |segment| match segment {
+            b"." => 1,
+            b".." => 2,
+            _ => 0,
+        })
+    })
+}
+
+/// The same where `%2e` is a dot, too, and nothing else is decoded (WHATWG URL, 4.1).
+fn without_encoded_dots(path: &[u8]) -> Option<Vec<u8>> {
+    memmem::find_iter(path, b"%2")
+        .any(|at| path.get(at + 2).is_some_and(|b| b.eq_ignore_ascii_case(&b'e')))
+        .then_some(())?;
+    let dots = |segment: &[u8]| {
+        let (mut count, mut rest) = (0, segment);
+        while let [first, tail @ ..] = rest {
+            rest = match (first, tail) {
+                (b'.', tail) => tail,
+                (b'%', [b'2', b'e' | b'E', tail @ ..]) => tail,
+                _ => return 0,
+            };
+            count += 1;
+        }
+        count
+    };
+    let found = resolved(path, dots);
+    (found != path).then_some(found)
+}
+
+/// `dots` counts those of a segment that has nothing else.
+fn resolved(path: &[u8], dots: impl Fn(&[u8]) -> usize) -> Vec<u8> {
     let mut out: Vec<&[u8]> = Vec::new();
     let mut segments = path.split(|b| *b == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
-        match segment {
-            b"." => {}
-            b".." => drop(out.pop()),
-            segment => {
+        match dots(segment) {
+            1 => {}
+            2 => drop(out.pop()),
+            _ => {
                 out.push(segment);
                 continue;
             }
@@ -256,7 +317,7 @@ fn without_dots(path: &[u8]) -> Option<Vec<u8>> {
         joined.push(b'/');
         joined.extend_from_slice(segment);
     }
-    Some(if joined.is_empty() { vec![b'/'] } else { joined })
+    if joined.is_empty() { vec![b'/'] } else { joined }
 }
 
 #[cfg(test)]
@@ -308,6 +369,13 @@ mod tests {
         check("/a%3bv/b", &["/a;v/b", "/a/b"]);
         check("/%2525", &["/%25", "/%"]);
         check("/a...b/..c/.d.", &[]);
+        check(
+            "/p/a%2fb/%2E./../x",
+            &["/x", "/p/a/b/x", "/p/a%2fb/%2E./../x", "/p/a%2fb/x", "/p/x", "/p/a/b/../../x", "/p/a%2fb/../../x"],
+        );
+        check("//h/a", &["/h/a", "/a"]);
+        check("//h", &["/h", "/"]);
+        check("/%2fh/a", &["//h/a", "/h/a", "/a"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::world::World;
 use serde_json::json;
 
 /// Every name that an app might believe.
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 38] = [
     "X-Forwarded-User",
     "X-Forwarded-Email",
     "X-Forwarded-Preferred-Username",
@@ -37,6 +37,10 @@ const NAMES: [&str; 34] = [
     "X-Real-IP",
     "X-Client-IP",
     "True-Client-IP",
+    "SCRIPT_NAME",
+    "Path-Info",
+    "X-Script-Name",
+    "Proxy",
     "CF-Connecting-IP",
     "X-Original-URL",
     "X-Original-URI",

@@ -66,10 +66,12 @@ fn readings(path: &str) -> BTreeSet<Vec<u8>> {
     let mut seen = BTreeSet::from([(path.as_bytes().to_vec(), 0)]);
     let mut open: Vec<(Vec<u8>, usize)> = seen.iter().cloned().collect();
     while let Some((path, decoded)) = open.pop() {
-        let plain: [Step; 5] = [backslashes, without_parameters, merged, resolved, resolved_by_names];
+        let plain: [Step; 7] =
+            [backslashes, without_parameters, merged, resolved, resolved_by_names, resolved_as_browsers, without_host];
         let mut next: Vec<_> = plain.iter().map(|step| (step(&path), decoded)).collect();
         if decoded < 2 {
-            next.push((unescaped(&path), decoded + 1));
+            next.push((unescaped(&path, b""), decoded + 1));
+            next.push((unescaped(&path, b"/"), decoded + 1));
         }
         open.extend(next.into_iter().filter(|reading| seen.insert(reading.clone())));
     }
@@ -89,6 +91,23 @@ fn merged(path: &[u8]) -> Vec<u8> {
     let mut out = path.to_vec();
     out.dedup_by(|one, other| *one == b'/' && *other == b'/');
     out
+}
+
+/// `new URL(target, base)` of Node and of browsers.
+fn resolved_as_browsers(path: &[u8]) -> Vec<u8> {
+    let dots = |segment: &[u8]| match segment.to_ascii_lowercase().as_slice() {
+        b"%2e" => b".".to_vec(),
+        b".%2e" | b"%2e." | b"%2e%2e" => b"..".to_vec(),
+        _ => segment.to_vec(),
+    };
+    resolved(&path.split(|b| *b == b'/').map(dots).collect::<Vec<_>>().join(&b'/'))
+}
+
+/// The same of a path that begins as a reference to another host.
+fn without_host(path: &[u8]) -> Vec<u8> {
+    let Some(rest) = path.strip_prefix(b"//") else { return path.to_vec() };
+    let at = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
+    if at == rest.len() { b"/".to_vec() } else { rest[at..].to_vec() }
 }
 
 /// An empty segment is a segment (RFC 3986).
@@ -122,11 +141,12 @@ fn resolve(path: &[u8], skip_empty: bool) -> Vec<u8> {
     [b"/", kept.join(&b'/').as_slice()].concat()
 }
 
-fn unescaped(path: &[u8]) -> Vec<u8> {
+/// But for escapes of what is `kept`: some servers leave an escaped slash as it is.
+fn unescaped(path: &[u8], kept: &[u8]) -> Vec<u8> {
     let (mut out, mut rest) = (Vec::new(), path);
     while let Some((first, tail)) = rest.split_first() {
         let digits = tail.get(..2).and_then(|d| std::str::from_utf8(d).ok()).filter(|_| *first == b'%');
-        match digits.and_then(|d| u8::from_str_radix(d, 16).ok()) {
+        match digits.and_then(|d| u8::from_str_radix(d, 16).ok()).filter(|byte| !kept.contains(byte)) {
             Some(byte) => {
                 out.push(byte);
                 rest = &tail[2..];
@@ -186,6 +206,9 @@ fn the_lenient_reader_reads_leniently() {
         "/public/%2e%2e;%2fpublic/admin",
         "/public/a%2fb/../%2e%2e/x",
         "/public%2f..",
+        "/public/a%2fb/%2e%2e/%2e%2e/admin",
+        "/public/a%2fb/%252e%252e/%252e%252e/admin",
+        "/public/a%252fb/%2e%2e/%252e%252e/%252e%252e/x",
     ] {
         check(outside, true);
     }
