@@ -111,5 +111,18 @@ fn scalar(value: &Value) -> String {
     let is_reserved =
         ["true", "false", "null", "yes", "no", "on", "off"].iter().any(|word| text.eq_ignore_ascii_case(word));
     let is_plain = text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic()) && text.bytes().all(is_word);
-    if is_plain && !is_reserved { text.clone() } else { value.to_string() }
+    if is_plain && !is_reserved { text.clone() } else { quoted(value) }
+}
+
+/// As JSON, with what YAML has only escaped (YAML 1.2, 5.1).
+fn quoted(value: &Value) -> String {
+    let is_escaped = |c: char| c.is_control() || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        match is_escaped(c) {
+            true => _ = write!(out, "\\u{:04x}", u32::from(c)), // writing into a string cannot fail
+            false => out.push(c),
+        }
+    }
+    out
 }
