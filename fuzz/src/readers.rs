@@ -39,7 +39,8 @@ impl Reader {
     pub fn path(self, target: &[u8]) -> Vec<u8> {
         let path = target.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
         let mut path = path.to_vec();
-        if let Some(rest) = path.strip_prefix(b"//").filter(|_| self.host) {
+        if path.starts_with(b"//") && self.host {
+            let rest = &path[path.iter().take_while(|b| **b == b'/').count()..];
             let at = rest.iter().position(|b| *b == b'/');
             path = at.map_or(&b"/"[..], |at| &rest[at..]).to_vec();
         }

@@ -255,9 +255,13 @@ fn merged_slashes(path: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// `//host/path` is `/path` to who takes it for a reference (RFC 3986, 4.2).
+/// `//host/path` is `/path` to who takes it for a reference (RFC 3986, 4.2), with any more slashes before the host, too
+/// (WHATWG URL, 4.4).
 fn without_authority(path: &[u8]) -> Option<Vec<u8>> {
-    let rest = path.strip_prefix(b"//")?;
+    let mut rest = path.strip_prefix(b"//")?;
+    while let Some(less) = rest.strip_prefix(b"/") {
+        rest = less;
+    }
     let at = memchr(b'/', rest).unwrap_or(rest.len());
     Some(rest.get(at..).filter(|path| !path.is_empty()).unwrap_or(b"/").to_vec())
 }
@@ -375,6 +379,7 @@ mod tests {
         );
         check("//h/a", &["/h/a", "/a"]);
         check("//h", &["/h", "/"]);
+        check("///h/a", &["/h/a", "/a"]);
         check("/%2fh/a", &["//h/a", "/h/a", "/a"]);
     }
 

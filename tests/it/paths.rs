@@ -105,7 +105,10 @@ fn resolved_as_browsers(path: &[u8]) -> Vec<u8> {
 
 /// The same of a path that begins as a reference to another host.
 fn without_host(path: &[u8]) -> Vec<u8> {
-    let Some(rest) = path.strip_prefix(b"//") else { return path.to_vec() };
+    if !path.starts_with(b"//") {
+        return path.to_vec();
+    }
+    let rest = &path[path.iter().take_while(|b| **b == b'/').count()..];
     let at = rest.iter().position(|b| *b == b'/').unwrap_or(rest.len());
     if at == rest.len() { b"/".to_vec() } else { rest[at..].to_vec() }
 }
@@ -207,6 +210,7 @@ fn the_lenient_reader_reads_leniently() {
         "/public/a%2fb/../%2e%2e/x",
         "/public%2f..",
         "/public/a%2fb/%2e%2e/%2e%2e/admin",
+        "///x/admin",
         "/public/a%2fb/%252e%252e/%252e%252e/admin",
         "/public/a%252fb/%2e%2e/%252e%252e/%252e%252e/x",
     ] {
