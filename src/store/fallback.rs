@@ -236,18 +236,25 @@ impl Fallback {
         for (key, (entry, ends)) in self.memory.iter().chain(self.marks.iter()) {
             let left = self.clock.now().until(ends);
             if !left.is_zero() {
-                let sets = match key.space() {
-                    Space::Session => (self.settings.sets_of)(key.id(), &entry.value),
-                    _ => Vec::new(),
-                };
-                if self.inner.restore(&key, entry, left).await? {
-                    for set in sets {
-                        self.inner.add(&set, key.id(), left).await?;
-                    }
-                }
+                self.write_back_one(&key, entry, left).await?;
             }
         }
         Ok(())
+    }
+
+    /// False where it was deleted, or is there.
+    async fn write_back_one(&self, key: &Key, entry: Entry, left: Duration) -> Result<bool, Unavailable> {
+        let sets = match key.space() {
+            Space::Session => (self.settings.sets_of)(key.id(), &entry.value),
+            _ => Vec::new(),
+        };
+        let is_back = self.inner.restore(key, entry, left).await?;
+        if is_back {
+            for set in sets {
+                self.inner.add(&set, key.id(), left).await?;
+            }
+        }
+        Ok(is_back)
     }
 
     fn note_failure(&self) {
@@ -300,21 +307,25 @@ impl Fallback {
         }
     }
 
-    /// Called when the store lacks an entry that this replica remembers: whether the store has lost its data, unnoticed
-    /// so far. If so, it counts as unavailable until this replica's entries are written back.
-    async fn has_lost(&self, key: &Key) -> bool {
-        if !self.memory_of(key).contains_key(key) {
-            return false;
-        }
-        let Some(before) = self.epoch.lock().clone() else { return false };
-        let lost = match self.inner.get(&Key::only(Space::Epoch)).await {
-            Ok(found) => found.is_none_or(|now| now.value != before),
-            Err(Unavailable) => true,
+    /// Called when the store lacks an entry that this replica may remember. It was ended elsewhere, which left a tombstone
+    /// beside it, or it was lost: with all other data, so that the store counts as unavailable until this replica's entries
+    /// are written back, or with one node of a cluster. Then it is written back alone and returned.
+    async fn lost(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
+        let Some((entry, ends)) = self.remembered(key).filter(|_| !self.deleted.contains_key(key)) else {
+            return Ok(None);
         };
-        if lost {
+        let before = self.epoch.lock().clone();
+        let now = self.inner.get(&Key::only(Space::Epoch)).await.map(|epoch| epoch.map(|epoch| epoch.value));
+        if before.is_some() && now != Ok(before) {
             self.note_failure();
+            return Err(Unavailable);
         }
-        lost
+        let left = self.clock.now().until(ends);
+        if !self.ask(self.write_back_one(key, entry.clone(), left)).await? {
+            return Ok(None);
+        }
+        tracing::warn!("the store has lost an entry; what this replica holds is written back");
+        Ok(Some((entry, left)))
     }
 
     /// True also after the replay of a deletion, which removes it from the journal, until the store is used again.

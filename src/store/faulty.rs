@@ -39,6 +39,13 @@ impl Faulty {
         self.tombstones.lock().clear();
     }
 
+    /// As a node of a cluster that has this key, and not the epoch.
+    pub(crate) async fn lose(&self, key: &Key) {
+        let memory = self.memory.lock().clone();
+        let _ = memory.delete(key, Duration::ZERO).await;
+        self.tombstones.lock().retain(|known| known != key);
+    }
+
     fn there(&self) -> Result<Arc<Memory>, Unavailable> {
         self.asked.fetch_add(1, SeqCst);
         if self.away.load(SeqCst) { Err(Unavailable) } else { Ok(self.memory.lock().clone()) }

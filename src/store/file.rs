@@ -5,7 +5,8 @@ use crate::kit::clock::{Clock, Timestamp};
 use crate::store::kv::{Entry, Key, Kv, MOST_MEMBERS, Unavailable};
 use async_trait::async_trait;
 use nix::fcntl::OFlag;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use parking_lot::RwLock;
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,8 +15,15 @@ use tokio::sync::oneshot;
 
 pub struct File {
     clock: Arc<dyn Clock>,
-    database: Arc<Database>,
+    database: Arc<Reopened>,
     writes: SyncSender<Write>,
+}
+
+/// The database, which refuses everything after a failed write (a full disk) until it is opened anew.
+struct Reopened {
+    /// `None` while it cannot be opened.
+    database: RwLock<Option<Database>>,
+    open: Box<dyn Fn() -> Result<Database, String> + Send + Sync>,
 }
 
 struct Write {
@@ -48,6 +56,8 @@ const QUEUE: usize = 4096;
 /// Maximum number of writes in a commit.
 const GROUP: usize = 512;
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// Between two tries to open the database anew.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
 impl File {
     /// Opens or creates the database; no other process may have it open.
@@ -55,18 +65,24 @@ impl File {
     /// # Errors
     /// The database cannot be opened; the text is for the operator.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let told = |problem: String| format!("store {}: {problem}", path.display());
-        let file = open_own(path).map_err(|e| told(e.to_string()))?;
-        let database = Database::builder().create_file(file).map_err(|e| told(e.to_string()))?;
-        let begun = database.begin_write().map_err(|e| told(e.to_string()))?;
-        drop(begun.open_table(ENTRIES).map_err(|e| told(e.to_string()))?);
-        begun.commit().map_err(|e| told(e.to_string()))?;
-        let (database, (writes, waiting)) = (Arc::new(database), sync_channel(QUEUE));
+        let path = path.to_path_buf();
+        let open = move || {
+            let told = |problem: String| format!("store {}: {problem}", path.display());
+            let file = open_own(&path).map_err(|e| told(e.to_string()))?;
+            let database = Database::builder().create_file(file).map_err(|e| told(e.to_string()))?;
+            with_tables(database).map_err(|e| told(e.to_string()))
+        };
+        File::with(Box::new(open), clock)
+    }
+
+    fn with(
+        open: Box<dyn Fn() -> Result<Database, String> + Send + Sync>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
+        let database = Arc::new(Reopened { database: RwLock::new(Some(open()?)), open });
+        let (writes, waiting) = sync_channel(QUEUE);
         let writer = Writer { clock: clock.clone(), database: database.clone(), waiting };
-        std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || writer.run())
-            .map_err(|e| told(e.to_string()))?;
+        std::thread::Builder::new().name("store".into()).spawn(move || writer.run()).map_err(|e| e.to_string())?;
         Ok(File { clock, database, writes })
     }
 
@@ -106,6 +122,46 @@ impl File {
     }
 }
 
+/// Both tables exist from the start: a read finds no table missing. Where they do, nothing is written: the disk may be full.
+fn with_tables(database: Database) -> Result<Database, redb::Error> {
+    let there = database.begin_read()?;
+    if there.open_table(ENTRIES).is_ok() && there.open_table(SETS).is_ok() {
+        return Ok(database);
+    }
+    drop(there);
+    let begun = database.begin_write()?;
+    drop((begun.open_table(ENTRIES)?, begun.open_table(SETS)?));
+    begun.commit()?;
+    Ok(database)
+}
+
+impl Reopened {
+    fn begin_read(&self) -> Result<ReadTransaction, redb::Error> {
+        Ok(self.database.read().as_ref().ok_or(redb::Error::PreviousIo)?.begin_read()?)
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, redb::Error> {
+        Ok(self.database.read().as_ref().ok_or(redb::Error::PreviousIo)?.begin_write()?)
+    }
+
+    fn is_open(&self) -> bool {
+        self.database.read().is_some()
+    }
+
+    /// The old one is closed first: it holds the lock of the file.
+    fn reopen(&self) {
+        let mut database = self.database.write();
+        *database = None;
+        match (self.open)() {
+            Ok(opened) => {
+                *database = Some(opened);
+                tracing::info!("the store was opened anew");
+            }
+            Err(problem) => tracing::error!(%problem, "the store cannot be opened"),
+        }
+    }
+}
+
 /// Created with access for this user only; a symbolic link at the path is not followed.
 fn open_own(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -118,15 +174,19 @@ fn open_own(path: &Path) -> std::io::Result<std::fs::File> {
 
 struct Writer {
     clock: Arc<dyn Clock>,
-    database: Arc<Database>,
+    database: Arc<Reopened>,
     waiting: Receiver<Write>,
 }
 
 impl Writer {
     fn run(self) {
-        let mut swept = Instant::now();
+        let (mut swept, mut reopened) = (Instant::now(), None::<Instant>);
         loop {
-            let first = self.waiting.recv_timeout(SWEEP_EVERY);
+            let first = self.waiting.recv_timeout(if self.database.is_open() { SWEEP_EVERY } else { REOPEN_EVERY });
+            if !self.database.is_open() && reopened.is_none_or(|at| at.elapsed() >= REOPEN_EVERY) {
+                self.database.reopen();
+                reopened = Some(Instant::now());
+            }
             // Also where something is always written.
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
@@ -143,6 +203,10 @@ impl Writer {
             let outcome = self.commit(&group);
             if let Err(problem) = &outcome {
                 tracing::error!(%problem, "the store cannot write");
+                if reopened.is_none_or(|at| at.elapsed() >= REOPEN_EVERY) {
+                    self.database.reopen();
+                    reopened = Some(Instant::now());
+                }
             }
             let mut results = outcome.unwrap_or_default().into_iter();
             for write in group {
@@ -288,5 +352,83 @@ impl Kv for File {
 
     async fn remove(&self, key: &Key, member: &str) -> Result<(), Unavailable> {
         self.write(key, What::Remove(member.to_string())).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit::clock::test::SetClock;
+    use crate::store::kv::key;
+    use redb::StorageBackend;
+    use redb::backends::FileBackend;
+    use std::io::{Error, ErrorKind};
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    /// A disk that can be full.
+    #[derive(Debug)]
+    struct Disk {
+        inner: FileBackend,
+        is_full: Arc<AtomicBool>,
+    }
+
+    impl Disk {
+        fn room(&self) -> Result<(), Error> {
+            if self.is_full.load(SeqCst) { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> Result<u64, Error> {
+            self.inner.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+            self.inner.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> Result<(), Error> {
+            self.room()?;
+            self.inner.set_len(len)
+        }
+
+        fn sync_data(&self) -> Result<(), Error> {
+            self.room()?;
+            self.inner.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
+            self.room()?;
+            self.inner.write(offset, data)
+        }
+    }
+
+    /// A full disk fails writes while it is full, and no longer.
+    #[tokio::test]
+    async fn a_disk_that_was_full_is_written_again() {
+        let path = std::env::temp_dir().join(format!("doorward-full-disk-{}.db", std::process::id()));
+        let (is_full, hour) = (Arc::new(AtomicBool::new(false)), Duration::from_secs(3600));
+        let entry = |value: &str| Entry { generation: 1, value: value.into() };
+        let (own, full) = (path.clone(), is_full.clone());
+        let open = move || {
+            let inner = FileBackend::new(open_own(&own).unwrap()).map_err(|e| e.to_string())?;
+            let disk = Disk { inner, is_full: full.clone() };
+            let database = Database::builder().create_with_backend(disk).map_err(|e| e.to_string())?;
+            with_tables(database).map_err(|e| e.to_string())
+        };
+        let file = File::with(Box::new(open), Arc::new(SetClock::at(1000))).unwrap();
+        file.put(&key("session:a"), entry("a"), hour).await.unwrap();
+        is_full.store(true, SeqCst);
+        assert_eq!(file.put(&key("session:b"), entry("b"), hour).await, Err(Unavailable));
+        is_full.store(false, SeqCst);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while file.put(&key("session:c"), entry("c"), hour).await.is_err() {
+            assert!(Instant::now() < deadline, "it is written again by itself");
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(file.get(&key("session:a")).await, Ok(Some(entry("a"))), "what was written before is there");
+        assert_eq!(file.get(&key("session:b")).await, Ok(None));
+        drop(file);
+        std::fs::remove_file(path).unwrap();
     }
 }

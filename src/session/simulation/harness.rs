@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use jsonwebtoken::Algorithm;
 use parking_lot::Mutex;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::ops::Range;
 use std::sync::Arc;
@@ -53,6 +53,8 @@ pub(super) struct Harness {
     frozen: Mutex<Vec<Instant>>,
     /// The replica that last made each lease.
     owners: Mutex<HashMap<String, usize>>,
+    /// What was deleted: it cannot be restored.
+    deleted: Mutex<HashSet<Key>>,
     /// Which key the provider signs with.
     key: AtomicU64,
     family: Mutex<Family>,
@@ -78,6 +80,7 @@ impl Harness {
             crashed: (0..scenario.replicas).map(|_| watch::channel(false).0).collect(),
             frozen: Mutex::new(vec![began; scenario.replicas]),
             owners: Mutex::default(),
+            deleted: Mutex::default(),
             key: 0.into(),
             family: Mutex::default(),
             scenario,

@@ -151,6 +151,30 @@ async fn a_store_that_lost_its_data_gets_back_what_is_held() {
     assert_eq!(w.one.get(&key("session:a")).await, Ok(None));
 }
 
+/// A node of a cluster may lose its data, and the epoch is on another.
+#[tokio::test]
+async fn what_was_lost_alone_is_written_back_and_what_was_ended_is_not() {
+    let w = world().await;
+    let (a, b) = (key("session:a"), key("session:b"));
+    for replica in [&w.one, &w.two] {
+        for (key, value) in [(&a, "a"), (&b, "b")] {
+            replica.put(key, entry(1, value), HOUR).await.unwrap();
+        }
+    }
+    w.shared.lose(&a).await;
+    w.two.delete(&b, HOUR).await.unwrap();
+    assert_eq!(w.one.get(&a).await, Ok(Some(entry(1, "a"))));
+    assert_eq!(w.two.get(&a).await, Ok(Some(entry(1, "a"))), "it is there again");
+    assert_eq!(w.two.members(&Key::of(Space::Index, "of:a")).await, Ok(vec!["a".to_owned()]), "and in its sets");
+    assert_eq!(w.one.get(&b).await, Ok(None), "what another replica ended stays so");
+    w.shared.lose(&a).await;
+    assert_eq!(w.one.replace(&a, entry(2, "newer"), HOUR).await, Ok(true));
+    assert_eq!(w.two.get(&a).await, Ok(Some(entry(2, "newer"))));
+    w.one.delete(&a, HOUR).await.unwrap();
+    w.shared.lose(&a).await;
+    assert_eq!(w.one.get(&a).await, Ok(None), "nor does what was ended here come back");
+}
+
 #[tokio::test]
 async fn the_journal_is_bounded_and_can_be_off() {
     let w = world().await;

@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 impl Kv for Fallback {
     async fn get_with_ttl(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
         let answer = match self.ask(self.inner.get_with_ttl(key)).await {
-            Ok(None) if self.has_lost(key).await => Err(Unavailable),
+            Ok(None) => self.lost(key).await,
             answer => answer,
         };
         match answer {
@@ -72,7 +72,11 @@ impl Kv for Fallback {
 
     async fn replace(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
         let answer = match self.ask(self.inner.replace(key, entry.clone(), ttl)).await {
-            Ok(false) if self.has_lost(key).await => Err(Unavailable),
+            Ok(false) => match self.lost(key).await {
+                Ok(Some(_)) => self.ask(self.inner.replace(key, entry.clone(), ttl)).await,
+                Ok(None) => Ok(false),
+                Err(Unavailable) => Err(Unavailable),
+            },
             answer => answer,
         };
         match answer {

@@ -102,12 +102,18 @@ impl Kv for StoreLink {
         let delete = move |memory: Arc<Memory>, key: Key| async move {
             let is_there = memory.get_with_ttl(&key).await?.is_some();
             harness.is_deleted(replica, &key, is_there);
+            harness.deleted.lock().insert(key.clone());
             memory.delete(&key, remember).await
         };
         self.call(key, delete).await
     }
     async fn restore(&self, key: &Key, entry: Entry, ttl: Duration) -> Result<bool, Unavailable> {
-        self.call(key, move |memory, key| async move { memory.restore(&key, entry, ttl).await }).await
+        let harness = self.harness.clone();
+        let restore = move |memory: Arc<Memory>, key: Key| async move {
+            let is_deleted = harness.deleted.lock().contains(&key);
+            if is_deleted { Ok(false) } else { memory.restore(&key, entry, ttl).await }
+        };
+        self.call(key, restore).await
     }
     async fn extend(&self, key: &Key, value: &[u8], ttl: Duration) -> Result<bool, Unavailable> {
         let value = value.to_vec();
