@@ -156,6 +156,14 @@ impl Sessions {
         Ok(label.is_some())
     }
 
+    /// The same, and nothing at all where there is none.
+    pub(super) async fn end_if_there(&self, place: &str, remember: Duration) -> Result<bool, Unavailable> {
+        match self.label_at(place).await? {
+            Some(_) => self.end_place(place, remember).await,
+            None => Ok(false),
+        }
+    }
+
     pub async fn end_all(&self, remember: Duration) -> Result<(), Unavailable> {
         for part in 0..=u8::MAX {
             let line = line_of_all(&format!("{part:02x}"));

@@ -16,3 +16,4 @@ mod simulation;
 pub mod ticket;
 mod tries;
 mod unfinished;
+mod unseen;

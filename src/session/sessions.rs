@@ -15,6 +15,7 @@ use crate::session::session::{Limits, Session};
 use crate::session::ticket::Ticket;
 use crate::session::tries::Tries;
 use crate::session::unfinished::Unfinished;
+use crate::session::unseen::Unseen;
 use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Space, Unavailable};
 use crate::telemetry::metrics::SessionEvent;
 use arc_swap::ArcSwapOption;
@@ -42,6 +43,7 @@ pub struct Sessions {
     pub(crate) refreshes: Refreshes,
     pub(crate) tries: Tries,
     pub(super) unfinished: Unfinished,
+    unseen: Unseen,
     pub(crate) dedup: Dedup,
 }
 
@@ -93,6 +95,7 @@ impl Sessions {
             refreshes: Refreshes::default(),
             tries: Tries::new(),
             unfinished: Unfinished::default(),
+            unseen: Unseen::default(),
             dedup,
         }
     }
@@ -111,13 +114,28 @@ impl Sessions {
         let Some(mut invalidations) = self.kv.announcements() else { return };
         loop {
             let received = invalidations.recv().await;
-            let cache = self.cache.load();
-            let Some(cache) = cache.as_ref() else { continue };
+            let cache = self.cache.load_full();
             match received {
-                Ok(Invalidation::Key(Change::Session(place))) => cache.forget(TokenDigest::of(place.as_bytes())),
+                Ok(Invalidation::Key(Change::Session(place))) => {
+                    cache.inspect(|cache| cache.forget(TokenDigest::of(place.as_bytes())));
+                    // No place: a replica has written what it held.
+                    self.end_unseen(Some(&*place).filter(|place| !place.is_empty())).await;
+                }
                 Ok(Invalidation::Key(Change::ApiKey(_))) => {}
-                Ok(Invalidation::All) | Err(RecvError::Lagged(_)) => cache.forget_all(),
+                Ok(Invalidation::All) | Err(RecvError::Lagged(_)) => {
+                    cache.inspect(|cache| cache.forget_all());
+                    self.end_unseen(None).await;
+                }
                 Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Ends what was signed out here before another replica wrote it into the store.
+    async fn end_unseen(&self, place: Option<&str>) {
+        for signed_out in self.unseen.of(place, self.clock.now()) {
+            if self.end_if_there(&signed_out.place, signed_out.remember).await == Ok(true) {
+                self.unseen.forget(&signed_out.place);
             }
         }
     }
@@ -236,6 +254,9 @@ impl Sessions {
         // A made-up ticket must not leave a tombstone in the store.
         let Some(session) = self.load(realm, &ticket).await? else {
             self.forget_cached(&ticket);
+            if self.kv.is_shared() {
+                self.unseen.keep(ticket.place(), realm.max_age, self.clock.now());
+            }
             return Ok(None);
         };
         // End the session even if its tokens cannot be read: during an outage the fallback may hold only the hot part.

@@ -3,7 +3,7 @@
 
 use super::server::RedisServer;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,6 +16,7 @@ pub struct Relay {
 struct Seen {
     /// Connections of an earlier age carry nothing any more.
     age: AtomicUsize,
+    is_cut: AtomicBool,
     there: AtomicUsize,
     back: AtomicUsize,
 }
@@ -28,6 +29,9 @@ impl Relay {
         let counted = seen.clone();
         tokio::spawn(async move {
             while let Ok((from, _)) = listener.accept().await {
+                if counted.is_cut.load(SeqCst) {
+                    continue;
+                }
                 let Ok(redis) = TcpStream::connect(("127.0.0.1", to)).await else { continue };
                 let age = counted.age.load(SeqCst);
                 let ((asks, hears), (hears_back, answers)) = (from.into_split(), redis.into_split());
@@ -45,6 +49,16 @@ impl Relay {
     /// What is open now carries nothing any more; new connections do.
     pub fn fall_silent(&self) {
         self.seen.age.fetch_add(1, SeqCst);
+    }
+
+    /// Nothing gets through, until it is mended.
+    pub fn cut(&self) {
+        self.seen.is_cut.store(true, SeqCst);
+        self.fall_silent();
+    }
+
+    pub fn mend(&self) {
+        self.seen.is_cut.store(false, SeqCst);
     }
 
     /// Bytes to Redis, and back.

@@ -2,7 +2,7 @@
 
 use super::relay::Relay;
 use super::server::RedisServer;
-use super::{Replicas, Setting};
+use super::{Replicas, STORE_UP, Setting};
 use crate::gateway::Gateway;
 use crate::people::Person;
 use crate::wait::until_so;
@@ -90,4 +90,27 @@ async fn a_connection_that_dies_without_a_word_is_noticed() {
     let mut leaving = replicas.led_to(0, &alice);
     assert_eq!(leaving.visit("/oauth2/sign_out").await.status, 302);
     until_so("the sign-out counts", async || replicas.asks(1, &alice).await.outcome() == "401 login_required").await;
+}
+
+/// Somebody signs in at a replica that is cut off from Redis, and out at another one, whose store has no such session.
+#[tokio::test]
+async fn a_sign_out_counts_for_a_session_that_the_store_does_not_have_yet() {
+    let redis = RedisServer::start().await;
+    let relay = Relay::before(&redis).await;
+    let (provider, app, mut config) = Setting::impatient(&redis).parts().await;
+    let near = Gateway::start(&config).await;
+    config.env.push(("DOORWARD__STORE__REDIS__URLS__0".into(), relay.url()));
+    let replicas = Replicas { provider, app, gateways: vec![near, Gateway::start(&config).await] };
+    relay.cut();
+    let far = &replicas.gateways[1];
+    until_so("the outage", async || far.metric(STORE_UP).await == 0.0).await;
+    let alice = replicas.signed_in(1, "alice").await;
+    assert_eq!(replicas.outcomes(&alice).await, ["401 login_required", "200"]);
+    assert_eq!(replicas.led_to(0, &alice).visit("/oauth2/sign_out").await.status, 302);
+    relay.mend();
+    until_so("the store", async || far.metric(STORE_UP).await == 1.0).await;
+    until_so("the end", async || replicas.outcomes(&alice).await == ["401 login_required"; 2]).await;
+    // It has been written, and is gone.
+    until_so("nothing left", async || redis.keys("doorward:{session:*}").await.is_empty()).await;
+    assert_eq!(replicas.outcomes(&alice).await, ["401 login_required"; 2]);
 }
