@@ -9,7 +9,7 @@ use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, RedisError, TlsCertificates,
-    TlsMode,
+    TlsMode, io::tcp::TcpSettings,
 };
 use std::collections::HashMap;
 use tokio::sync::Mutex;
@@ -46,6 +46,7 @@ impl Source {
                 let mut builder = ClusterClientBuilder::new(settings.urls.iter().map(RedisUrl::as_str))
                     .connection_timeout(*settings.connect_timeout)
                     .response_timeout(*settings.command_timeout)
+                    .tcp_settings(at_once())
                     .retries(1);
                 if let Some(certificates) = &certificates {
                     builder = builder.certs(certificates.clone());
@@ -148,10 +149,16 @@ struct Login<'a> {
 }
 
 fn open(url: &str, certificates: Option<&TlsCertificates>) -> Result<Client, RedisError> {
+    let info = url.into_connection_info()?.set_tcp_settings(at_once());
     match certificates {
-        Some(certificates) => Client::build_with_tls(url, certificates.clone()),
-        None => Client::open(url),
+        Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+        None => Client::open(info),
     }
+}
+
+/// Many commands share a connection: by default each waits until the one before it was acknowledged (RFC 896).
+fn at_once() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 /// The address holds user, password and database of the Redis behind. The sentinel gets the same user and password,
@@ -165,7 +172,9 @@ fn sentinel(
     let info = url.into_connection_info()?;
     let secure = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
     let mut builder = SentinelClientBuilder::new([info.addr().clone()], master, SentinelServerType::Master)?
-        .set_client_to_redis_db(info.redis_settings().db());
+        .set_client_to_redis_db(info.redis_settings().db())
+        .set_client_to_redis_tcp_settings(at_once())
+        .set_client_to_sentinel_tcp_settings(at_once());
     let (user, password) = (info.redis_settings().username(), info.redis_settings().password());
     if let Some(user) = user {
         builder = builder.set_client_to_redis_username(user);
