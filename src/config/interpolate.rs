@@ -2,7 +2,11 @@
 
 use crate::config::diagnostics::Problems;
 use crate::config::tree::{Node, Value, join};
+use std::io::Read;
 use std::path::Path;
+
+/// Of a file that is read into a value; a chain of certificates has some kilobytes.
+const LONGEST: u64 = 1 << 20;
 
 /// Replaces what stands in `${...}` of every scalar, once.
 pub(crate) fn interpolate(root: &mut Node, env: &[(String, String)], folder: &Path, problems: &mut Problems) {
@@ -59,8 +63,7 @@ fn fill(text: &str, env: &[(String, String)], folder: &Path) -> (String, Vec<Str
 
 fn resolve(reference: &str, env: &[(String, String)], folder: &Path) -> Result<String, String> {
     if let Some(path) = reference.strip_prefix("file:") {
-        let text =
-            std::fs::read_to_string(folder.join(path)).map_err(|e| format!("the file {path} cannot be read: {e}"))?;
+        let text = read(&folder.join(path)).map_err(|e| format!("the file {path} cannot be read: {e}"))?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
         return Ok(text.strip_suffix('\r').unwrap_or(text).to_string());
     }
@@ -73,6 +76,16 @@ fn resolve(reference: &str, env: &[(String, String)], folder: &Path) -> Result<S
         (Some(empty), None) => Ok(empty.into()),
         (None, None) => Err(format!("the environment has no {name}; set it, or write ${{env:{name}:-default}}")),
     }
+}
+
+/// At most [`LONGEST`]: a wrong path may lead to anything.
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST {
+        return Err(std::io::Error::other("it is longer than 1 MiB"));
+    }
+    Ok(text)
 }
 
 /// A name in braces as shells have it, which is not replaced here.

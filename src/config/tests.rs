@@ -244,6 +244,9 @@ fn values_come_from_the_environment_and_from_files() {
     assert_eq!(secret("'5$ a $ $$ ${x}'", &[]).as_deref(), Ok("5$ a $ $ ${x}"));
     assert_eq!(secret("${env:ID}", &[("ID", "${env:OTHER}")]).as_deref(), Ok("${env:OTHER}"), "replaced once");
     assert_eq!(secret("${file:Cargo.toml}", &[]).map(|text| text.starts_with("[package]")), Ok(true));
+    assert!(
+        secret("${file:/dev/zero}", &[]).is_err_and(|told| told.iter().any(|line| line.contains("longer than 1 MiB")))
+    );
 }
 
 #[test]
