@@ -11,8 +11,8 @@ use crate::edge::ending::Ending;
 use crate::edge::quoted::Taken;
 use memchr::{memchr, memchr_iter, memmem};
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -295,7 +295,7 @@ impl Connection {
                     self.taken.lock().take(query);
                 }
             }
-            if memmem::find(bytes, b"\r\n\r\n").is_some_and(|end| end + 4 < bytes.len()) {
+            if END.find(bytes).is_some_and(|end| end + 4 < bytes.len()) {
                 self.has_more.store(true, Relaxed);
             }
             self.received.store(self.received.load(Relaxed) + bytes.len(), Relaxed);
@@ -323,6 +323,9 @@ impl Connection {
 fn millis(limit: Duration) -> u64 {
     u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// What ends a head; prepared once, for that costs as much as the search.
+static END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
 
 impl Phase {
     fn is_of(self, numbered: u32) -> bool {

@@ -139,6 +139,12 @@ impl Fallback {
                 self.news.notify_one();
             }
             match told {
+                // Another replica has found the store again, or without its data.
+                Ok(Invalidation::Key(Change::Session(place))) if place == BACK => {
+                    if !self.suspect.load(SeqCst) {
+                        self.look_at_rest().await;
+                    }
+                }
                 Ok(Invalidation::Key(Change::Session(place))) => {
                     for key in [Space::Session, Space::Tokens].map(|space| Key::of(space, &place)) {
                         if self.memory.contains_key(&key) {
@@ -165,9 +171,11 @@ impl Fallback {
         self.inner.put_new(&Key::only(Space::Epoch), Entry { generation: 0, value: fresh }, EPOCH_LIVES).await?;
         let found = self.inner.get(&Key::only(Space::Epoch)).await?.map(|entry| entry.value);
         let before = self.epoch.lock().clone();
-        if before.is_some() && before != found {
+        let has_lost = before.is_some() && before != found;
+        if has_lost {
             tracing::warn!("the store has lost its data; what this replica holds is written back");
             self.write_back().await?;
+            *self.back.lock() = Some(Instant::now()); // others have not written theirs yet
         }
         *self.epoch.lock() = found;
         loop {
@@ -182,8 +190,11 @@ impl Fallback {
                 break;
             }
         }
-        if self.away.swap(false, SeqCst) {
+        let was_away = self.away.swap(false, SeqCst);
+        if was_away {
             tracing::info!("the store is available again");
+        }
+        if was_away || has_lost {
             self.inner.announce(&Change::Session(BACK.into())).await;
         }
         (self.on_change)(true);
@@ -307,19 +318,20 @@ impl Fallback {
         }
     }
 
-    /// Called when the store lacks an entry that this replica may remember. It was ended elsewhere, which left a tombstone
-    /// beside it, or it was lost: with all other data, so that the store counts as unavailable until this replica's entries
-    /// are written back, or with one node of a cluster. Then it is written back alone and returned.
+    /// Called when the store lacks an entry. It never was, or was ended, which left a tombstone beside it, or it was lost:
+    /// with all other data, so that the store counts as unavailable until the replicas have written back what they hold, or
+    /// with one node of a cluster. Then it is written back alone and returned, if this replica remembers it.
     async fn lost(&self, key: &Key) -> Result<Option<(Entry, Duration)>, Unavailable> {
-        let Some((entry, ends)) = self.remembered(key).filter(|_| !self.deleted.contains_key(key)) else {
+        if self.may_stand_in(key).is_err() || self.deleted.contains_key(key) {
             return Ok(None);
-        };
+        }
         let before = self.epoch.lock().clone();
         let now = self.inner.get(&Key::only(Space::Epoch)).await.map(|epoch| epoch.map(|epoch| epoch.value));
         if before.is_some() && now != Ok(before) {
             self.note_failure();
             return Err(Unavailable);
         }
+        let Some((entry, ends)) = self.remembered(key) else { return Ok(None) };
         let left = self.clock.now().until(ends);
         if !self.ask(self.write_back_one(key, entry.clone(), left)).await? {
             return Ok(None);

@@ -57,7 +57,7 @@ const REPLACE: &str = "local v=redis.pcall('GET',KEYS[1]) local g=type(v)=='stri
     redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3]) return 1";
 const RESTORE: &str = "if redis.call('EXISTS',KEYS[2])==1 then return 0 end \
     local v=redis.pcall('GET',KEYS[1]) local g=type(v)=='string' and string.match(v,'^(%d+):') \
-    if g and tonumber(g)>=tonumber(ARGV[2]) then return 0 end \
+    if v and (not g or tonumber(g)>=tonumber(ARGV[2])) then return 0 end \
     redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[3]) return 1";
 const DELETE: &str = "redis.call('SET',KEYS[2],'','PX',ARGV[1]) return redis.call('DEL',KEYS[1])";
 const EXTEND: &str = "if redis.pcall('GET',KEYS[1])~=ARGV[1] then return 0 end \

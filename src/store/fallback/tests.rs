@@ -151,6 +151,21 @@ async fn a_store_that_lost_its_data_gets_back_what_is_held() {
     assert_eq!(w.one.get(&key("session:a")).await, Ok(None));
 }
 
+/// Of an entry that only others hold, a store that has just lost its data does not say that it never was.
+#[tokio::test]
+async fn absence_is_not_believed_of_a_store_that_lost_its_data() {
+    let w = world().await;
+    let a = key("session:a");
+    w.one.put(&a, entry(1, "a"), HOUR).await.unwrap();
+    w.shared.lose_everything();
+    assert_eq!(w.two.get(&a).await, Err(Unavailable));
+    w.two.recover().await.unwrap();
+    assert!(w.two.is_settling() && announced(&w) == [""], "others are told, and have a moment");
+    w.one.recover().await.unwrap();
+    assert_eq!(w.two.get(&a).await, Ok(Some(entry(1, "a"))));
+    assert_eq!(w.two.get(&key("session:b")).await, Ok(None), "what never was is absent");
+}
+
 /// A node of a cluster may lose its data, and the epoch is on another.
 #[tokio::test]
 async fn what_was_lost_alone_is_written_back_and_what_was_ended_is_not() {
