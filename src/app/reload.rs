@@ -136,7 +136,8 @@ impl Reloader {
         let mut state = self.admin.state.write();
         let before = std::mem::replace(&mut *state, built.state);
         let is_gone = |file: &str| !state.certificates.iter().any(|(kept, _)| kept == file);
-        for (file, _) in before.certificates.iter().filter(|(file, _)| is_gone(file)) {
+        // A changed listener serves its old certificate until a restart.
+        for (file, _) in before.certificates.iter().filter(|(file, _)| waits.is_empty() && is_gone(file)) {
             self.services.metrics.forget_certificate(file);
         }
         drop(state);

@@ -17,15 +17,14 @@ pub struct Table {
     one: HashMap<String, Index>,
     /// By the suffix, with its leading dot.
     below: HashMap<String, Index>,
+    /// How many dots such a suffix has, each number once, the most first.
+    depths: Vec<usize>,
     any: Index,
     /// Some route is chosen by method.
     by_method: bool,
     /// The relying parties whose `redirect_uri` has this host.
     callbacks: HashMap<String, Vec<Arc<RelyingParty>>>,
 }
-
-/// Labels of a name (RFC 1035, 2.3.4).
-const MOST_LABELS: usize = 128;
 
 /// The routes of one host pattern.
 #[derive(Default)]
@@ -73,7 +72,10 @@ impl Table {
         }
         let indexed =
             |all: HashMap<String, Vec<_>>| all.into_iter().map(|(host, own)| (host, Index::new(own))).collect();
-        Table { one: indexed(one), below: indexed(below), any: Index::new(any), by_method, callbacks }
+        let mut depths: Vec<usize> = below.keys().map(|suffix: &String| suffix.matches('.').count()).collect();
+        depths.sort_by_key(|depth| Reverse(*depth));
+        depths.dedup();
+        Table { one: indexed(one), below: indexed(below), depths, any: Index::new(any), by_method, callbacks }
     }
 
     /// The route for one reading of a path. The port counts only between routes that differ in nothing else.
@@ -150,12 +152,8 @@ impl Table {
     /// Of every pattern that covers the host, the most specific first.
     fn indices<'t>(&'t self, host: Option<&Host>) -> impl Iterator<Item = &'t Index> {
         let name = host.map(Host::name).unwrap_or_default();
-        let dots = name.match_indices('.').skip_while(|(at, _)| *at == 0).take(if self.below.is_empty() {
-            0
-        } else {
-            MOST_LABELS
-        });
-        let below = dots.filter_map(|(at, _)| self.below.get(name.get(at..)?));
+        let starts = self.depths.iter().filter_map(|depth| name.rmatch_indices('.').nth(depth - 1)).map(|(at, _)| at);
+        let below = starts.filter(|at| *at > 0).filter_map(|at| self.below.get(name.get(at..)?));
         self.one.get(name).into_iter().chain(below).chain([&self.any])
     }
 }
@@ -163,16 +161,20 @@ impl Table {
 impl Index {
     fn new(routes: Vec<Arc<Route>>) -> Index {
         let mut index = Index::default();
-        let mut groups: HashMap<(String, bool, Vec<Method>), Group> = HashMap::new();
+        let mut places: HashMap<(String, bool, Vec<Method>), usize> = HashMap::new();
         for route in routes {
-            let Place { port, path, exact, methods, .. } = &route.place;
-            let path = if *exact { path.as_str() } else { path.trim_end_matches('/') }.to_owned();
+            let Place { port, exact, methods, .. } = &route.place;
+            let (path, port) = (own_path(&route.place).to_owned(), *port);
             let (exact, methods) = (*exact, methods.clone());
-            let empty = Group { path: path.clone(), exact, methods: methods.clone(), members: Vec::new() };
-            let port = *port;
-            groups.entry((path, exact, methods)).or_insert(empty).members.push((port, route));
+            let at = *places.entry((path.clone(), exact, methods.clone())).or_insert(index.groups.len());
+            if at == index.groups.len() {
+                index.groups.push(Group { path, exact, methods, members: Vec::new() });
+            }
+            if let Some(group) = index.groups.get_mut(at) {
+                group.members.push((port, route));
+            }
         }
-        index.groups = groups.into_values().collect();
+        // Stable, and so is the order of the file between groups that share a path and a method.
         index.groups.sort_by(|one, other| one.rank().cmp(&other.rank()));
         for (at, group) in index.groups.iter().enumerate() {
             match index.runs.last_mut() {
@@ -180,7 +182,9 @@ impl Index {
                 _ => index.runs.push(Run { exact: group.exact, length: group.path.len(), groups: at..at + 1 }),
             }
         }
-        for (_, route) in index.groups.iter().flat_map(|group| &group.members) {
+        let mut members: Vec<_> = index.groups.iter().flat_map(|group| &group.members).collect();
+        members.sort_by_key(|(_, route)| (!route.place.exact, Reverse(own_path(&route.place).len()), route.index));
+        for (_, route) in members {
             route.access.sites().iter().for_each(|site| add(&mut index.sites, site));
             index.is_protected |= matches!(route.access, Access::Protected(_));
             index.signs |= route.assertion.is_some();
@@ -205,6 +209,11 @@ impl Index {
         let from = groups.partition_point(|group| group.path.as_bytes() < path);
         groups.iter().skip(from).take_while(move |group| group.path.as_bytes() == path)
     }
+}
+
+/// What a path is compared with.
+fn own_path(place: &Place) -> &str {
+    if place.exact { &place.path } else { place.path.trim_end_matches('/') }
 }
 
 /// Adds a relying party whose realm is not there yet.

@@ -410,6 +410,7 @@ async fn explain_answers_questions_of_proxies() {
         ("auth?groups=ops", "192.0.2.1", "/x", &["--claims", "ops.json"], "403 bad_request bad_request"),
         ("forward", "192.0.2.1", "/x", &["--claims", "dev.json"], "403 forbidden forbidden"),
         ("forward", "192.0.2.1", "/public/x", &[], "202 own_page"),
+        ("forward?x=1", "192.0.2.1", "/public/x", &[], "202 own_page"),
         ("auth", "192.0.2.1", "/public%2f..%2fx", &[], "403 bad_request bad_request"),
         ("forward", "192.0.2.1", "/public%2f..%2fx", &[], "400 bad_request bad_request"),
         ("forward", "198.51.100.1", "/x", &[], "403 bad_request bad_request"),

@@ -12,6 +12,7 @@ use crate::gate::gate::{Gate, METHODS};
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::Refusal;
 use crate::gate::request::RequestHead;
+use crate::gate::rules::Rules;
 use crate::gate::subject::{QUESTION, Subject};
 use crate::provider::claims::Claims;
 use crate::telemetry::metrics::Outcome;
@@ -95,9 +96,9 @@ impl Gate {
         let is_own = matches!(self.open(&asked).place, Ok(Place::Own(_)));
         let mut told = self.explain(&asked, who);
         told.access = format!("a question of another proxy, about: {}", told.access);
-        let Some(narrowed) = narrowed(query) else { return told.refused(&refused) };
+        let narrowed = if *page == Endpoint::Auth { narrowed(query) } else { Some(Rules::default()) };
+        let Some(narrowed) = narrowed else { return told.refused(&refused) };
         if told.outcome == Outcome::forwarded
-            && *page == Endpoint::Auth
             && !narrowed.is_empty()
             && !told.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok())
         {

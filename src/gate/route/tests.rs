@@ -129,8 +129,9 @@ fn https_is_found_under_its_own_port() {
 fn a_large_table_is_as_a_look_at_each_route() {
     let hosts = ["x.b.test", "y.test", "*.b.test", "*.test", "*"];
     let paths = ["/", "/a", "/c/", "/a/b", "=/a/b", "/ab", "/a/b/c/", "=/", "/b/a", "=/a"];
-    let methods: [&[&str]; 3] = [&[], &["GET"], &["PUT", "POST"]];
+    let methods: [&[&str]; 4] = [&[], &["GET"], &["PUT", "POST"], &["DELETE", "GET"]];
     let all = hosts.iter().flat_map(|host| paths.iter().flat_map(move |path| methods.map(|own| (host, path, own))));
+    let order = |route: &Route| std::cmp::Reverse(route.index);
     // Neither all of them nor in an order of theirs.
     let places: Vec<_> = all.enumerate().filter(|(i, _)| i * 7 % 11 > 3).map(|(_, place)| place).collect();
     let mut routes: Vec<_> = places
@@ -152,7 +153,7 @@ fn a_large_table_is_as_a_look_at_each_route() {
     };
     routes.sort_by_key(|route| {
         let place = &route.place;
-        (of_host(route), place.exact, own(route).len(), !place.methods.is_empty())
+        (of_host(route), place.exact, own(route).len(), !place.methods.is_empty(), order(route))
     });
     let covers = |route: &Route, host: &str, method: &Method, path: &str| {
         let is_host = match &route.place.hosts {
