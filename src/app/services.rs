@@ -107,11 +107,12 @@ impl Services {
         let sessions =
             Arc::new(Sessions::new(kv.clone(), clock.clone(), entropy.clone(), settings.file.refresh_dedup, copies));
         let (hearing, endings) = (sessions.clone().subscribe(), sessions.clone().finish_endings());
+        let unseen = sessions.clone().end_unseen();
         let of_keys = keys.clone().map(|keys| subscribe_to_keys(kv.clone(), keys));
         let signing = Arc::new(SigningKeys::new(kv.clone(), clock.clone()));
         let rotation = signing.clone().keep_fresh();
         let upkeep: Work = Box::pin(async move {
-            tokio::join!(upkeep, hearing, endings, rotation, OptionFuture::from(of_keys));
+            tokio::join!(upkeep, hearing, endings, unseen, rotation, OptionFuture::from(of_keys));
         });
         let dedup = settings.file.refresh_dedup;
         let lease = dedup.enabled.then_some(*dedup.lease);

@@ -156,14 +156,6 @@ impl Sessions {
         Ok(label.is_some())
     }
 
-    /// The same, and nothing at all where there is none.
-    pub(super) async fn end_if_there(&self, place: &str, remember: Duration) -> Result<bool, Unavailable> {
-        match self.label_at(place).await? {
-            Some(_) => self.end_place(place, remember).await,
-            None => Ok(false),
-        }
-    }
-
     pub async fn end_all(&self, remember: Duration) -> Result<(), Unavailable> {
         for part in 0..=u8::MAX {
             let line = line_of_all(&format!("{part:02x}"));
@@ -238,8 +230,18 @@ impl Sessions {
         };
         let mut found = Vec::new();
         for name in &ending.names {
-            let living = self.living(&line(&ending.provider, kind, name)).await?;
-            found.extend(living.into_iter().filter(|(_, label)| ending.names(label)));
+            let line = line(&ending.provider, kind, name);
+            for place in self.kv.members(&line).await? {
+                match self.label_at(&place).await? {
+                    Some(label) => found.extend(Some((place, label)).filter(|(_, label)| ending.names(label))),
+                    // It has expired, or was lost: a replica that remembers it must not write it back.
+                    None if ending.by != By::SubjectOfSession => {
+                        self.delete_place(&place, ending.remember).await?;
+                        self.kv.remove(&line, &place).await?;
+                    }
+                    None => {}
+                }
+            }
         }
         Ok(found)
     }

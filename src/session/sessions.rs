@@ -15,7 +15,7 @@ use crate::session::session::{Limits, Session};
 use crate::session::ticket::Ticket;
 use crate::session::tries::Tries;
 use crate::session::unfinished::Unfinished;
-use crate::session::unseen::Unseen;
+use crate::session::unseen::{SignedOut, Unseen};
 use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Space, Unavailable};
 use crate::telemetry::metrics::SessionEvent;
 use arc_swap::ArcSwapOption;
@@ -63,6 +63,8 @@ pub struct Login {
 
 /// Minimum interval between touches of a session; a tenth of the idle time-out where that is less.
 const TOUCH: Duration = Duration::from_secs(60);
+
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Drops a session's cache entry when it is dropped itself, also where its task is cancelled.
 struct ForgetLater<'a> {
@@ -119,25 +121,40 @@ impl Sessions {
                 Ok(Invalidation::Key(Change::Session(place))) => {
                     cache.inspect(|cache| cache.forget(TokenDigest::of(place.as_bytes())));
                     // No place: a replica has written what it held.
-                    self.end_unseen(Some(&*place).filter(|place| !place.is_empty())).await;
+                    if place.is_empty() || self.unseen.holds_place(&place) {
+                        self.unseen.look();
+                    }
                 }
                 Ok(Invalidation::Key(Change::ApiKey(_))) => {}
                 Ok(Invalidation::All) | Err(RecvError::Lagged(_)) => {
                     cache.inspect(|cache| cache.forget_all());
-                    self.end_unseen(None).await;
+                    self.unseen.look();
                 }
                 Err(RecvError::Closed) => return,
             }
         }
     }
 
-    /// Ends what was signed out here before another replica wrote it into the store.
-    async fn end_unseen(&self, place: Option<&str>) {
-        for signed_out in self.unseen.of(place, self.clock.now()) {
-            if self.end_if_there(&signed_out.place, signed_out.remember).await == Ok(true) {
-                self.unseen.forget(&signed_out.place);
+    /// Ends what was signed out here before another replica wrote it into the store; runs until it is dropped.
+    pub async fn end_unseen(self: Arc<Self>) {
+        loop {
+            self.unseen.wait().await;
+            while !self.try_to_end_unseen().await {
+                tokio::time::sleep(TRY_AGAIN).await;
             }
         }
+    }
+
+    /// False if the store was unavailable.
+    async fn try_to_end_unseen(&self) -> bool {
+        for SignedOut { ticket, realm, .. } in self.unseen.all(self.clock.now()) {
+            match self.end_of(&realm, &ticket).await {
+                Ok(Some(_)) => self.unseen.forget(&ticket),
+                Ok(None) => {}
+                Err(Unavailable) => return false,
+            }
+        }
+        true
     }
 
     pub fn cached(&self) -> u64 {
@@ -249,21 +266,26 @@ impl Sessions {
     }
 
     /// Ends a session in the cache and in the store; returns its tokens, so that the caller can revoke them.
-    pub async fn end(&self, realm: &Realm, cookie: &str) -> Result<Option<Cold>, Unavailable> {
+    pub async fn end(&self, realm: &Arc<Realm>, cookie: &str) -> Result<Option<Cold>, Unavailable> {
         let Some(ticket) = Ticket::parse(cookie) else { return Ok(None) };
-        // A made-up ticket must not leave a tombstone in the store.
-        let Some(session) = self.load(realm, &ticket).await? else {
-            self.forget_cached(&ticket);
-            if self.kv.is_shared() {
-                self.unseen.keep(ticket.place(), realm.max_age, self.clock.now());
-            }
+        let ended = self.end_of(realm, &ticket).await?;
+        if ended.is_none() && self.kv.is_shared() {
+            self.unseen.keep(realm, &ticket, self.clock.now());
+        }
+        Ok(ended.flatten())
+    }
+
+    /// `None`: there is no such session. A made-up ticket must not leave a tombstone in the store.
+    async fn end_of(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<Option<Cold>>, Unavailable> {
+        let Some(session) = self.load(realm, ticket).await? else {
+            self.forget_cached(ticket);
             return Ok(None);
         };
         // End the session even if its tokens cannot be read: during an outage the fallback may hold only the hot part.
-        let cold = self.load_cold(realm, &ticket).await.unwrap_or(None).map(|(cold, _)| cold);
-        self.delete(realm, &ticket).await?;
+        let cold = self.load_cold(realm, ticket).await.unwrap_or(None).map(|(cold, _)| cold);
+        self.delete(realm, ticket).await?;
         self.strike(&session.label, &ticket.place()).await;
-        Ok(cold)
+        Ok(Some(cold))
     }
 
     /// The session's tokens.

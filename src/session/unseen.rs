@@ -2,63 +2,63 @@
 //! cut off from the store may still write a record of one back, and what was signed out must not return with it.
 
 use crate::kit::clock::Timestamp;
+use crate::session::realm::Realm;
+use crate::session::ticket::Ticket;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 #[derive(Default)]
-pub(super) struct Unseen(Mutex<VecDeque<SignedOut>>);
+pub(super) struct Unseen {
+    all: Mutex<VecDeque<SignedOut>>,
+    /// Another replica has written what it held.
+    news: Notify,
+}
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// With the whole ticket: only who had it may end its session.
+#[derive(Clone)]
 pub(super) struct SignedOut {
-    pub(super) place: String,
-    /// How long its end is to be remembered.
-    pub(super) remember: Duration,
+    pub(super) ticket: Ticket,
+    pub(super) realm: Arc<Realm>,
+    place: String,
     until: Timestamp,
 }
 
 /// Anyone can sign out of made-up tickets: the oldest make room.
-const MOST: usize = 10_000;
+const MOST: usize = 1_000;
 /// Longer than outages last.
 const KEPT: Duration = Duration::from_secs(6 * 3600);
 
 impl Unseen {
-    pub(super) fn keep(&self, place: String, remember: Duration, now: Timestamp) {
-        let mut all = self.0.lock();
-        all.retain(|known| known.until > now && known.place != place);
+    pub(super) fn keep(&self, realm: &Arc<Realm>, ticket: &Ticket, now: Timestamp) {
+        let mut all = self.all.lock();
+        all.retain(|known| known.until > now && known.ticket.key() != ticket.key());
         if all.len() >= MOST {
             all.pop_front();
         }
-        all.push_back(SignedOut { place, remember, until: now.plus(KEPT.min(remember)) });
+        let until = now.plus(KEPT.min(realm.max_age));
+        all.push_back(SignedOut { ticket: ticket.clone(), realm: realm.clone(), place: ticket.place(), until });
     }
 
-    /// Those of a place, or all.
-    pub(super) fn of(&self, place: Option<&str>, now: Timestamp) -> Vec<SignedOut> {
-        let is_asked = |known: &&SignedOut| known.until > now && place.is_none_or(|place| known.place == place);
-        self.0.lock().iter().filter(is_asked).cloned().collect()
+    pub(super) fn all(&self, now: Timestamp) -> Vec<SignedOut> {
+        self.all.lock().iter().filter(|known| known.until > now).cloned().collect()
     }
 
-    pub(super) fn forget(&self, place: &str) {
-        self.0.lock().retain(|known| known.place != place);
+    pub(super) fn forget(&self, ticket: &Ticket) {
+        self.all.lock().retain(|known| known.ticket.key() != ticket.key());
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    pub(super) fn holds_place(&self, place: &str) -> bool {
+        self.all.lock().iter().any(|known| known.place == place)
+    }
 
-    #[test]
-    fn the_newest_are_kept_for_a_while() {
-        let (unseen, hour) = (Unseen::default(), Duration::from_secs(3600));
-        let at = Timestamp::from_seconds;
-        for n in 0..=MOST {
-            unseen.keep(n.to_string(), hour, at(0));
-        }
-        unseen.keep("7".into(), hour, at(1));
-        assert_eq!(unseen.of(None, at(1)).len(), MOST);
-        assert!(unseen.of(Some("0"), at(1)).is_empty() && unseen.of(Some("7"), at(1)).len() == 1);
-        unseen.forget("7");
-        assert!(unseen.of(Some("7"), at(1)).is_empty());
-        assert!(unseen.of(None, at(3600)).is_empty());
+    pub(super) fn look(&self) {
+        self.news.notify_one();
+    }
+
+    pub(super) async fn wait(&self) {
+        self.news.notified().await;
     }
 }

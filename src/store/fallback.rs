@@ -59,6 +59,7 @@ const BACK: &str = "";
 const EPOCH_LIVES: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Time for other replicas to learn that the store is available again, and to replay their journals.
 const REPLAY: Duration = Duration::from_secs(1);
+const ABOUT_TO_EXPIRE: Duration = Duration::from_secs(1);
 /// Time between two probes while nothing fails: an outage must be detected within 5 s, even without requests.
 const LOOK_AT_REST: Duration = Duration::from_secs(1);
 /// Time between two probes while it is not clear yet whether the store is unavailable.
@@ -333,10 +334,15 @@ impl Fallback {
         }
         let Some((entry, ends)) = self.remembered(key) else { return Ok(None) };
         let left = self.clock.now().until(ends);
-        if !self.ask(self.write_back_one(key, entry.clone(), left)).await? {
+        // It may have expired there, a moment before it does here.
+        if left < ABOUT_TO_EXPIRE || !self.ask(self.write_back_one(key, entry.clone(), left)).await? {
             return Ok(None);
         }
         tracing::warn!("the store has lost an entry; what this replica holds is written back");
+        if key.space() == Space::Session {
+            // Another replica may have ended it while it was nowhere.
+            self.inner.announce(&Change::Session(key.id().into())).await;
+        }
         Ok(Some((entry, left)))
     }
 

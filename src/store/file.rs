@@ -150,11 +150,10 @@ impl Reopened {
 
     /// The old one is closed first: it holds the lock of the file.
     fn reopen(&self) {
-        let mut database = self.database.write();
-        *database = None;
+        *self.database.write() = None;
         match (self.open)() {
             Ok(opened) => {
-                *database = Some(opened);
+                *self.database.write() = Some(opened);
                 tracing::info!("the store was opened anew");
             }
             Err(problem) => tracing::error!(%problem, "the store cannot be opened"),
@@ -180,18 +179,19 @@ struct Writer {
 
 impl Writer {
     fn run(self) {
-        let (mut swept, mut reopened) = (Instant::now(), None::<Instant>);
+        let (mut swept, mut failed) = (Instant::now(), None::<Instant>);
         loop {
             let first = self.waiting.recv_timeout(if self.database.is_open() { SWEEP_EVERY } else { REOPEN_EVERY });
-            if !self.database.is_open() && reopened.is_none_or(|at| at.elapsed() >= REOPEN_EVERY) {
+            if !self.database.is_open() && failed.is_none_or(|at| at.elapsed() >= REOPEN_EVERY) {
                 self.database.reopen();
-                reopened = Some(Instant::now());
             }
             // Also where something is always written.
             if swept.elapsed() >= SWEEP_EVERY {
                 swept = Instant::now();
                 if let Err(problem) = self.sweep() {
                     tracing::warn!(%problem, "expired entries stay in the store");
+                    failed = Some(Instant::now());
+                    self.database.reopen();
                 }
             }
             let mut group = match first {
@@ -200,13 +200,13 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             group.extend(self.waiting.try_iter().take(GROUP - 1));
-            let outcome = self.commit(&group);
+            // Opened anew after each failure, so that it can be read; and so not written for a moment.
+            let may_write = failed.is_none_or(|at| at.elapsed() >= REOPEN_EVERY);
+            let outcome = if may_write { self.commit(&group) } else { Ok(Vec::new()) };
             if let Err(problem) = &outcome {
                 tracing::error!(%problem, "the store cannot write");
-                if reopened.is_none_or(|at| at.elapsed() >= REOPEN_EVERY) {
-                    self.database.reopen();
-                    reopened = Some(Instant::now());
-                }
+                failed = Some(Instant::now());
+                self.database.reopen();
             }
             let mut results = outcome.unwrap_or_default().into_iter();
             for write in group {
@@ -419,7 +419,9 @@ mod tests {
         let file = File::with(Box::new(open), Arc::new(SetClock::at(1000))).unwrap();
         file.put(&key("session:a"), entry("a"), hour).await.unwrap();
         is_full.store(true, SeqCst);
-        assert_eq!(file.put(&key("session:b"), entry("b"), hour).await, Err(Unavailable));
+        for _ in 0..2 {
+            assert_eq!(file.put(&key("session:b"), entry("b"), hour).await, Err(Unavailable));
+        }
         is_full.store(false, SeqCst);
         let deadline = Instant::now() + Duration::from_secs(30);
         while file.put(&key("session:c"), entry("c"), hour).await.is_err() {
