@@ -8,6 +8,7 @@ use crate::gate::authorise::WayIn;
 use crate::gate::case::Place;
 use crate::gate::cors::is_preflight;
 use crate::gate::decision::Audit;
+use crate::gate::destination;
 use crate::gate::gate::Gate;
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::Refusal;
@@ -78,6 +79,9 @@ impl Gate {
             told.access = "a preflight, answered before any credential".into();
             told.status = StatusCode::NO_CONTENT;
             return told;
+        }
+        if let Err(refusal) = destination::check(&self.routes, route, case.audit.host.as_ref(), head) {
+            return told.refused(&refusal);
         }
         let audit = &mut case.audit;
         if let Access::Protected(protected) = &route.access {

@@ -67,28 +67,36 @@ pub struct HeaderFilter {
     lengths: [u64; 128],
 }
 
-const FAMILIES: [&str; 4] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-auth-request-"];
-const NAMES: [&str; 19] = [
+const FAMILIES: [&str; 5] = ["x-forwarded-", "x-original-", "x-rewrite-", "x-auth-request-", "x-webauth-"];
+const NAMES: [&str; 27] = [
     "forwarded",
+    "x-forwarded",
+    "forwarded-for",
     "x-real-ip",
     "x-client-ip",
+    "client-ip",
     "true-client-ip",
     "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-cluster-client-ip",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
     "x-request-id",
-    "x-webauth-user",
-    "x-webauth-email",
-    "x-webauth-name",
-    "x-webauth-groups",
     "remote-user",
     "remote-email",
     "remote-name",
+    "remote-group",
     "remote-groups",
+    "remote-role",
+    "remote-roles",
+    "remote-addr",
     "http2-settings",
     // Variables of CGI and WSGI: gunicorn takes the first two for its own, libraries the last for a proxy's address.
     "script-name",
     "path-info",
     "x-script-name",
     "proxy",
+    "x-http-forwarded-for",
 ];
 
 impl Settings {

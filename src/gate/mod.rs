@@ -9,6 +9,7 @@ pub mod case;
 pub mod cookies;
 pub mod cors;
 pub mod decision;
+mod destination;
 pub mod encode;
 pub mod endpoint;
 mod endpoints;

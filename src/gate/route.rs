@@ -191,6 +191,11 @@ impl Route {
         }
     }
 
+    /// Whether the app's paths are others than the client's.
+    pub fn changes_paths(&self) -> bool {
+        self.strip_prefix || self.bases.iter().any(|base| base.first().is_some_and(|path| !path.is_empty()))
+    }
+
     /// Whether every reading of the forwarded path stays below the app's base path or the stripped prefix.
     pub fn stays_inside(&self, path: &CanonicalPath<'_>) -> bool {
         if path.is_plain() {

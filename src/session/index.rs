@@ -124,7 +124,7 @@ impl Sessions {
         };
         let mut found = Vec::new();
         for ending in self.endings(realm, of) {
-            found.extend(self.named(&ending).await?.into_iter().map(listed));
+            found.extend(self.named(&ending, false).await?.into_iter().map(listed));
         }
         Ok(found)
     }
@@ -211,7 +211,7 @@ impl Sessions {
 
     async fn carry_out(&self, ending: &Ending, counts: impl Fn(&Envelope) -> bool) -> Result<usize, Unavailable> {
         let mut count = 0;
-        for (place, label) in self.named(ending).await? {
+        for (place, label) in self.named(ending, true).await? {
             if counts(&label) {
                 self.delete_place(&place, ending.remember).await?;
                 self.strike(&label, &place).await;
@@ -221,8 +221,9 @@ impl Sessions {
         Ok(count)
     }
 
-    /// The living sessions that an ending names.
-    async fn named(&self, ending: &Ending) -> Result<Vec<(String, Envelope)>, Unavailable> {
+    /// The living sessions that an ending names. `ends`: those that have no record must not have one again, since a replica
+    /// that remembers one would write it back.
+    async fn named(&self, ending: &Ending, ends: bool) -> Result<Vec<(String, Envelope)>, Unavailable> {
         let kind = match ending.by {
             By::User => USER,
             By::SessionId => SESSION_ID,
@@ -234,28 +235,16 @@ impl Sessions {
             for place in self.kv.members(&line).await? {
                 match self.label_at(&place).await? {
                     Some(label) => found.extend(Some((place, label)).filter(|(_, label)| ending.names(label))),
-                    // It has expired, or was lost: a replica that remembers it must not write it back.
-                    None if ending.by != By::SubjectOfSession => {
+                    None if ends && ending.by != By::SubjectOfSession => {
                         self.delete_place(&place, ending.remember).await?;
                         self.kv.remove(&line, &place).await?;
                     }
-                    None => {}
+                    // It has expired; one that comes back is put into its lines again.
+                    None => self.kv.remove(&line, &place).await?,
                 }
             }
         }
         Ok(found)
-    }
-
-    /// The members of a line whose records are there; the others are removed.
-    async fn living(&self, line: &Key) -> Result<Vec<(String, Envelope)>, Unavailable> {
-        let mut living = Vec::new();
-        for place in self.kv.members(line).await? {
-            match self.label_at(&place).await? {
-                Some(label) => living.push((place, label)),
-                None => self.kv.remove(line, &place).await?,
-            }
-        }
-        Ok(living)
     }
 
     pub(super) async fn label_at(&self, place: &str) -> Result<Option<Envelope>, Unavailable> {

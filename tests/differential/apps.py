@@ -1,45 +1,14 @@
-"""The apps behind the gateway: real servers, each before the same tree of files."""
+"""The apps behind the gateway: real servers, each before the same tree of files. Further ones are in scripted.py."""
 import pathlib
 import shutil
 import subprocess
 
+import scripted
+from app import HERE, LIMITED, App, Group, make_tree, tools
 from processes import free_ports
 
-HERE = pathlib.Path(__file__).resolve().parent
-MARKER = b"SECRET-"
-# No other answer has this length: it betrays the secret in an answer to HEAD.
-LENGTH = 4099
 JAVA = pathlib.Path("/usr/share/java")
-# A chunk of 2^64 bytes that breaks off lets Werkzeug's own server fill the memory.
-PYTHON_LIMIT = ["prlimit", f"--as={1 << 30}"]
 TOMCAT = pathlib.Path("/usr/share/tomcat10")
-
-
-class App:
-    """echoes: shows the headers that it got at /public/echo and /private/echo. counts: tells at /public/served how often it served
-    the secret. folds_case: takes /Private for /private, for which a public / beside it is no protection (docs/configuration.md).
-    least: with fewer odd ways to the secret in 5,000 requests, a green run would say little."""
-
-    def __init__(self, name, echoes=False, counts=False, folds_case=False, least=20):
-        self.name, self.echoes, self.counts, self.folds_case, self.least = name, echoes, counts, folds_case, least
-        self.port = 0
-        self.host = f"{name}.test"
-
-
-class Group:
-    """The apps of one process."""
-
-    def __init__(self, start, *apps, needs=()):
-        self.start, self.apps, self.needs = start, apps, needs
-
-
-def make_tree(work, name):
-    root = work / "trees" / name
-    (root / "public").mkdir(parents=True)
-    (root / "private").mkdir()
-    (root / "private/secret").write_bytes(f"SECRET-{name}\n".encode().ljust(LENGTH, b"."))
-    (root / "public/page").write_bytes(b"the public page\n")
-    return root
 
 
 def start_nginx(processes, name, servers):
@@ -126,14 +95,14 @@ def express(processes, root, ports):
 
 def python_app(name):
     def start(processes, root, ports):
-        processes.start(name, [*PYTHON_LIMIT, tools() / "venv/bin/python", HERE / f"apps/{name}_app.py", root, ports[0]])
+        processes.start(name, [*LIMITED, tools() / "venv/bin/python", HERE / f"apps/{name}_app.py", root, ports[0]])
 
     return start
 
 
 def gunicorn(processes, root, ports):
     processes.start("gunicorn", [
-        *PYTHON_LIMIT, tools() / "venv/bin/gunicorn", "-b", f"127.0.0.1:{ports[0]}", "--worker-class", "gthread", "--threads", "4",
+        *LIMITED, tools() / "venv/bin/gunicorn", "-b", f"127.0.0.1:{ports[0]}", "--worker-class", "gthread", "--threads", "4",
         "--keep-alive", "60", "--no-control-socket", "--chdir", HERE / "apps", "flask_app:app"], ROOT=str(root))
 
 
@@ -156,11 +125,6 @@ def jetty(processes, root, ports):
     processes.start("jetty", ["java", "-Xmx256m", "-cp", classes, HERE / "apps/JettyApp.java", root, *ports])
 
 
-def tools():
-    """Where run.sh has put what no package of Debian holds."""
-    return HERE.parent.parent / "target/differential"
-
-
 # Those that others need come first.
 GROUPS = [
     Group(tomcat, App("tomcat", echoes=True), App("tomcat-passthrough"), App("tomcat-decode")),
@@ -171,12 +135,13 @@ GROUPS = [
     Group(caddy, App("caddy")),
     Group(node, App("node-url", echoes=True, counts=True), App("node-parse", echoes=True, counts=True)),
     Group(express, App("express", echoes=True, counts=True),
-          App("express-route", echoes=True, counts=True, folds_case=True, least=3)),
+          App("express-route", echoes=True, counts=True, has_aliases=True, least=3)),
     Group(python_app("flask"), App("flask", echoes=True, counts=True)),
     Group(python_app("django"), App("django", echoes=True, counts=True)),
     Group(python_app("aiohttp"), App("aiohttp", echoes=True, counts=True)),
     Group(go, App("go-mux", echoes=True, counts=True), App("go-files", echoes=True, counts=True)),
     Group(jetty, App("jetty", echoes=True), App("jetty-legacy", echoes=True)),
+    *scripted.GROUPS,
 ]
 
 
@@ -193,10 +158,11 @@ def start(processes, only):
             groups.append(group)
     by_name = {app.name: app for app in known}
     for group in sorted(groups, key=GROUPS.index):
+        root = make_tree(processes.work, group.apps[0].name)
         for app, port in zip(group.apps, free_ports(len(group.apps))):
-            app.port = port
+            app.port, app.root = port, root
         ports = [app.port for app in group.apps] + [by_name[name].port for name in group.needs]
-        group.start(processes, make_tree(processes.work, group.apps[0].name), ports)
+        group.start(processes, root, ports)
     started = [app for group in groups for app in group.apps]
     for app in started:
         processes.await_port(app.port)

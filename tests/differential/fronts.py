@@ -21,7 +21,7 @@ USER = b"robot"
 class Front:
     def __init__(self, name, port, process):
         self.name, self.port, self.process = name, port, process
-        self.credential = b""
+        self.credential, self.tls_port = b"", 0
 
     def is_alive(self):
         return self.process.poll() is None
@@ -49,17 +49,18 @@ class Side:
 
 
 def sides_of(app):
-    return [Side(app, kind) for kind in KINDS if kind != CLOSED or not app.folds_case]
+    return [Side(app, kind) for kind in KINDS if kind != CLOSED or not app.has_aliases]
 
 
 class Doorward(Front):
     def __init__(self, processes, binary, apps):
-        port, self.admin = free_ports(2)
+        port, tls_port, self.admin = free_ports(3)
         key, lines = self._key(binary)
         config = processes.work / "doorward.yaml"
-        config.write_text(self._config(port, self.admin, apps) + lines)
+        config.write_text(self._config(port, self._tls(processes, tls_port), self.admin, apps) + lines)
         process = processes.start("doorward", [binary, "run", "-c", config])
         super().__init__("doorward", port, process)
+        self.tls_port = tls_port
         self.credential = b"X-Api-Key: " + key.encode()
         self.log = lambda: processes.log("doorward")
         processes.await_port(port)
@@ -77,7 +78,15 @@ class Doorward(Front):
         return re.search(r"dwk_\S+", made)[0], lines
 
     @staticmethod
-    def _config(port, admin, apps):
+    def _tls(processes, port):
+        """HTTP/2 is spoken over TLS alone."""
+        certificate, key = processes.work / "tls.pem", processes.work / "tls.key"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-days", "2", "-subj", "/CN=test", "-out", certificate, "-keyout", key], check=True, capture_output=True)
+        return f"{{address: 127.0.0.1:{port}, tls: {{certificate: {certificate}, private_key: {key}}}}}"
+
+    @staticmethod
+    def _config(port, tls, admin, apps):
         protected = "auth: {accept: [api_key], on_unauthenticated: reject}, headers: {set: {X-Team: \"team of {user}\"}}"
         public = "auth: public"
         rules = {OPEN: [("/", "", protected), ("/public", "", public)], CLOSED: [("/", "", public), ("/private", "", protected)],
@@ -89,7 +98,7 @@ class Doorward(Front):
                 ends = f'from: "http://{side.host}{path}", to: "http://127.0.0.1:{side.app.port}{base}"'
                 routes.append(f"  - {{name: r{len(routes)}, {ends}, {upstream}, {rule}}}")
         return "\n".join([
-            f"listen: [127.0.0.1:{port}]", f"admin: {{address: 127.0.0.1:{admin}}}",
+            f"listen: [127.0.0.1:{port}, {tls}]", f"admin: {{address: 127.0.0.1:{admin}}}",
             "store: {backend: memory}", "workers: 2", "logging: {access: none}", "limits: {unknown_tokens: {enabled: false}}",
             "routes:", *routes, ""])
 

@@ -61,7 +61,9 @@ PATHS = ["/private/secret", "/public/page", "/public", "/private", "/", "/public
 PATH_FIELDS = """X-Original-URL X-Rewrite-URL X-Original-URI X-Original-Path X-Forwarded-Prefix X-Forwarded-Uri X-Forwarded-Path
     X-Script-Name SCRIPT_NAME SCRIPT-NAME Script-Name PATH_INFO Path-Info REQUEST_URI Request-Uri X-Request-Uri SCRIPT_URL
     X-Envoy-Original-Path X-Override-Url X-Replaced-Path X-Waws-Unencoded-Url X-Original_URL X_Rewrite_URL X.Original.URL
-    X-HTTP-DestinationURL X-Proxy-Url X-Path X-Url Base-Url Destination Content-Location Referer Location""".split()
+    X-HTTP-DestinationURL X-Proxy-Url X-Path X-Url Base-Url Destination Content-Location Referer Location Raw-Request-URI
+    X-Invoke-Path X-Matched-Path X-Middleware-Rewrite X-Accel-Redirect X-Sendfile REDIRECT_URL Redirect-Url ORIG_PATH_INFO
+    PATH_TRANSLATED DOCUMENT_URI UWSGI_FILE UWSGI_SCRIPT DOCUMENT_ROOT SCRIPT_FILENAME Unencoded-Url IIS-WasUrlRewritten""".split()
 PREFIX_FIELDS = ["SCRIPT_NAME", "Script-Name", "SCRIPT-NAME", "X-Script-Name", "X-Forwarded-Prefix", "PATH_INFO"]
 PREFIXES = ["/public"] * 6 + ["/public/x", "/x", "/app"]
 METHOD_FIELDS = ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X_HTTP_Method_Override"]
@@ -78,7 +80,9 @@ HEADS = [
     b"If-None-Match: *", b"Cookie: doorward=x; __Host-doorward=y", b"Authorization: Bearer x", b"Authorization: Basic YTpi",
     b"X-Api-Key: dwk_0_0", b"Origin: null", b"Origin: http://<HOST>\r\nAccess-Control-Request-Method: GET",
     b"User-Agent: kube-probe/1.30", b"X-Forwarded-Host: other.test", b"X-Forwarded-Proto: https", b"Max-Forwards: 0",
-    b"Sec-Fetch-Mode: navigate", b"X-Requested-With: XMLHttpRequest", b"Content-Type: application/grpc", b"Via: 1.1 x",
+    b"X-Sendfile-Type: X-Sendfile", b"X-Sendfile-Type: X-Accel-Redirect\r\nX-Accel-Mapping: /=/private/", b"Version: HTTP/1.0",
+    b"Front-End-Https: on", b"Surrogate-Capability: a=\"ESI/1.0\"", b"Sec-Fetch-Mode: navigate",
+    b"X-Requested-With: XMLHttpRequest", b"Content-Type: application/grpc", b"Via: 1.1 x",
 ]
 ODD_HEADS = [
     b"X-A: b\nHost: other.test", b"X-A: b\r\n folded", b" X-A: b", b"X-A : b", b"Host : other.test", b"X-A", b": b", b"X-A: \x00b",
@@ -118,6 +122,7 @@ class Request:
     def __init__(self, pieces, method="GET", fields=(), body=b"", version=b"HTTP/1.1", alone=False):
         self.pieces, self.method, self.fields = list(pieces), method, list(fields)
         self.body, self.version, self.alone = body, version, alone
+        self.twist = None  # how HTTP/2 spells it oddly: a name in http2.py
 
     def target(self):
         return "".join(self.pieces)
@@ -145,6 +150,8 @@ def generate(rng, count):
             yield framed_oddly(rng)
         elif kind < 0.24:
             yield told_otherwise(rng)
+        elif kind < 0.26:
+            yield copied(rng)
         else:
             yield spelled_oddly(rng)
 
@@ -242,6 +249,14 @@ def told_otherwise(rng):
     names = rng.sample(rng.choice([PATH_FIELDS, PREFIX_FIELDS]), rng.choice([1, 1, 2, 4]))
     fields = [f"{name}: {rng.choice(PATHS + PREFIXES)}".encode() for name in names]
     return Request([path], rng.choice(["GET", "GET", "GET", "HEAD", "POST"]), fields)
+
+
+def copied(rng):
+    """WebDAV: what is written to is named by a header."""
+    start = rng.choice(["", "", "http://<HOST>", "http://<HOST>", "https://<HOST>", "http://other.test", "//<HOST>"])
+    target = f"{start}{''.join(spell(rng))}".encode(errors="replace")
+    fields = [b"Destination: " + target, rng.choice([b"Overwrite: T", b"Depth: 0", b"X-A: b"])]
+    return Request([rng.choice(["/public/page"] * 4 + ["/public/../public/page", "/public"])], "COPY", fields, alone=True)
 
 
 def framed_oddly(rng):

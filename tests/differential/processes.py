@@ -1,6 +1,7 @@
 """Starts processes on loopback, and ends the ones that it started."""
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import time
@@ -26,19 +27,28 @@ class Processes:
         log = open(self.work / f"{name}.log", "wb")
         process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.work,
-            env={**os.environ, **environment})
+            env={**os.environ, **environment}, start_new_session=True)
         self.started.append((name, process))
         return process
 
     def end(self):
+        """Each process has a group of its own: Apache ends its group, and some servers do not end their children."""
         for _, process in self.started:
-            process.terminate()
+            self._signal(process, signal.SIGTERM)
         for _, process in self.started:
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                pass
+            self._signal(process, signal.SIGKILL)
+            process.wait()
+
+    @staticmethod
+    def _signal(process, which):
+        try:
+            os.killpg(process.pid, which)
+        except ProcessLookupError:
+            pass
 
     def await_port(self, port, seconds=60):
         end = time.monotonic() + seconds

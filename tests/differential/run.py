@@ -54,7 +54,7 @@ def against_doorward(processes, started, chosen):
     front = fronts.Doorward(processes, chosen.doorward, started)
     checks = []
     for app, result in results(front, started, chosen):
-        least = max(1, app.least * chosen.count // 5000)
+        least = max(1, app.least * chosen.count // 5000) if app.least else 0
         result.check("the app itself serves the secret by odd ways", result.odd >= least, f"{result.odd} times; {least} are needed")
         checks += [(f"{app.name}: {what}", is_good, why) for what, is_good, why in result.checks]
         if front.process.poll() is not None:
@@ -75,7 +75,7 @@ def self_test(processes, started, chosen):
             found = len(result.found("secret"))
             leaks += found
             forged += len(result.found("forged"))
-            if front.name == "naive-prefix" and result.past_open + (0 if app.folds_case else result.past_closed):
+            if front.name == "naive-prefix" and result.past_open + (0 if app.has_aliases else result.past_closed):
                 checks.append((f"{front.name}, {app.name}: a leak is seen", found > 0, f"{result.odd} odd ways to the secret"))
         checks.append((f"{front.name}: leaks are seen", leaks > 0, "none"))
         if any(app.echoes for app in started):
@@ -84,14 +84,15 @@ def self_test(processes, started, chosen):
 
 
 def results(front, started, chosen):
-    print(f"{'app':20} {'requests':>8} {'direct':>7} {'/public':>7} {'other':>6} {'leaks':>6} {'forged':>6} {'s':>5} {'slowest':>7}  "
-          "answers")
+    print(f"{'app':20} {'HTTP/1.1':>8} {'HTTP/2':>6} {'direct':>7} {'/public':>7} {'other':>6} {'leaks':>6} {'forged':>6} {'s':>5} "
+          f"{'slowest':>7}  answers")
     for app in started:
         begun = time.monotonic()
         result = suite.run(app, front, random.Random(f"{chosen.seed} {app.name}"), chosen.count)
         answers = " ".join(f"{status}:{times}" for status, times in sorted(result.statuses.items()))
+        sent = [result.requests.get(protocol, 0) for protocol in ("HTTP/1.1", "HTTP/2")]
         leaks, forged = len(result.found("secret")), len(result.found("forged"))
-        print(f"{app.name:20} {result.requests:8} {result.odd:7} {result.past_open:7} {result.past_closed:6} {leaks:6} {forged:6} "
+        print(f"{app.name:20} {sent[0]:8} {sent[1]:6} {result.odd:7} {result.past_open:7} {result.past_closed:6} {leaks:6} {forged:6} "
               f"{time.monotonic() - begun:5.0f} {result.slowest:6.1f}s  {answers}", flush=True)
         if not chosen.self_test:
             suite.report(front, result)

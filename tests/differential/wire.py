@@ -137,6 +137,8 @@ class Connection:
 class Client:
     """One peer, asked on a connection that is kept for as long as the peer keeps it."""
 
+    PROTOCOL = "HTTP/1.1"
+
     def __init__(self, port, seconds):
         self.port, self.seconds, self.kept = port, seconds, None
 
@@ -157,6 +159,15 @@ class Client:
         else:
             self.kept = connection
         return answer
+
+    @staticmethod
+    def may_end(request):
+        """Whether the end of the connection is an answer, as where a body breaks off in the middle."""
+        return request.is_alone()
+
+    @staticmethod
+    def shown(request, host):
+        return repr(request.raw(host))
 
     def _alone(self, raw, has_body):
         connection = Connection.open(self.port)

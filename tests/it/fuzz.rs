@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Of each target.
 const VARIATIONS: usize = 1_500;
-const SEED: u64 = 0x5eed_0f_d00e_0a4d;
+const SEED: u64 = 0x5eed_d00e;
 
 /// A xorshift generator: the same inputs at each run.
 struct Random(u64);

@@ -8,7 +8,7 @@ use crate::world::World;
 use serde_json::json;
 
 /// Every name that an app might believe.
-const NAMES: [&str; 38] = [
+const NAMES: [&str; 42] = [
     "X-Forwarded-User",
     "X-Forwarded-Email",
     "X-Forwarded-Preferred-Username",
@@ -38,6 +38,10 @@ const NAMES: [&str; 38] = [
     "X-Client-IP",
     "True-Client-IP",
     "SCRIPT_NAME",
+    "X-WEBAUTH-ROLE",
+    "Remote-Role",
+    "Client-Ip",
+    "X-Cluster-Client-Ip",
     "Path-Info",
     "X-Script-Name",
     "Proxy",

@@ -337,3 +337,25 @@ async fn whatever_passes_with_a_token_arrives_as_it_was_sent() {
     assert_eq!(arrived(&world), passed(&statuses));
     assert!(statuses.iter().all(|(_, status)| matches!(status, 200 | 400)));
 }
+
+/// What WebDAV writes to is judged as what is asked for.
+#[tokio::test]
+async fn a_destination_stays_in_the_route() {
+    let world = world().await;
+    for (method, destination, status) in [
+        ("COPY", "/public/b", 200),
+        ("COPY", "http://app.test/public/b%20c", 200),
+        ("MOVE", "/admin/b", 400),
+        ("COPY", "http://other.test/admin/b", 400),
+        ("COPY", "/public/a%2fb/%2e%2e/%2e%2e/admin/b", 400),
+        ("COPY", "/public/..%2fadmin/b", 400),
+        ("COPY", "admin/b", 400),
+        ("GET", "Paris", 200),
+    ] {
+        let request = crate::client::ask(method, "/public/a").with("Destination", destination);
+        assert_eq!(world.ask(&request).await.status, status, "{method} {destination}");
+    }
+    let twice =
+        crate::client::ask("COPY", "/public/a").with("Destination", "/public/b").with("Destination", "/admin/b");
+    assert_eq!(world.ask(&twice).await.status, 400);
+}

@@ -100,7 +100,7 @@ impl Gate {
         let Some(narrowed) = narrowed else { return told.refused(&refused) };
         if told.outcome == Outcome::forwarded
             && !narrowed.is_empty()
-            && !told.identity.as_ref().is_some_and(|identity| narrowed.check(identity).is_ok())
+            && told.identity.as_ref().is_none_or(|identity| narrowed.check(identity).is_err())
         {
             told = told.refused(&Refusal::of(Reason::Forbidden));
         } else if told.outcome == Outcome::forwarded {
