@@ -105,7 +105,8 @@ async fn a_browser_signs_in_in_two_tabs_and_out_again() {
     browser.go(&first).await;
     browser.until_it_says("\"target\":\"/deep/one?x=1\"").await;
 
-    let cookies = browser.cookies().await;
+    let mut cookies = browser.cookies().await;
+    cookies.sort_by_key(|cookie| cookie["name"].as_str().unwrap().to_owned());
     let names: Vec<&str> = cookies.iter().map(|cookie| cookie["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["doorward", "doorward_rounds"], "the flows' cookies are gone");
     let cookie = &cookies[0];
