@@ -6,6 +6,7 @@ use crate::session::realm::Realm;
 use crate::session::record::{Envelope, envelope, names};
 use crate::session::sessions::Sessions;
 use crate::session::unfinished::{By, Ending, MOST_UNFINISHED};
+use crate::session::unseen::SignedOut;
 use crate::store::kv::{Change, Key, Space, Unavailable};
 use crate::telemetry::metrics::SessionEvent;
 use futures_util::future::join_all;
@@ -181,6 +182,28 @@ impl Sessions {
             }
             tokio::time::sleep(if self.unfinished.is_behind() { TRY_AGAIN } else { REPEAT }).await;
         }
+    }
+
+    /// Ends what was signed out here before another replica wrote it into the store; runs until it is dropped.
+    pub async fn end_unseen(self: Arc<Self>) {
+        loop {
+            self.unseen.wait().await;
+            while !self.try_to_end_unseen().await {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        }
+    }
+
+    /// False if the store was unavailable.
+    async fn try_to_end_unseen(&self) -> bool {
+        for SignedOut { ticket, realm, .. } in self.unseen.all(self.clock.now()) {
+            match self.end_of(&realm, &ticket).await {
+                Ok(Some(_)) => self.unseen.forget(&ticket),
+                Ok(None) => {}
+                Err(Unavailable) => return false,
+            }
+        }
+        true
     }
 
     /// Whether a logout that the store does not know of yet has ended this session.

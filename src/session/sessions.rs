@@ -15,7 +15,7 @@ use crate::session::session::{Limits, Session};
 use crate::session::ticket::Ticket;
 use crate::session::tries::Tries;
 use crate::session::unfinished::Unfinished;
-use crate::session::unseen::{SignedOut, Unseen};
+use crate::session::unseen::Unseen;
 use crate::store::kv::{Change, Entry, Invalidation, Key, Kv, Space, Unavailable};
 use crate::telemetry::metrics::SessionEvent;
 use arc_swap::ArcSwapOption;
@@ -43,7 +43,7 @@ pub struct Sessions {
     pub(crate) refreshes: Refreshes,
     pub(crate) tries: Tries,
     pub(super) unfinished: Unfinished,
-    unseen: Unseen,
+    pub(super) unseen: Unseen,
     pub(crate) dedup: Dedup,
 }
 
@@ -63,8 +63,6 @@ pub struct Login {
 
 /// Minimum interval between touches of a session; a tenth of the idle time-out where that is less.
 const TOUCH: Duration = Duration::from_secs(60);
-
-const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Drops a session's cache entry when it is dropped itself, also where its task is cancelled.
 struct ForgetLater<'a> {
@@ -133,28 +131,6 @@ impl Sessions {
                 Err(RecvError::Closed) => return,
             }
         }
-    }
-
-    /// Ends what was signed out here before another replica wrote it into the store; runs until it is dropped.
-    pub async fn end_unseen(self: Arc<Self>) {
-        loop {
-            self.unseen.wait().await;
-            while !self.try_to_end_unseen().await {
-                tokio::time::sleep(TRY_AGAIN).await;
-            }
-        }
-    }
-
-    /// False if the store was unavailable.
-    async fn try_to_end_unseen(&self) -> bool {
-        for SignedOut { ticket, realm, .. } in self.unseen.all(self.clock.now()) {
-            match self.end_of(&realm, &ticket).await {
-                Ok(Some(_)) => self.unseen.forget(&ticket),
-                Ok(None) => {}
-                Err(Unavailable) => return false,
-            }
-        }
-        true
     }
 
     pub fn cached(&self) -> u64 {
@@ -276,7 +252,7 @@ impl Sessions {
     }
 
     /// `None`: there is no such session. A made-up ticket must not leave a tombstone in the store.
-    async fn end_of(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<Option<Cold>>, Unavailable> {
+    pub(super) async fn end_of(&self, realm: &Realm, ticket: &Ticket) -> Result<Option<Option<Cold>>, Unavailable> {
         let Some(session) = self.load(realm, ticket).await? else {
             self.forget_cached(ticket);
             return Ok(None);
