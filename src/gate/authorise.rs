@@ -2,6 +2,7 @@
 
 use crate::gate::authenticate::{Proved, identity_of};
 use crate::gate::decision::{Audit, Reply, SignedIn, Why};
+use crate::gate::destination;
 use crate::gate::gate::Gate;
 use crate::gate::host::Host;
 use crate::gate::navigation::is_navigation;
@@ -51,13 +52,14 @@ impl<'a> WayIn<'a> {
 }
 
 impl Gate {
-    /// Checks credential and rules. `Pass` carries the session if one authenticated the request.
+    /// Checks where it would write, credential and rules. `Pass` carries the session if one authenticated the request.
     pub(super) async fn authorise(
         &self,
         route: &Arc<Route>,
         view: &View<'_>,
         audit: &mut Audit,
     ) -> Result<Entry, Refusal> {
+        destination::check(&self.routes, route, view.host.as_ref(), view.method, view.headers)?;
         let Access::Protected(protected) = &route.access else {
             return Ok(Entry::Pass(None));
         };

@@ -4,11 +4,10 @@
 use crate::gate::host::Host;
 use crate::gate::path::CanonicalPath;
 use crate::gate::refusal::Refusal;
-use crate::gate::request::RequestHead;
 use crate::gate::route::Route;
 use crate::gate::table::Table;
 use crate::telemetry::reason::Reason;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, Method};
 use std::sync::Arc;
 
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
@@ -20,21 +19,21 @@ pub(super) fn check(
     table: &Table,
     route: &Arc<Route>,
     host: Option<&Host>,
-    head: &RequestHead<'_>,
+    method: &Method,
+    headers: &HeaderMap,
 ) -> Result<(), Refusal> {
-    if !matches!(head.method.as_str(), "COPY" | "MOVE") {
+    if !matches!(method.as_str(), "COPY" | "MOVE") {
         return Ok(());
     }
     let bad = Refusal::of(Reason::BadRequest);
-    let mut all = head.headers.get_all(&DESTINATION).iter();
+    let mut all = headers.get_all(&DESTINATION).iter();
     let value = match (all.next(), all.next()) {
         (None, _) => return Ok(()),
         (Some(value), None) if !route.changes_paths() => value,
         _ => return Err(bad),
     };
     let Ok(path) = CanonicalPath::of(value.as_bytes()) else { return Err(bad) };
-    let is_here =
-        |reading: &[u8]| table.find(host, head.method, reading).is_some_and(|found| Arc::ptr_eq(found, route));
+    let is_here = |reading: &[u8]| table.find(host, method, reading).is_some_and(|found| Arc::ptr_eq(found, route));
     match path.every_reading(is_here) {
         Ok(true) => Ok(()),
         _ => Err(bad),

@@ -80,7 +80,9 @@ impl Gate {
             told.status = StatusCode::NO_CONTENT;
             return told;
         }
-        if let Err(refusal) = destination::check(&self.routes, route, case.audit.host.as_ref(), head) {
+        if let Err(refusal) =
+            destination::check(&self.routes, route, case.audit.host.as_ref(), head.method, head.headers)
+        {
             return told.refused(&refusal);
         }
         let audit = &mut case.audit;

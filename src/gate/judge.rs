@@ -5,7 +5,6 @@ use crate::gate::authorise::{Entry, View};
 use crate::gate::case::{Case, Place};
 use crate::gate::cors::{Cors, is_preflight};
 use crate::gate::decision::{Answer, Audit, Decision, Reply};
-use crate::gate::destination;
 use crate::gate::gate::Gate;
 use crate::gate::host::Host;
 use crate::gate::path::CanonicalPath;
@@ -44,7 +43,6 @@ impl Gate {
         {
             return Ok(Answer::Reply(Box::new(preflight(cors, head.headers, audit))));
         }
-        destination::check(&self.routes, route, audit.host.as_ref(), head)?;
         let passed = match self.authorise(route, &view, audit).await? {
             Entry::Pass(passed) => passed,
             Entry::Login(reply) => return Ok(Answer::Reply(reply)),

@@ -1,6 +1,5 @@
 //! Small utilities that every module may use: time, entropy, secrets, digests, sealing, setting types, singleflight, calls
-//! to other services.
-//! Nothing here knows of requests, OpenID Connect or the configuration.
+//! to other services. Nothing here knows of requests, OpenID Connect or the configuration.
 
 pub mod cache;
 pub mod clock;

@@ -237,6 +237,19 @@ async fn a_trusted_proxy_asks_about_any_request() {
     assert_eq!(world.app.count(), 0);
 }
 
+/// The asking proxy passes on where WebDAV is to write to, and the app obeys.
+#[tokio::test]
+async fn a_destination_elsewhere_is_never_accepted() {
+    let world = world("127.0.0.0/8").await;
+    for (destination, status) in [("/public/b", 202), ("/admins/b", 400), ("/public/a%2fb/%2e%2e/%2e%2e/x", 400)] {
+        let copy = about("/oauth2/forward", "app.test", "/public/a").set("X-Forwarded-Method", "COPY");
+        assert_eq!(world.ask(&copy.with("Destination", destination)).await.status, status, "{destination}");
+        let copy = about("/oauth2/auth", "app.test", "/public/a").set("X-Forwarded-Method", "COPY");
+        let status = if status == 400 { 403 } else { status };
+        assert_eq!(world.ask(&copy.with("Destination", destination)).await.status, status, "{destination}");
+    }
+}
+
 /// F1: never 202 for what two readers would take for two requests.
 #[tokio::test]
 async fn an_ambiguous_request_is_never_accepted() {
