@@ -173,7 +173,7 @@ async fn over_tls_with_a_certificate_of_the_client() {
 #[tokio::test]
 async fn sentinels_with_a_login_of_their_own() {
     let master = RedisServer::guarded(":hunter2-hunter2", &["--requirepass", "hunter2-hunter2"]).await;
-    let sentinel = RedisServer::sentinel(master.port).await;
+    let sentinel = RedisServer::sentinel(master.port, Some("hunter2-hunter2")).await;
     let url = format!("redis://:hunter2-hunter2@127.0.0.1:{}/0", sentinel.port);
     let keys = "mode: sentinel, master_name: main";
     let replicas = two(Setting::at(&[&url], &format!("{keys}, sentinel_password: \"\""))).start().await;

@@ -86,15 +86,17 @@ impl RedisServer {
         server
     }
 
-    pub async fn sentinel(master: u16) -> Self {
+    /// `password`: the master's, without which a sentinel soon takes it for down.
+    pub async fn sentinel(master: u16, password: Option<&str>) -> Self {
         let (port, folder) = (free_port(), Folder::new());
-        let lines = [
+        let mut lines = vec![
             format!("port {port}"),
             "bind 127.0.0.1".into(),
             format!("sentinel monitor main 127.0.0.1 {master} 2"),
             "sentinel down-after-milliseconds main 1000".into(),
             "sentinel failover-timeout main 4000".into(),
         ];
+        lines.extend(password.map(|password| format!("sentinel auth-pass main {password}")));
         let file = folder.write("sentinel.conf", &lines.join("\n"));
         let child = command_of(REDIS, &folder).args([file.as_str(), "--sentinel"]).spawn().unwrap();
         let url = format!("redis://127.0.0.1:{port}");
@@ -235,7 +237,7 @@ impl Watched {
         .await;
         let mut sentinels = Vec::new();
         for _ in 0..NODES {
-            sentinels.push(RedisServer::sentinel(master.port).await);
+            sentinels.push(RedisServer::sentinel(master.port, None).await);
         }
         let watched = Watched { master, replica, sentinels };
         for sentinel in &watched.sentinels {
