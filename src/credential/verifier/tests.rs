@@ -7,6 +7,7 @@ use crate::kit::setting::{Count, Wait};
 use crate::provider::Fetched;
 use crate::provider::fake::{FakeProvider, NOW, key_set, settings, token, token_as};
 use crate::telemetry::metrics::{Cache, Metrics};
+use futures_util::FutureExt;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -99,6 +100,28 @@ async fn a_good_token_is_verified_once_and_dies_with_its_exp() {
     w.clock.advance(Duration::from_secs(1));
     w.check(&token, "token_expired").await;
     assert_eq!(w.provider.key_fetches.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_kept_token_takes_less_than_a_kibibyte() {
+    const TOKENS: u64 = 5_000;
+    let mut w = world();
+    let (cache, metrics) = w.verifier.verified.take().unwrap();
+    drop(cache);
+    let settings = verified::Settings { enabled: true, max_entries: TOKENS, ttl: Wait::seconds(3600) };
+    let cache = Arc::new(VerifiedTokens::new(&settings));
+    w.verifier.verified = Some((cache.clone(), metrics));
+    let (token, account) =
+        (token(json!({})), Account { limiter: &w.limiter, limit: &w.limit, client: [192, 0, 2, 1].into() });
+    let counted = allocation_counter::measure(|| {
+        for i in 0..TOKENS {
+            // The digest decides where it is kept: one token under many names takes what many tokens take.
+            let digest = TokenDigest::of(&i.to_le_bytes());
+            drop(w.verifier.verify(&w.policy, &token, digest, &account).now_or_never().unwrap());
+        }
+    });
+    let each = counted.bytes_current / i64::try_from(cache.len()).unwrap();
+    assert!(cache.len() > TOKENS / 2 && each < 1024, "{} tokens, {each} bytes each", cache.len());
 }
 
 #[tokio::test]

@@ -38,7 +38,8 @@ use crate::session::outcome::Dedup;
 use crate::session::sessions::Sessions;
 use crate::store::memory::Memory;
 use crate::telemetry::metrics::{Cache, Metrics};
-use http::{HeaderMap, HeaderName, Version};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, Method, Version};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,6 +51,9 @@ struct World {
     provider: Arc<FakeProvider>,
     metrics: Arc<Metrics>,
 }
+
+/// Of the gate alone, for a bearer token that was verified before; more would be a cost of every request.
+const MOST_ALLOCATIONS: u64 = 9;
 
 const OFF: introspection::Settings = introspection::Settings { enabled: false, max_entries: 0, ttl: Wait::seconds(1) };
 
@@ -175,8 +179,7 @@ fn world() -> World {
 }
 
 /// A request to `https://app.test`: `GET /path`, with these fields; a `Host` among them replaces the usual one.
-async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Decision {
-    let (method, target) = line.split_once(' ').unwrap();
+fn headers_of(fields: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in [("host", "app.test")].iter().chain(fields) {
         let name: HeaderName = name.parse().unwrap();
@@ -185,21 +188,31 @@ async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Decision {
         }
         headers.append(name, HeaderValue::from_str(value).unwrap());
     }
-    let peer = fields.iter().find(|(name, _)| *name == "x-test-peer").map_or("192.0.2.1", |(_, peer)| peer);
-    headers.remove("x-test-peer");
-    let head = RequestHead {
-        method: &method.parse().unwrap(),
+    headers
+}
+
+fn head_of<'a>(method: &'a Method, target: &'a str, headers: &'a HeaderMap, peer: &str) -> RequestHead<'a> {
+    RequestHead {
+        method,
         target: target.as_bytes(),
         version: Version::HTTP_11,
         authority: None,
-        headers: &headers,
+        headers,
         length_beside_encoding: false,
         rewritten: false,
         body: Body::Unread,
         peer: peer.parse().unwrap(),
         max_head: 64 << 10,
         redirect_to_https: false,
-    };
+    }
+}
+
+async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Decision {
+    let (method, target) = line.split_once(' ').unwrap();
+    let peer = fields.iter().find(|(name, _)| *name == "x-test-peer").map_or("192.0.2.1", |(_, peer)| peer);
+    let (method, mut headers) = (method.parse().unwrap(), headers_of(fields));
+    headers.remove("x-test-peer");
+    let head = head_of(&method, target, &headers, peer);
     world.gate.judge(world.gate.open(&head), &head).await
 }
 
@@ -305,6 +318,20 @@ async fn a_hit_asks_nobody_and_parses_nothing() {
         "401 login_required",
         "not even looked at"
     );
+}
+
+#[tokio::test]
+async fn a_hit_allocates_little() {
+    let world = world();
+    let good = format!("Bearer {}", token(json!({})));
+    let fields =
+        [("accept", "*/*"), ("user-agent", "curl/8"), ("cookie", "theme=dark; locale=en"), ("authorization", &good)];
+    let headers = headers_of(&fields);
+    let head = head_of(&Method::GET, "/api/dashboards/home?x=1", &headers, "192.0.2.1");
+    let hit = || drop(world.gate.judge(world.gate.open(&head), &head).now_or_never().unwrap());
+    (0..3).for_each(|_| hit()); // verified once, and known by its bytes after the first hit
+    let counted = allocation_counter::measure(hit);
+    assert!(counted.count_total <= MOST_ALLOCATIONS, "{counted:?}");
 }
 
 /// The time that `many` refused tokens in a row take on a route, with a good one now and then.
