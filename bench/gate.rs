@@ -18,7 +18,7 @@ use doorward::gate::gate::{Endpoints, Gate, Warned};
 use doorward::gate::identity_headers::{self, HeaderFilter};
 use doorward::gate::place::{Hosts, Place};
 use doorward::gate::refusal::Html;
-use doorward::gate::request::{Body, RequestHead};
+use doorward::gate::request::RequestHead;
 use doorward::gate::rewrite::Rewrite;
 use doorward::gate::route::{AccessSettings, OnUnauthenticated, ProtectedSettings, Route, Settings as RouteSettings};
 use doorward::gate::rules::Rules;
@@ -38,7 +38,7 @@ use doorward::session::outcome::Dedup;
 use doorward::session::sessions::Sessions;
 use doorward::store::memory::Memory;
 use doorward::telemetry::metrics::{Cache, CacheMetrics, Metrics};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method};
 use jsonwebtoken::Algorithm;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -175,19 +175,7 @@ async fn hit(demo: &DemoProvider, provider: Arc<RemoteProvider>, metrics: &Metri
     ] {
         headers.insert(name, HeaderValue::from_str(value).unwrap());
     }
-    let head = RequestHead {
-        method: &Method::GET,
-        target: b"/api/dashboards/home?x=1",
-        version: Version::HTTP_11,
-        authority: None,
-        headers: &headers,
-        length_beside_encoding: false,
-        rewritten: false,
-        body: Body::Unread,
-        peer: "192.0.2.1".parse().unwrap(),
-        max_head: 64 << 10,
-        redirect_to_https: false,
-    };
+    let head = RequestHead::plain(&Method::GET, b"/api/dashboards/home?x=1", &headers, [192, 0, 2, 1].into());
     // Verified once, and known by its bytes after the first hit.
     drop(gate.judge(gate.open(&head), &head).await);
     drop(gate.judge(gate.open(&head), &head).await);

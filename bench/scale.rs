@@ -5,8 +5,8 @@
 
 use doorward::app::explain::alone;
 use doorward::config::{Sources, check};
-use doorward::gate::request::{Body, RequestHead};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use doorward::gate::request::RequestHead;
+use http::{HeaderMap, HeaderValue, Method};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Instant;
@@ -49,19 +49,7 @@ fn measure(name: &str, count: usize, from: &str, host: &str, path: &str) {
         let mut headers = HeaderMap::new();
         headers.insert("host", HeaderValue::from_str(&numbered(host, n)).unwrap());
         let target = numbered(path, n);
-        let head = RequestHead {
-            method: &Method::GET,
-            target: target.as_bytes(),
-            version: Version::HTTP_11,
-            authority: None,
-            headers: &headers,
-            length_beside_encoding: false,
-            rewritten: false,
-            body: Body::Unread,
-            peer: [192, 0, 2, 1].into(),
-            max_head: 64 << 10,
-            redirect_to_https: false,
-        };
+        let head = RequestHead::plain(&Method::GET, target.as_bytes(), &headers, [192, 0, 2, 1].into());
         let begun = Instant::now();
         for _ in 0..ROUNDS {
             std::hint::black_box(gate.open(&head));

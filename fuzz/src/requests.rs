@@ -11,7 +11,7 @@ use doorward::gate::decision::{Answer, Forward};
 use doorward::gate::gate::Gate;
 use doorward::gate::request::{Body, RequestHead};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -77,17 +77,8 @@ impl Input {
 pub fn request(data: &[u8]) {
     let Some(input) = Input::read(data) else { return };
     let head = RequestHead {
-        method: &input.method,
-        target: &input.target,
-        version: Version::HTTP_11,
-        authority: None,
-        headers: &input.headers,
-        length_beside_encoding: false,
-        rewritten: false,
         body: Body::Whole(b""),
-        peer: input.peer,
-        max_head: 64 << 10,
-        redirect_to_https: false,
+        ..RequestHead::plain(&input.method, &input.target, &input.headers, input.peer)
     };
     // What waits asks the provider: that is no request that passes at once.
     let Some(decision) = GATE.judge(GATE.open(&head), &head).now_or_never() else { return };

@@ -5,12 +5,12 @@ use crate::app::services::{Providers, Services};
 use crate::config::settings::Settings;
 use crate::gate::explain::Explanation;
 use crate::gate::gate::Gate;
-use crate::gate::request::{Body, RequestHead};
+use crate::gate::request::RequestHead;
 use crate::provider::claims::Claims;
 use crate::store::settings::Backend;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -55,17 +55,9 @@ pub(super) fn explain(settings: Settings, question: &Question) -> Result<Told, S
         }
     }
     let head = RequestHead {
-        method: &method,
-        target: target.as_bytes(),
-        version: Version::HTTP_11,
-        authority: None,
-        headers: &headers,
-        length_beside_encoding: false,
-        rewritten: false,
-        body: Body::Unread,
-        peer: question.peer,
         max_head: settings.listeners().map(|listener| listener.max_head.bytes()).max().unwrap_or(usize::MAX),
         redirect_to_https: url.scheme() == "http" && redirects(&settings, url.port_or_known_default()),
+        ..RequestHead::plain(&method, target.as_bytes(), &headers, question.peer)
     };
     let explanation = gate.explain(&head, question.claims.as_ref());
     Ok(told(&settings, question, &explanation))

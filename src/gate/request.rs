@@ -36,3 +36,22 @@ pub struct RequestHead<'a> {
     /// The listener redirects to https.
     pub redirect_to_https: bool,
 }
+
+impl<'a> RequestHead<'a> {
+    /// A request over HTTP/1.1 in which nothing is unusual, without a body.
+    pub fn plain(method: &'a Method, target: &'a [u8], headers: &'a HeaderMap, peer: IpAddr) -> Self {
+        RequestHead {
+            method,
+            target,
+            version: Version::HTTP_11,
+            authority: None,
+            headers,
+            length_beside_encoding: false,
+            rewritten: false,
+            body: Body::Unread,
+            peer,
+            max_head: usize::MAX,
+            redirect_to_https: false,
+        }
+    }
+}

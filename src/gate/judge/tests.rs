@@ -18,7 +18,7 @@ use crate::gate::identity_headers::tests::of_preset;
 use crate::gate::identity_headers::{HeaderFilter, Preset};
 use crate::gate::place::{Hosts, Place as RoutePlace};
 use crate::gate::refusal::Html;
-use crate::gate::request::{Body, RequestHead};
+use crate::gate::request::RequestHead;
 use crate::gate::rewrite::Rewrite;
 use crate::gate::route::{AccessSettings, OnUnauthenticated, ProtectedSettings, Route, Settings};
 use crate::gate::rules::Rules;
@@ -39,7 +39,7 @@ use crate::session::sessions::Sessions;
 use crate::store::memory::Memory;
 use crate::telemetry::metrics::{Cache, Metrics};
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, Method, Version};
+use http::{HeaderMap, HeaderName, Method};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -191,28 +191,12 @@ fn headers_of(fields: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-fn head_of<'a>(method: &'a Method, target: &'a str, headers: &'a HeaderMap, peer: &str) -> RequestHead<'a> {
-    RequestHead {
-        method,
-        target: target.as_bytes(),
-        version: Version::HTTP_11,
-        authority: None,
-        headers,
-        length_beside_encoding: false,
-        rewritten: false,
-        body: Body::Unread,
-        peer: peer.parse().unwrap(),
-        max_head: 64 << 10,
-        redirect_to_https: false,
-    }
-}
-
 async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Decision {
     let (method, target) = line.split_once(' ').unwrap();
     let peer = fields.iter().find(|(name, _)| *name == "x-test-peer").map_or("192.0.2.1", |(_, peer)| peer);
     let (method, mut headers) = (method.parse().unwrap(), headers_of(fields));
     headers.remove("x-test-peer");
-    let head = head_of(&method, target, &headers, peer);
+    let head = RequestHead::plain(&method, target.as_bytes(), &headers, peer.parse().unwrap());
     world.gate.judge(world.gate.open(&head), &head).await
 }
 
@@ -327,7 +311,7 @@ async fn a_hit_allocates_little() {
     let fields =
         [("accept", "*/*"), ("user-agent", "curl/8"), ("cookie", "theme=dark; locale=en"), ("authorization", &good)];
     let headers = headers_of(&fields);
-    let head = head_of(&Method::GET, "/api/dashboards/home?x=1", &headers, "192.0.2.1");
+    let head = RequestHead::plain(&Method::GET, b"/api/dashboards/home?x=1", &headers, [192, 0, 2, 1].into());
     let hit = || drop(world.gate.judge(world.gate.open(&head), &head).now_or_never().unwrap());
     (0..3).for_each(|_| hit()); // verified once, and known by its bytes after the first hit
     let counted = allocation_counter::measure(hit);
