@@ -1,14 +1,19 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # sourced by run.sh and instructions.sh
 # What the measurements need around them: an app, a provider, processes that end with the script.
 
+PATH=$PATH:/usr/sbin # nginx, haproxy, apache2
+export PYTHONDONTWRITEBYTECODE=1
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 token= # until there is a provider
 redis= # the port, where one was started
 admin_token=bench-admin-token
+modules=/usr/lib/apache2/modules
+app_connections=64 # kept by an nginx for the next request
 under=() # what a gateway is started under
 tries=150
 # By variant. answer: another status than 200. credential: header lines in place of a bearer token. cookie: of its session.
-declare -A pid=() url=() admin=() answer=() credential=() cookie=() path=()
+# script: for wrk. level: of Doorward's log. asked: requests so far.
+declare -A pid=() url=() admin=() answer=() credential=() cookie=() path=() script=() level=() asked=()
 started=()
 
 prepare() {
@@ -16,7 +21,8 @@ prepare() {
     trap cleanup EXIT
     trap 'exit 130' INT TERM
     ulimit -n "$(ulimit -Hn)"
-    install_missing
+    install_missing "$@"
+    nginx=$(command -v nginx)
     build "$@"
     start_upstream
     start_provider
@@ -34,44 +40,79 @@ head_of() {
     fi
 }
 
-install_missing() {
-    local packages=()
-    nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || packages+=(nginx-light)
-    command -v wrk >/dev/null || packages+=(wrk)
-    command -v python3 >/dev/null || packages+=(python3-minimal)
-    command -v openssl >/dev/null || packages+=(openssl)
-    command -v curl >/dev/null || packages+=(curl)
-    command -v redis-server >/dev/null || packages+=(redis-server)
-    ((${#packages[@]})) || return 0
-    local sudo=()
-    ((EUID == 0)) || sudo=(sudo)
-    "${sudo[@]}" apt-get update -qq >&2
-    DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
-    nginx=$(PATH=$PATH:/usr/sbin command -v nginx)
+# The same as options of curl, wrk and h2load, in `options`.
+header_options() {
+    local line
+    options=()
+    while IFS= read -r line; do
+        options+=(-H "$line")
+    done < <(head_of "$1")
 }
+
+install_missing() {
+    local packages=() sudo=() failed=0 forbidden=/usr/sbin/policy-rc.d
+    needs nginx nginx-light
+    ! declare -F load_wrk >/dev/null || needs wrk wrk
+    needs python3 python3
+    needs openssl openssl
+    needs curl curl
+    [[ "$*" != *redis* ]] || needs redis-server redis-server
+    [[ "$*" != *_h2_* ]] || needs h2load nghttp2-client
+    [[ " $* " != *" haproxy "* ]] || needs haproxy haproxy
+    # Not apache2, whose service is none of ours.
+    [[ "$*" != *apache_* || -e $modules/mod_auth_openidc.so ]] || packages+=(apache2-bin libapache2-mod-auth-openidc)
+    ((${#packages[@]})) || return 0
+    ((EUID == 0)) || sudo=(sudo)
+    # Debian starts the services that it installs, unless this file forbids it.
+    [[ ! -e $forbidden ]] || forbidden=
+    [[ -z $forbidden ]] || "${sudo[@]}" sh -c "printf '#!/bin/sh\nexit 101\n' >$forbidden; chmod 755 $forbidden"
+    "${sudo[@]}" apt-get update -qq >&2 || true
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2 || failed=1
+    [[ -z $forbidden ]] || "${sudo[@]}" rm "$forbidden"
+    ((failed == 0)) || die "not installed: ${packages[*]}"
+}
+
+needs() { command -v "$1" >/dev/null || packages+=("$2"); }
 
 # The example is built by itself: its build also links what the tests need, which the gateway must not carry.
 build() {
     local v target=${CARGO_TARGET_DIR:-$root/target}/dist
     doorward=${DOORWARD:-} bare=${BARE:-}
     for v in "$@"; do
-        if [[ $v == bare && -z $bare ]]; then
-            (cd "$root" && cargo build --profile dist --no-default-features --example bare >&2)
-            bare=$target/examples/bare
-        elif [[ $v != bare && $v != nginx* && -z $doorward ]]; then
-            (cd "$root" && cargo build --profile dist --no-default-features >&2)
-            doorward=$target/doorward
-        fi
+        case ${v%%_*} in
+            nginx | haproxy | apache | other) ;;
+            bare)
+                [[ -z $bare ]] || continue
+                (cd "$root" && cargo build --profile dist --no-default-features --example bare >&2)
+                bare=$target/examples/bare
+                ;;
+            *)
+                [[ -z $doorward ]] || continue
+                (cd "$root" && cargo build --profile dist --no-default-features >&2)
+                doorward=$target/doorward
+                ;;
+        esac
     done
 }
 
-# One nginx with one worker is the app.
+# One nginx with one worker is the app. A body that is sent to it is read before it answers, with the number of bytes: `return`
+# alone would answer first. So the body is read for a mirror, and what serves files has nothing for it.
 start_upstream() {
-    upstream=http://127.0.0.1:$(free_port)
+    upstream=http://127.0.0.1:${UPSTREAM:-$(free_port)}
     nginx_conf upstream 1 >"$work/upstream.conf" <<EOF
 server {
     listen ${upstream#http://};
     location / { default_type text/plain; return 200 "hello from the app\n"; }
+    location /down/ { root $work; sendfile on; }
+    location /up {
+        client_max_body_size 0;
+        client_body_buffer_size 16m;
+        mirror /mirror;
+        error_page 404 405 =200 @read;
+    }
+    location = /mirror { internal; return 204; }
+    location @read { default_type text/plain; return 200 "\$request_length\n"; }
 }
 EOF
     spawn upstream "$nginx" -p "$work" -c "$work/upstream.conf"
@@ -80,11 +121,10 @@ EOF
 
 # An OpenID provider that lets everybody in. The access token that it gives is what the other variants are sent.
 start_provider() {
-    provider=http://127.0.0.1:$(free_port)
-    openssl genrsa -out "$work/key.pem" 2048 2>/dev/null
-    spawn provider python3 "$root/bench/provider.py" "$provider" "$work/key.pem" "$work/token"
+    provider=http://127.0.0.1:${PROVIDER:-$(free_port)}
+    spawn provider python3 "$root/bench/provider.py" "$provider" "$work"
     await "$provider/jwks" provider 200
-    token=$(<"$work/token")
+    token=$(<"$work/RS256.token")
 }
 
 start_redis() {
@@ -99,12 +139,12 @@ certificate() {
         -keyout "$work/tls.key" -out "$work/tls.pem" 2>/dev/null
 }
 
-# Signs in as a browser does, and keeps the session's cookie for wrk.
+# sign_in <variant> <cookie>: as a browser does; the session's cookie is kept for wrk.
 sign_in() {
     local jar=$work/$1.jar status
     rm -f "$jar"
     status=$(curl -s -m 10 -L -b "$jar" -c "$jar" -o /dev/null -w '%{http_code}' "${url[$1]}/") || true
-    cookie[$1]=$(awk '$6 == "doorward" { print $6 "=" $7 }' "$jar")
+    cookie[$1]=$(awk -v name="$2" '$6 == name { print $6 "=" $7 }' "$jar")
     [[ $status == 200 && -n ${cookie[$1]} ]] || die "$1: the login ended with $status:"$'\n'"$(tail -20 "$work/$1.log")"
 }
 
@@ -124,7 +164,7 @@ http {
     client_body_temp_path $work/tmp; proxy_temp_path $work/tmp; fastcgi_temp_path $work/tmp;
     uwsgi_temp_path $work/tmp; scgi_temp_path $work/tmp;
 EOF
-    sed 's/keepalive 64;/keepalive 64; keepalive_requests 100000000;/'
+    sed 's/keepalive [0-9]*;/& keepalive_requests 100000000;/'
     echo "}"
 }
 
@@ -137,16 +177,16 @@ spawn() { # spawn <name> <command...>
 }
 
 stop() {
+    [[ $1 != other ]] || return 0 # not ours
     kill "${pid[$1]}" 2>/dev/null || true
     wait "${pid[$1]}" 2>/dev/null || true
 }
 
 # await <url> <name> <status>: until it answers so.
 await() {
-    local try line ask=(curl -s -k -m 5)
-    while IFS= read -r line; do
-        ask+=(-H "$line")
-    done < <(head_of "$2")
+    local try options ask
+    header_options "$2"
+    ask=(curl -s -k -m 5 "${options[@]}")
     for ((try = 0; try < tries; try++)); do
         kill -0 "${pid[$2]}" 2>/dev/null || die "$2 ended:"$'\n'"$(tail -20 "$work/$2.log")"
         [[ $("${ask[@]}" -o /dev/null -w '%{http_code}' "$1") != "$3" ]] || return 0
@@ -161,7 +201,7 @@ free_port() {
 }
 
 die() {
-    echo "bench: $1" >&2
+    echo "bench: $*" >&2
     exit 1
 }
 

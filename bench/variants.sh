@@ -1,40 +1,53 @@
-# shellcheck shell=bash disable=SC2154 # sourced by run.sh and instructions.sh
-# What is measured: one function each, which starts the variant and says where it is, and with which credential.
+# shellcheck shell=bash disable=SC2154,SC2034 # sourced by run.sh and instructions.sh
+# What is measured: one function each, which starts the variant and says where it is, and with which credential. What a
+# variant's name begins with is the server.
 
 all=(nginx bare public bearer_hit session_memory session_file session_redis session_redis_uncached api_key auth
     refused unauthorized login bearer_rs256 nginx_tls public_tls bearer_tls)
+tls=(nginx_tls public_tls bearer_tls)
+algorithms=(nginx bearer_hit bearer_rs256 bearer_ps256 bearer_es256 bearer_eddsa bearer_many)
 
-start_nginx() { start_nginx_at http nginx ""; }
+start_nginx() { start_nginx_at http nginx; }
+start_nginx_tls() { start_nginx_with_tls nginx_tls; }
 
-start_nginx_tls() {
+# start_nginx_with_tls <variant> [a word of the listener]
+start_nginx_with_tls() {
     certificate
-    start_nginx_at https nginx_tls " ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate $work/tls.pem; ssl_certificate_key $work/tls.key"
+    start_nginx_at https "$1" " ssl ${2:-}; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate $work/tls.pem; ssl_certificate_key $work/tls.key"
 }
 
-# start_nginx_at <scheme> <variant> <what follows the address>
+# start_nginx_at <scheme> <variant> [what follows the address] [further lines of the location] [the app's Connection header]
 start_nginx_at() {
     url[$2]=$1://127.0.0.1:$(free_port)
     nginx_conf "$2" "$workers" >"$work/$2.conf" <<CONF
-upstream app { server ${upstream#http://}; keepalive 64; }
+upstream app { server ${upstream#http://}; keepalive $app_connections; }
 server {
-    listen ${url[$2]#*://}$3;
-    location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    listen ${url[$2]#*://}${3:-};
+    location / { proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "${5:-}"; ${4:-} }
 }
 CONF
     spawn "$2" "$nginx" -p "$work" -c "$work/$2.conf"
 }
 
-start_bare() {
-    url[bare]=http://127.0.0.1:$(free_port)
-    spawn bare "${under[@]}" "$bare" --listen "${url[bare]#http://}" --upstream "${upstream#http://}" --shards "$workers"
+start_bare() { start_bare_at bare; }
+
+start_bare_at() {
+    url[$1]=http://127.0.0.1:$(free_port)
+    spawn "$1" "${under[@]}" "$bare" --listen "${url[$1]#http://}" --upstream "${upstream#http://}" --shards "$workers"
 }
 
 start_public() { start_doorward public public '{backend: memory}'; }
 start_bearer_hit() { start_doorward bearer_hit '{accept: [bearer]}' '{backend: memory}'; }
 
+start_bearer_rs256() { start_verifying bearer_rs256 RS256; }
+start_bearer_ps256() { start_verifying bearer_ps256 PS256; }
+start_bearer_es256() { start_verifying bearer_es256 ES256; }
+start_bearer_eddsa() { start_verifying bearer_eddsa EdDSA; }
+
 # Every token is verified, each time.
-start_bearer_rs256() {
-    start_doorward bearer_rs256 '{accept: [bearer]}' '{backend: memory}' 'caches: {verified_tokens: {enabled: false}}'
+start_verifying() {
+    start_doorward "$1" '{accept: [bearer]}' '{backend: memory}' 'caches: {verified_tokens: {enabled: false}}'
+    credential[$1]="Authorization: Bearer $(<"$work/$2.token")"
 }
 
 # A session that the process holds a copy of; when the copy's time is over, the store is asked again.
@@ -72,9 +85,11 @@ X-Forwarded-Uri: /"
     path[auth]=/oauth2/auth
 }
 
-# A token that was refused before.
+# A token that was refused before. The provider's keys are fetched for a forged signature at most once in 30 s, and in between
+# such a refusal is not kept: with the cache's own 10 s, two thirds of the requests would be verified.
 start_refused() {
-    start_doorward refused '{accept: [bearer]}' '{backend: memory}' 'limits: {unknown_tokens: {enabled: false}}'
+    start_doorward refused '{accept: [bearer]}' '{backend: memory}' 'limits: {unknown_tokens: {enabled: false}}
+caches: {unknown_tokens: {ttl: 60s}}'
     answer[refused]=401
     credential[refused]="Authorization: Bearer ${token%????}AAAA"
 }
@@ -101,7 +116,7 @@ start_tls() {
 
 start_session() {
     start_doorward "$1" '{accept: [session, bearer]}' "$2" "${3:-}"
-    sign_in "$1"
+    sign_in "$1" doorward
 }
 
 # start_doorward <variant> <the route's auth> <store> [further lines] [further keys of the listener]
@@ -114,7 +129,7 @@ start_doorward() {
 listen: [{address: "127.0.0.1:$port"${5:-}}]
 admin: {address: "${admin[$1]}", token: $admin_token}
 workers: $workers
-logging: {level: warn}
+logging: {level: ${level[$1]:-warn}}
 providers:
   bench:
     issuer: $provider
