@@ -126,7 +126,7 @@ impl Admin {
             },
             uptime: humantime::format_duration(Duration::from_secs(self.begun.elapsed().as_secs())).to_string(),
             connections: self.connections.open.len(),
-            in_flight: self.connections.in_flight.load(Ordering::Relaxed),
+            in_flight: self.connections.in_flight(),
             store: Store { kind: self.store_kind, up: store.up, problem: store.problem },
             reload: self.reload.lock().map(|(at, in_force)| (time(Some(at.seconds())).unwrap_or_default(), in_force)),
             listeners,

@@ -25,7 +25,6 @@ pub struct Open {
 /// State and counters shared by all listeners and shards.
 #[derive(Default)]
 pub struct Connections {
-    pub in_flight: AtomicUsize,
     pub draining: AtomicBool,
     /// How long requests in flight may run on after a stop signal, in milliseconds; a reload changes it.
     pub grace: AtomicU64,
@@ -56,6 +55,11 @@ pub struct Capacity {
 }
 
 impl Connections {
+    /// Requests that are being served.
+    pub fn in_flight(&self) -> usize {
+        self.listeners.lock().iter().map(|listener| listener.in_flight.load(Ordering::SeqCst)).sum()
+    }
+
     pub fn set_delay(&self, delay: Duration) {
         self.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

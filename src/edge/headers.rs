@@ -27,11 +27,13 @@ pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
+    let is_usual = |value: &str| ["keep-alive", "close"].iter().any(|usual| value.eq_ignore_ascii_case(usual));
     let nominated: Vec<HeaderName> = response
         .headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
+        .filter(|value| !is_usual(value)) // they name no header that is not removed below
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .filter(|name| {

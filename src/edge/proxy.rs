@@ -82,7 +82,7 @@ impl ProxyHttp for Proxy {
     type CTX = Box<RequestContext>;
 
     fn new_ctx(&self) -> Box<RequestContext> {
-        Box::new(RequestContext::new(self.live.load_full(), &self.connections, &self.capacity))
+        Box::new(RequestContext::new(self.live.load_full(), &self.capacity))
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
@@ -93,10 +93,8 @@ impl ProxyHttp for Proxy {
         // If the client's HTTP version or `Connection` header closes the connection, it stays so.
         // A pipelined second request is not read: the response tells the client that the connection closes.
         let head = &session.req_header().headers;
-        let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE]
-            .iter()
-            .any(|name| head.contains_key(name));
-        let is_pipelined = more_has_come() && !has_body;
+        let mut of_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE].iter();
+        let is_pipelined = more_has_come() && !of_body.any(|name| head.contains_key(name));
         let kept = session.get_keepalive().is_some() && !draining && !is_pipelined;
         session.set_keepalive(kept.then_some(self.idle_seconds));
         session.as_downstream_mut().set_total_drain_timeout(Some(PATIENCE));

@@ -119,7 +119,6 @@ impl Gate {
         path: &CanonicalPath<'_>,
         asker: Asker,
     ) -> Result<Place<'_>, Refusal> {
-        let has_own_pages = self.routes.has_own_pages(host);
         let place = |reading: &[u8]| {
             let own = Endpoint::at(reading, &self.endpoints.path).filter(|own| match own {
                 Endpoint::ResourceMetadata(path) => self.routes.resource(host, path).is_some(),
@@ -128,7 +127,7 @@ impl Gate {
             });
             let for_proxies = matches!(own, Some(Endpoint::Auth | Endpoint::Forward));
             match (own, self.routes.find(host, method, reading), asker) {
-                (Some(page), _, _) if has_own_pages || page.is_public() => Place::Own(page),
+                (Some(page), _, _) if page.is_public() || self.routes.has_own_pages(host) => Place::Own(page),
                 (Some(page), _, Asker::Questioner) if for_proxies => Place::Own(page),
                 (_, Some(route), _) => Place::Route(route),
                 (Some(page), None, Asker::Trusted) if for_proxies => Place::Own(page),

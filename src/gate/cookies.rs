@@ -1,5 +1,6 @@
 //! The gateway's own cookies: the app neither sees them nor sets them.
 
+use crate::login::cookie::pieces;
 use http::{HeaderMap, HeaderValue, header};
 
 /// The names of every cookie of the gateway, of any route.
@@ -38,12 +39,7 @@ impl OwnCookies {
     /// The `Cookie` fields without the gateway's, as one field (RFC 9113, 8.2.3: HTTP/2 may send several).
     pub fn kept(&self, headers: &HeaderMap) -> Kept {
         let fields = || headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        let pairs = || {
-            fields()
-                .flat_map(|field| field.split(|b| *b == b';'))
-                .map(<[u8]>::trim_ascii)
-                .filter(|pair| !pair.is_empty())
-        };
+        let pairs = || fields().flat_map(pieces).map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty());
         let own = |pair: &&[u8]| {
             let name = pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
             std::str::from_utf8(name).is_ok_and(|name| self.is_own(name))

@@ -27,27 +27,33 @@ impl Host {
             Some((name, port)) if !port.contains(']') => (name, Some(port)),
             _ => (text, None),
         };
-        let port: Option<u16> = match port {
-            None | Some("") => None,
+        let digits = port.filter(|digits| !digits.is_empty());
+        let port: Option<u16> = match digits {
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().map_err(|_| BadHost)?),
             Some(_) => return Err(BadHost),
+            None => None,
         };
         let name = name.strip_suffix('.').unwrap_or(name);
         let is_v6 = name
             .strip_prefix('[')
             .and_then(|n| n.strip_suffix(']'))
             .is_some_and(|n| n.parse::<std::net::Ipv6Addr>().is_ok());
-        let is_name = name.split('.').all(|label| {
-            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        let mut last = b'.';
+        let is_name = name.bytes().all(|b| {
+            let before = std::mem::replace(&mut last, b);
+            b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || (b == b'.' && before != b'.')
         });
-        if !is_v6 && !is_name {
+        if !is_v6 && (!is_name || last == b'.') {
             return Err(BadHost);
         }
-        let mut text = name.to_ascii_lowercase();
+        let mut text = String::with_capacity(name.len() + ":65535".len());
+        text.push_str(name);
+        text.make_ascii_lowercase();
         let name_length = text.len();
-        if let Some(port) = port {
+        if let Some(digits) = digits {
+            let digits = digits.trim_start_matches('0');
             text.push(':');
-            text.push_str(&port.to_string());
+            text.push_str(if digits.is_empty() { "0" } else { digits });
         }
         Ok(Host { text, name_length, port })
     }
@@ -98,13 +104,15 @@ mod tests {
         check("app.test:8080", Some(("app.test", Some(8080))));
         check("app.test.:80", Some(("app.test", Some(80))));
         check("app.test:", Some(("app.test", None)));
+        check("app.test:0443", Some(("app.test", Some(443))));
+        check("app.test:00", Some(("app.test", Some(0))));
         check("[::1]:443", Some(("[::1]", Some(443))));
         check("[::1]", Some(("[::1]", None)));
         check("127.0.0.1:1", Some(("127.0.0.1", Some(1))));
         check("a_b-c.test", Some(("a_b-c.test", None)));
         for bad in [
-            "", ".", "a..b", "a b", "a/b", "user@a", "a:b", "a:99999", "a:1:2", "[::1", "::1", "<script>", "a%2e", "ä",
-            "a..", "*",
+            "", ".", ".a", "..", "a..b", "a b", "a/b", "user@a", "a:b", "a:99999", "a:1:2", "[::1", "::1", "<script>",
+            "a%2e", "ä", "a..", "*",
         ] {
             check(bad, None);
         }

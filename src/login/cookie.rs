@@ -1,7 +1,7 @@
 //! Cookies as the gateway sets and reads them (RFC 6265bis).
 
 use http::{HeaderMap, HeaderValue, header};
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -101,6 +101,8 @@ impl CookieSpec {
 
 /// The most cookies of one name to try: browsers send those of parent domains, too, and a sibling site may set many.
 const MOST: usize = 16;
+/// A `Cookie` field, in bytes, that is searched as a whole before its cookies are looked at.
+const LONG: usize = 1024;
 /// A cookie with a value of this length stays below 4,096 bytes with its name and attributes.
 const LONGEST_PART: usize = 3600;
 /// The most parts of a flow's value; the longest target, sealed, needs three.
@@ -127,8 +129,9 @@ pub fn named_like<'h>(
     like: impl Fn(&str) -> bool,
 ) -> impl Iterator<Item = &'h str> {
     let mut values: Vec<&str> = Vec::new();
-    // Most fields hold no cookie of this name, but up to thousands of others.
-    let fields = fields(headers).filter(|field| memmem::find(field, name.as_bytes()).is_some());
+    // Most long fields hold no cookie of this name, but up to thousands of others.
+    let may_hold = |field: &&[u8]| field.len() < LONG || memmem::find(field, name.as_bytes()).is_some();
+    let fields = fields(headers).filter(may_hold);
     for (_, value) in fields.flat_map(pairs).filter(|(known, value)| *known == name && like(value)) {
         if values.len() < MOST && !values.contains(&value) {
             values.push(value);
@@ -148,8 +151,23 @@ fn fields(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 }
 
 fn pairs(field: &[u8]) -> impl Iterator<Item = (&str, &str)> {
-    field.split(|b| *b == b';').filter_map(|pair| {
+    pieces(field).filter_map(|pair| {
         let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
         Some((name.trim(), value.trim().trim_matches('"')))
+    })
+}
+
+/// A `Cookie` field between its semicolons.
+pub fn pieces(field: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(field);
+    std::iter::from_fn(move || {
+        let field = rest?;
+        match memchr(b';', field) {
+            Some(at) => {
+                rest = field.get(at + 1..);
+                field.get(..at)
+            }
+            None => rest.take(),
+        }
     })
 }

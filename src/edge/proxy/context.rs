@@ -1,7 +1,7 @@
 //! What is kept of one request from phase to phase.
 
 use crate::edge::access_entry::AccessEntry;
-use crate::edge::connections::{Capacity, Connections};
+use crate::edge::connections::Capacity;
 use crate::edge::live::Live;
 use crate::edge::streams::{OpenStream, Streams};
 use crate::edge::traces::RequestSpan;
@@ -47,11 +47,10 @@ pub struct RequestContext {
 }
 
 /// Counts a request in flight until it ends, also by a panic.
-struct InFlight(Arc<Connections>, Arc<Capacity>);
+struct InFlight(Arc<Capacity>);
 
 impl RequestContext {
-    pub(super) fn new(live: Arc<Live>, connections: &Arc<Connections>, capacity: &Arc<Capacity>) -> Self {
-        connections.in_flight.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn new(live: Arc<Live>, capacity: &Arc<Capacity>) -> Self {
         capacity.in_flight.fetch_add(1, Ordering::AcqRel);
         RequestContext {
             live,
@@ -71,7 +70,7 @@ impl RequestContext {
             is_counted: false,
             line: None,
             span: None,
-            _in_flight: InFlight(connections.clone(), capacity.clone()),
+            _in_flight: InFlight(capacity.clone()),
         }
     }
 
@@ -127,6 +126,5 @@ impl Drop for RequestContext {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.1.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }

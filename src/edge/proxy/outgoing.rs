@@ -40,6 +40,7 @@ impl RequestContext {
                 Some(if quoted.is_some() { quoted::for_upstream(&sent, is_carried) } else { sent })
             }
         };
+        parts.headers.reserve(forward.set.len());
         for (name, value) in &forward.set {
             parts.headers.insert(name, value.clone());
         }

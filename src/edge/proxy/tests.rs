@@ -109,9 +109,9 @@ async fn without_a_decision_nothing_is_forwarded() {
     assert!(proxy.upstream_peer(&mut session, &mut ctx).await.is_err());
     let mut upstream = session.req_header().clone();
     assert!(proxy.upstream_request_filter(&mut session, &mut upstream, &mut ctx).await.is_err());
-    assert_eq!(proxy.connections.in_flight.load(Ordering::SeqCst), 1);
+    assert_eq!(proxy.capacity.in_flight.load(Ordering::SeqCst), 1);
     drop(ctx);
-    assert_eq!(proxy.connections.in_flight.load(Ordering::SeqCst), 0);
+    assert_eq!(proxy.capacity.in_flight.load(Ordering::SeqCst), 0);
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(super) fn drain(
 
 async fn emptied(connections: &Connections) {
     let end = Instant::now() + Duration::from_millis(connections.grace.load(Ordering::Relaxed));
-    let is_busy = || connections.in_flight.load(Ordering::SeqCst) > 0 || connections.open.have_newcomers();
+    let is_busy = || connections.in_flight() > 0 || connections.open.have_newcomers();
     while is_busy() && Instant::now() < end {
         tokio::time::sleep(LOOK).await;
     }
@@ -59,7 +59,7 @@ async fn emptied(connections: &Connections) {
     while connections.open.are_written() && Instant::now() < last {
         tokio::time::sleep(LOOK).await;
     }
-    let left = connections.in_flight.load(Ordering::SeqCst);
+    let left = connections.in_flight();
     tracing::info!(cut = left, "stopping");
     connections.open.cut_all();
     let end = Instant::now() + LAST_WORDS;
