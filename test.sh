@@ -4,7 +4,7 @@
 #   ./test.sh [arguments of cargo test]
 #
 # The integration tests run real parts: redis-server, valkey-server, a certified OpenID provider on Node, glewlwyd, Chromium, nginx,
-# Caddy, and the engine of Helm.
+# Caddy, the engine of Helm, and valgrind.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -48,6 +48,9 @@ install_packages() {
     need node nodejs
     need npm npm
     need sqlite3 sqlite3
+    need valgrind valgrind
+    need curl curl
+    need openssl openssl
     need debootstrap debootstrap
     python3 -c "import ensurepip" 2>/dev/null || missing+=(python3 python3-venv)
     need nginx nginx

@@ -35,6 +35,7 @@ mod fuzz;
 mod hostile;
 mod http2;
 mod identity_headers;
+mod instructions;
 mod kubernetes;
 mod limits;
 mod package;
