@@ -54,9 +54,13 @@ impl OwnCookies {
         }
     }
 
-    /// Whether a `Set-Cookie` field of the app sets one of the gateway's cookies.
+    /// Whether a `Set-Cookie` field of the app sets one of the gateway's cookies. A browser sends one without a name as its
+    /// value alone (RFC 6265bis, 5.8.3), which reads as a name and a value.
     pub fn is_planted(&self, set_cookie: &HeaderValue) -> bool {
-        let name = set_cookie.as_bytes().split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default().trim_ascii();
+        let nameless = |b: &u8| matches!(b, b'=' | b' ' | b'\t');
+        let start = set_cookie.as_bytes().iter().position(|b| !nameless(b)).unwrap_or(set_cookie.len());
+        let field = set_cookie.as_bytes().get(start..).unwrap_or_default();
+        let name = field.split(|b| matches!(b, b'=' | b';')).next().unwrap_or_default().trim_ascii();
         std::str::from_utf8(name).is_ok_and(|name| self.is_own(name))
     }
 }
@@ -110,6 +114,7 @@ mod tests {
     #[test]
     fn the_app_cannot_plant_ours() {
         let planted = |text| ours().is_planted(&HeaderValue::from_static(text));
+        assert!(planted("=doorward=x") && planted(" = =__Host-doorward=x; Path=/") && !planted("=app=doorward"));
         assert!(planted("doorward=x; Path=/") && planted(" __Host-doorward=; Secure") && planted("doorward"));
         assert!(!planted("app=1; doorward=x"));
     }

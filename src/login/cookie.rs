@@ -67,7 +67,12 @@ impl CookieSpec {
         names.push(&first);
         names.sort_unstable();
         names.dedup();
-        names.iter().filter_map(|name| self.render(name, "", Duration::ZERO, SameSite::Lax)).collect()
+        names.iter().filter_map(|name| self.clear_named(name)).collect()
+    }
+
+    /// Clears one cookie of a login.
+    pub fn clear_named(&self, name: &str) -> Option<HeaderValue> {
+        self.render(name, "", Duration::ZERO, SameSite::Lax)
     }
 
     /// The times of completed logins. The browser must send it on the way back from the provider, as the flow's.
@@ -153,7 +158,8 @@ fn fields(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 fn pairs(field: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     pieces(field).filter_map(|pair| {
         let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
-        Some((name.trim(), value.trim().trim_matches('"')))
+        // Not Unicode's blanks: to a browser they are part of a name, and a name that begins with one has no prefix.
+        Some((name.trim_ascii(), value.trim_ascii().trim_matches('"')))
     })
 }
 
@@ -170,4 +176,21 @@ pub fn pieces(field: &[u8]) -> impl Iterator<Item = &[u8]> {
             None => rest.take(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_trimmed_as_browsers_trim_it() {
+        let values = |field: &str| {
+            let headers = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_bytes(field.as_bytes()).unwrap())]);
+            named(&headers, "__Host-own").map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(values("a=1; __Host-own=2;\t__Host-own =3"), ["2", "3"]);
+        for blank in ["\u{a0}", "\u{85}", "\u{2003}", "\u{3000}", "\u{2028}"] {
+            assert!(values(&format!("{blank}__Host-own=1; __Host-own{blank}=2")).is_empty(), "{blank:?}");
+        }
+    }
 }

@@ -64,35 +64,48 @@ pub fn start(
     Ok(Started { location: HeaderValue::from_str(url.as_str()).map_err(|_| NotYet)?, cookies: set })
 }
 
+/// So many cookies of logins are looked at; a browser has five logins, in at most four cookies each.
+const MOST_COOKIES: usize = 40;
+
+/// A login under way, by its cookies.
+struct UnderWay<'h> {
+    begun: u64,
+    id: &'h str,
+    bytes: usize,
+    names: Vec<&'h str>,
+}
+
 /// Clears the cookies of the oldest logins to make room for one more.
 fn forgotten(site: &RelyingParty, headers: &HeaderMap, bytes: usize) -> Vec<HeaderValue> {
     let prefix = site.cookie.flow_name("");
     let is_id = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());
-    let mut under_way: Vec<(u64, &str, usize)> = Vec::new();
-    for (id, value) in cookies(headers).filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?, value))) {
+    let mut under_way: Vec<UnderWay<'_>> = Vec::new();
+    let flows = cookies(headers).filter_map(|(name, value)| Some((name, name.strip_prefix(&prefix)?, value)));
+    for (name, id, value) in flows.take(MOST_COOKIES) {
         let (id, is_first) = id.split_once('_').map_or((id, true), |(id, _)| (id, false));
         if !is_id(id) {
             continue;
         }
-        let begun = value.split('.').next().and_then(|begun| begun.parse().ok()).filter(|_| is_first);
-        match under_way.iter_mut().find(|(_, known, _)| *known == id) {
-            Some((known, _, length)) => {
-                *known = begun.unwrap_or(*known);
-                *length += value.len();
-            }
-            None => under_way.push((begun.unwrap_or(0), id, value.len())),
+        let at = under_way.iter().position(|known| known.id == id).unwrap_or(under_way.len());
+        if at == under_way.len() {
+            under_way.push(UnderWay { begun: 0, id, bytes: 0, names: Vec::new() });
         }
+        let Some(flow) = under_way.get_mut(at) else { continue };
+        let begun = value.split('.').next().and_then(|begun| begun.parse().ok()).filter(|_| is_first);
+        flow.begun = begun.unwrap_or(flow.begun);
+        flow.bytes += value.len();
+        flow.names.push(name);
     }
-    under_way.sort_unstable();
+    under_way.sort_unstable_by_key(|flow| (flow.begun, flow.id));
     let mut left = under_way.len() + 1;
-    let mut total = bytes + under_way.iter().map(|(.., length)| length).sum::<usize>();
+    let mut total = bytes + under_way.iter().map(|flow| flow.bytes).sum::<usize>();
     let mut gone = Vec::new();
-    for (_, id, length) in under_way {
+    for flow in under_way {
         if left <= FLOWS && total <= FLOW_BYTES {
             break;
         }
-        (left, total) = (left - 1, total - length);
-        gone.extend(site.cookie.clear_flow(id, headers));
+        (left, total) = (left - 1, total - flow.bytes);
+        gone.extend(flow.names.iter().filter_map(|name| site.cookie.clear_named(name)));
     }
     gone
 }

@@ -23,6 +23,7 @@ fn shapes() -> Vec<(&'static str, Request)> {
     let fields = |name: &str, value: &str, count: usize| {
         (0..count).fold(get("/x"), |ask, i| ask.with(&format!("{name}{i}"), value))
     };
+    let flows = |count: usize| (0..count).map(|i| format!("doorward_flow_{i:x}=a; ")).collect::<String>();
     let es256 = r#"{"alg":"ES256","kid":"x"}"#;
     let form = |path: &str, body: String| {
         ask("POST", path).page().with("Content-Type", "application/x-www-form-urlencoded").body(body.as_bytes())
@@ -49,6 +50,9 @@ fn shapes() -> Vec<(&'static str, Request)> {
             "many flow cookies",
             get("/oauth2/callback?code=c&state=s").page().with("Cookie", &many("doorward_flow_a=b; ", 60_000)),
         ),
+        ("many logins", get("/x").page().with("Cookie", &flows(3_000))),
+        ("many logins, and another", get("/oauth2/start").page().with("Cookie", &flows(3_000))),
+        ("a path of dots", path(".a/", 60_000)),
         ("many fields", fields("X-A", "b", 120)),
         ("many fields of names of ours", fields("X_Forwarded.User-", "root", 120)),
         ("a bearer token of one word", get("/x").bearer(&many("a", 60_000))),
