@@ -7,7 +7,7 @@ use crate::gate::route::{Access, Route};
 use crate::login::relying_party::RelyingParty;
 use http::{HeaderValue, Method};
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use url::Url;
@@ -174,6 +174,7 @@ impl Index {
                 group.members.push((port, route));
             }
         }
+        index.let_head_follow_get();
         // Stable, and so is the order of the file between groups that share a path and a method.
         index.groups.sort_by(|one, other| one.rank().cmp(&other.rank()));
         for (at, group) in index.groups.iter().enumerate() {
@@ -190,6 +191,18 @@ impl Index {
             index.signs |= route.assertion.is_some();
         }
         index
+    }
+
+    /// Apps serve HEAD as GET (RFC 9110, 9.3.2): it belongs to the route of GET, unless another of the same path names it.
+    fn let_head_follow_get(&mut self) {
+        let of = |group: &Group| (group.path.clone(), group.exact);
+        let named: HashSet<_> =
+            self.groups.iter().filter(|group| group.methods.contains(&Method::HEAD)).map(of).collect();
+        for group in &mut self.groups {
+            if group.methods.contains(&Method::GET) && !named.contains(&of(group)) {
+                group.methods.push(Method::HEAD);
+            }
+        }
     }
 
     fn over<'t>(&'t self, path: &[u8]) -> impl Iterator<Item = &'t Group> {

@@ -45,7 +45,7 @@ fn route(index: usize, name: &str, place: &str, methods: &[&str], https: bool) -
 }
 
 fn table() -> Table {
-    let places: [(&str, &str, &[&str]); 13] = [
+    let places: [(&str, &str, &[&str]); 17] = [
         ("bare", "* /", &[]),
         ("wild", "*.maze.test /", &[]),
         ("wilder", "*.b.maze.test /", &[]),
@@ -59,6 +59,10 @@ fn table() -> Table {
         ("usual", "usual.test /", &[]),
         ("unusual", "usual.test:8443 /", &[]),
         ("six", "[::1] /", &[]),
+        ("gets", "heads.test /a/", &["GET"]),
+        ("others", "heads.test /", &[]),
+        ("gets-b", "heads.test /b/", &["GET"]),
+        ("heads", "heads.test /b/", &["HEAD", "OPTIONS"]),
     ];
     Table::new(
         places.iter().enumerate().map(|(i, (name, place, methods))| route(i, name, place, methods, false)).collect(),
@@ -83,6 +87,10 @@ fn the_most_specific_route_wins() {
         ("GET", "a.b.maze.test", "/in/deep/", "deep"),
         ("GET", "a.b.maze.test", "/in/deeper", "host"),
         ("PUT", "a.b.maze.test", "/in/deep/x", "puts"),
+        ("HEAD", "heads.test", "/a/x", "gets"),
+        ("HEAD", "heads.test", "/b/x", "heads"),
+        ("GET", "heads.test", "/b/x", "gets-b"),
+        ("POST", "heads.test", "/a/x", "others"),
         ("POST", "a.b.maze.test", "/in/x", "posts"),
         ("POST", "a.b.maze.test", "/in/deep/x", "deep"),
         ("GET", "A.B.Maze.TEST.", "/in/x", "host"),
