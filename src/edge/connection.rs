@@ -29,6 +29,8 @@ pub struct Connection {
     /// The request line has a byte that the parser would rewrite or drop: a control, `#`, a third space, or non-ASCII.
     odd_line: AtomicBool,
     spaces: AtomicUsize,
+    /// The last byte read of the request line was a carriage return, which only the line's end may follow.
+    after_return: AtomicBool,
     /// Bytes behind the head arrived together with it: a body, or a pipelined request that will not be read.
     has_more: AtomicBool,
     /// The question mark of the request line has been read.
@@ -165,9 +167,10 @@ pub fn answer_has_ended() {
 }
 
 impl Limits {
-    /// How often to sweep, so that a connection is cut at most an eighth of the shorter limit too late.
+    /// How often to sweep, so that a connection is cut at most an eighth of the shorter limit too late, and an app's silence
+    /// is at most half a second longer than its route allows.
     pub fn step(self) -> Duration {
-        (self.head.min(self.idle) / 16).max(Duration::from_millis(25))
+        (self.head.min(self.idle) / 16).clamp(Duration::from_millis(25), Duration::from_millis(250))
     }
 }
 
@@ -181,6 +184,7 @@ impl Connection {
             lines: AtomicUsize::new(0),
             odd_line: AtomicBool::new(false),
             spaces: AtomicUsize::new(0),
+            after_return: AtomicBool::new(false),
             has_more: AtomicBool::new(false),
             in_query: AtomicBool::new(false),
             taken: Mutex::default(),
@@ -270,6 +274,7 @@ impl Connection {
             self.lines.store(0, Relaxed);
             self.odd_line.store(false, Relaxed);
             self.spaces.store(0, Relaxed);
+            self.after_return.store(false, Relaxed);
             self.has_more.store(false, Relaxed);
             if self.in_query.swap(false, Relaxed) {
                 *self.taken.lock() = Taken::default();
@@ -281,12 +286,17 @@ impl Connection {
             let lines = self.lines.load(Relaxed);
             if lines == 0 {
                 // No early exit, so that the loop can be vectorized.
-                let odd = |odd: bool, b: &u8| odd | !matches!(b, b' '..=b'~' | b'\r') | (*b == b'#');
+                let odd = |odd: bool, b: &u8| odd | !matches!(b, b' '..=b'~') | (*b == b'#');
                 let end = memchr(b'\n', bytes).unwrap_or(bytes.len());
                 let line = bytes.get_mut(..end).unwrap_or_default();
+                let goes_on = self.after_return.swap(line.ends_with(b"\r"), Relaxed) && !line.is_empty();
+                let text = line.strip_suffix(b"\r").unwrap_or(line);
+                if goes_on || text.iter().fold(false, odd) {
+                    self.odd_line.store(true, Relaxed);
+                }
                 let spaces = self.spaces.load(Relaxed) + memchr_iter(b' ', line).count();
                 self.spaces.store(spaces, Relaxed);
-                if spaces > 2 || line.iter().fold(false, odd) {
+                if spaces > 2 {
                     self.odd_line.store(true, Relaxed);
                 }
                 let query = if self.in_query.load(Relaxed) { Some(0) } else { memchr(b'?', line) };

@@ -49,6 +49,11 @@ pub(super) enum Asker {
 /// RFC 8555, 8.3: a certificate authority fetches these over plain HTTP.
 const ACME_CHALLENGES: &str = "/.well-known/acme-challenge/";
 
+fn is_challenge(path: &CanonicalPath<'_>) -> bool {
+    let token = path.as_str().strip_prefix(ACME_CHALLENGES);
+    path.is_plain() && token.is_some_and(|token| !token.is_empty() && !token.contains('/'))
+}
+
 impl Case<'_> {
     /// Whether the body of this request is to be read and handed to the gate.
     pub fn wants_body(&self) -> bool {
@@ -97,7 +102,7 @@ impl Gate {
         })?;
         let path = CanonicalPath::of(head.target).map_err(|_| Refusal::of(Reason::BadRequest))?;
         audit.host = Host::of(head, path.authority()).map_err(|_| Refusal::of(Reason::BadRequest))?;
-        if head.redirect_to_https && !path.as_str().starts_with(ACME_CHALLENGES) {
+        if head.redirect_to_https && !is_challenge(&path) {
             return Ok(Place::Https);
         }
         let asker = match caller.through_trusted {

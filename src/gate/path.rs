@@ -2,7 +2,7 @@
 //! take `\` for `/`, merge slashes, resolve dot segments, cut `;parameters`, take `//x` for a host. Nothing is rewritten here; instead the
 //! path is read in all of these ways, and the caller refuses it if the readings lead to different places.
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memchr_iter, memchr2, memmem};
 
 /// A request target that passed the check, with its bytes unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,7 @@ pub struct CanonicalPath<'a> {
     /// From the question mark on; empty where there is none.
     query: &'a str,
     authority: Option<&'a str>,
+    is_plain: bool,
 }
 
 /// Two parsers may read this target differently.
@@ -29,7 +30,8 @@ impl<'a> CanonicalPath<'a> {
         if !path.starts_with('/') || !all(path, good_in_path) || !all(query, good_in_query) {
             return Err(Ambiguous);
         }
-        if path.len() > LONGEST_ODD && !is_plain(path) {
+        let is_plain = is_plain(path);
+        if path.len() > LONGEST_ODD && !is_plain {
             return Err(Ambiguous);
         }
         if path.contains('%') {
@@ -38,7 +40,7 @@ impl<'a> CanonicalPath<'a> {
                 check_escapes(&decoded, Invalid::Literal)?;
             }
         }
-        Ok(CanonicalPath { path, query, authority })
+        Ok(CanonicalPath { path, query, authority, is_plain })
     }
 
     pub fn as_str(&self) -> &'a str {
@@ -57,7 +59,7 @@ impl<'a> CanonicalPath<'a> {
 
     /// Whether the path has only one reading.
     pub fn is_plain(&self) -> bool {
-        is_plain(self.path)
+        self.is_plain
     }
 
     /// Calls `good` once for each way in which an app might read the path, the path as sent first; false as soon as one
@@ -185,13 +187,12 @@ fn is_plain(path: &str) -> bool {
 
 /// Whether some segment is `.` or `..`.
 fn has_dots(path: &[u8]) -> bool {
-    // Most paths have no dot at all, and a search for two bytes is dear to prepare.
-    memchr(b'.', path).is_some()
-        && memmem::find_iter(path, b"/.").any(|at| {
-            let rest = path.get(at + 2..).unwrap_or_default();
-            let rest = rest.strip_prefix(b".").unwrap_or(rest);
-            rest.is_empty() || rest.starts_with(b"/")
-        })
+    memchr_iter(b'.', path).any(|at| {
+        let rest = path.get(at + 1..).unwrap_or_default();
+        let rest = rest.strip_prefix(b".").unwrap_or(rest);
+        at.checked_sub(1).is_some_and(|before| path.get(before) == Some(&b'/'))
+            && (rest.is_empty() || rest.starts_with(b"/"))
+    })
 }
 
 /// How to treat an invalid escape: refuse it in the path as sent, take it literally after one decoding.

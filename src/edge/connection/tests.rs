@@ -28,6 +28,24 @@ async fn an_unreadable_head_is_answered_in_our_words() {
     assert_eq!(got, "ours 2; an answer");
 }
 
+#[tokio::test]
+async fn a_carriage_return_ends_a_line_or_is_odd() {
+    for (line, expected) in [
+        ("GET /a HTTP/1.1\r\n", false),
+        ("GET /a HTTP/1.1\n", false),
+        ("GET /a\r HTTP/1.1\r\n", true),
+        ("GET /\ra HTTP/1.1\n", true),
+        ("GET /a HTTP/1.1\r\r\n", true),
+    ] {
+        for whole in [true, false] {
+            let connection = Connection::accepted(LIMITS);
+            let mut bytes = line.as_bytes().to_vec();
+            bytes.chunks_mut(if whole { 1024 } else { 1 }).for_each(|piece| connection.received(piece));
+            assert_eq!(connection.odd_line.load(Relaxed), expected, "{line:?} {whole}");
+        }
+    }
+}
+
 const LIMITS: Limits = Limits { head: Duration::from_secs(10), idle: Duration::from_secs(75) };
 
 /// Serves a connection while sweeping it.

@@ -40,8 +40,8 @@ impl Gate {
         head: &RequestHead<'_>,
         case: &mut Case<'g>,
     ) -> Result<Reply, Refusal> {
-        let narrowed = narrowed(query).ok_or(of_question())?;
         let subject = self.subject(head, case)?;
+        let narrowed = narrowed(query).ok_or(of_question())?;
         let path = CanonicalPath::of(subject.target.as_bytes()).map_err(|_| Refusal::of(Reason::BadRequest))?;
         let route = match self.locate_subject(&subject, &path)? {
             Place::Route(route) => route,
@@ -184,8 +184,11 @@ const fn of_question() -> Refusal {
 }
 
 /// The additional rules in the query of `/auth`: any of each list. `None` for an unknown parameter or an empty item: a
-/// list that was filled in wrongly must not let everyone pass.
+/// list that was filled in wrongly must not let everyone pass, nor one that is not read to its end.
 pub(in crate::gate) fn narrowed(query: &Parameters) -> Option<Rules> {
+    if query.is_cut {
+        return None;
+    }
     let mut rules = Rules::default();
     for (name, value) in query.iter() {
         for item in value.split(',').map(|item| item.trim().to_string()) {
