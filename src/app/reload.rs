@@ -53,7 +53,18 @@ pub(super) async fn background(mut reloader: Reloader) {
         return std::future::pending().await;
     };
     while hangup.recv().await.is_some() {
-        reloader.reload();
+        // Elsewhere: reading thousands of certificates takes seconds, and deadlines are kept on this thread.
+        let reloading = tokio::task::spawn_blocking(move || {
+            reloader.reload();
+            reloader
+        });
+        reloader = match reloading.await {
+            Ok(reloader) => reloader,
+            Err(problem) => {
+                tracing::error!(%problem, "a reload failed: the configuration cannot be reloaded any more");
+                return std::future::pending().await;
+            }
+        };
         // Also if the file is refused: operators send this signal after a provider's keys have changed, too.
         reloader.providers.values().for_each(|provider| provider.look_again());
         upkeep.follow(&reloader.providers, &reloader.live.load());
@@ -84,8 +95,10 @@ impl Reloader {
         if self.config == Path::new(config::STANDARD_INPUT) {
             return Err(vec!["standard input cannot be read again; name a file by -c".into()]);
         }
-        let checked =
-            config::load(&self.config).map_err(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let told = |all: Vec<config::Problem>| {
+            all.iter().filter(|problem| !problem.is_warning()).map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let checked = config::load(&self.config).map_err(told)?;
         for listener in checked.settings.listeners() {
             if listener.tls.is_some() {
                 Certificates::load(listener.certificates()).map_err(|e| vec![e])?;

@@ -58,6 +58,8 @@ const READ_BUFFER: usize = 16 * 1024;
 const MAX_HEADER_LIST: u32 = 1 << 18;
 /// Concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
+/// Bytes of an answer that wait for a client over HTTP/2, for each stream: h2 would keep 400 KiB.
+const MAX_SEND_BUFFER: usize = 64 << 10;
 
 /// The services of one listener, one for each worker.
 pub fn services(
@@ -120,6 +122,7 @@ fn http_proxy(proxy: Proxy, settings: &Settings, conf: &Arc<ServerConf>) -> Http
         MAX_HEADER_LIST.max(u32::try_from(settings.max_head.bytes()).unwrap_or(u32::MAX).saturating_mul(2)),
     );
     h2.max_concurrent_streams(MAX_STREAMS);
+    h2.max_send_buffer_size(MAX_SEND_BUFFER);
     http.h2_options = Some(h2);
     http
 }

@@ -116,10 +116,14 @@ impl ByName {
         for (index, own) in named.iter().enumerate() {
             own.iter().for_each(|name| _ = indices.entry(name).or_default().insert(index));
         }
+        let mut first: HashMap<&BTreeSet<String>, usize> = HashMap::new();
+        for (index, own) in named.iter().enumerate() {
+            first.entry(own).or_insert(index);
+        }
         // The configuration's order counts, but of certificates with the same names RSA comes last: signing with it
         // costs ten times as much.
         let rank = |index: &usize| {
-            let alike = named.get(*index).and_then(|own| named.iter().position(|other| other == own));
+            let alike = named.get(*index).and_then(|own| first.get(own));
             let is_rsa = all.get(*index).is_some_and(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
             (alike, is_rsa)
         };

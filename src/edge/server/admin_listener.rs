@@ -11,7 +11,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service as PingoraService;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,8 @@ impl PingoraService for AdminService {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    // Head and body are written one after the other, and each answer would wait for the client's ACK.
+                    let _ = stream.set_nodelay(true);
                     let (app, shutdown) = (app.clone(), shutdown.clone());
                     // Probes must be served even if other clients hold connections open.
                     connections.make_room(MOST_ADMIN);
@@ -112,6 +114,8 @@ impl pingora_core::apps::http_app::ServeHttp for Answering {
         head_is_read();
         let mut request = Request::from_parts((**session.req_header()).clone(), None);
         *request.body_mut() = read_body(session).await;
+        let client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+        request.extensions_mut().insert(client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         let response = (self.0)(request).await;
         answer_has_ended();
         response
