@@ -55,6 +55,11 @@ pub struct Capacity {
 }
 
 impl Connections {
+    /// A stop signal was received.
+    pub fn are_ending(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.draining.load(Ordering::Relaxed)
+    }
+
     /// Requests that are being served.
     pub fn in_flight(&self) -> usize {
         self.listeners.lock().iter().map(|listener| listener.in_flight.load(Ordering::SeqCst)).sum()

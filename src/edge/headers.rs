@@ -22,6 +22,22 @@ pub(super) fn is_only(headers: &HeaderMap, name: HeaderName, value: &str) -> boo
     values.next().is_some_and(|first| first == value) && values.next().is_none()
 }
 
+/// Takes out of `Connection` what the app is told whatever the client says: Pingora would refuse the request.
+pub(super) fn drop_nominations(head: &mut RequestHeader) -> pingora_error::Result<()> {
+    let is_own = |token: &&[u8]| {
+        [&b"x-forwarded-for"[..], b"x-forwarded-host", b"x-forwarded-proto"]
+            .iter()
+            .any(|own| token.eq_ignore_ascii_case(own))
+    };
+    let fields = head.headers.get_all(header::CONNECTION);
+    let tokens = || fields.iter().flat_map(|value| value.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    if !tokens().any(|token| is_own(&token)) {
+        return Ok(());
+    }
+    let kept = tokens().filter(|token| !is_own(token)).collect::<Vec<_>>().join(&b", "[..]);
+    head.insert_header(header::CONNECTION, kept)
+}
+
 /// Removes hop-by-hop headers: they concern only the app's connection to the gateway (RFC 9110, 7.6.1).
 pub(super) fn strip_hop_by_hop(response: &mut ResponseHeader) {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -10,7 +10,7 @@ use crate::edge::connection::{
     allow_silence, answer_has_ended, head_is_read, is_tunnel_now, more_has_come, target_as_written, wait_for_reader,
 };
 use crate::edge::connections::{Capacity, Connections};
-use crate::edge::headers::{strip_hop_by_hop, strip_planted_cookies};
+use crate::edge::headers::{drop_nominations, strip_hop_by_hop, strip_planted_cookies};
 use crate::edge::live::LiveConfig;
 use crate::edge::proxy::context::RequestContext;
 use crate::edge::proxy::exchange::{
@@ -68,9 +68,9 @@ impl Proxy {
         }
     }
 
-    /// While draining, closes the connection after this response: another request on it would be lost.
-    fn close_where_draining(&self, session: &mut Session) {
-        if self.connections.draining.load(Ordering::Relaxed) {
+    /// After a stop signal, closes the connection after this response: another request on it may be lost.
+    fn close_where_ending(&self, session: &mut Session) {
+        if self.connections.are_ending() {
             session.set_keepalive(None);
         }
     }
@@ -89,13 +89,12 @@ impl ProxyHttp for Proxy {
 
     async fn early_request_filter(&self, session: &mut Session, _passage: &mut Box<RequestContext>) -> Result<()> {
         head_is_read();
-        let draining = self.connections.draining.load(Ordering::Relaxed);
         // If the client's HTTP version or `Connection` header closes the connection, it stays so.
         // A pipelined second request is not read: the response tells the client that the connection closes.
         let head = &session.req_header().headers;
         let mut of_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE].iter();
         let is_pipelined = more_has_come() && !of_body.any(|name| head.contains_key(name));
-        let kept = session.get_keepalive().is_some() && !draining && !is_pipelined;
+        let kept = session.get_keepalive().is_some() && !self.connections.are_ending() && !is_pipelined;
         session.set_keepalive(kept.then_some(self.idle_seconds));
         session.as_downstream_mut().set_total_drain_timeout(Some(PATIENCE));
         http10::prepare(session);
@@ -137,11 +136,12 @@ impl ProxyHttp for Proxy {
         ctx.audit = Some(decision.audit);
         match decision.answer {
             Answer::Reply(reply) => {
-                self.close_where_draining(session);
+                self.close_where_ending(session);
                 send(session, *reply).await?;
                 Ok(true)
             }
             Answer::Forward(forward) => {
+                drop_nominations(session.req_header_mut())?;
                 // Pingora reads a body and recognises an upgrade by this head: it must match what the app is sent.
                 for name in [header::UPGRADE, HTTP2_SETTINGS] {
                     if forward.remove.contains(&name) {
@@ -222,7 +222,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.answered = true;
-        self.close_where_draining(session);
+        self.close_where_ending(session);
         http10::bound_answer(session, response);
         strip_hop_by_hop(response);
         strip_planted_cookies(response, &ctx.live.gate.rewrite.cookies)?;
@@ -345,6 +345,7 @@ impl ProxyHttp for Proxy {
                 route: audit.route.name(),
                 status,
                 outcome: audit.outcome,
+                reason: audit.reason,
             });
         }
     }

@@ -5,6 +5,7 @@ use crate::kit::clock::Timestamp;
 use crate::kit::http_client::{self, CallError};
 use crate::kit::setting::HttpUrl;
 use crate::telemetry::metrics::Outcome;
+use crate::telemetry::reason::Reason;
 use crate::telemetry::record::{LONGEST_WORD, cut};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -69,6 +70,7 @@ pub struct Told<'a> {
     pub route: &'a str,
     pub status: u16,
     pub outcome: Outcome,
+    pub reason: Option<Reason>,
 }
 
 /// Spans that wait; beyond it they are dropped.
@@ -162,8 +164,10 @@ impl RequestSpan {
             KeyValue::new("http.response.status_code", i64::from(told.status)),
             KeyValue::new("http.route", told.route.to_owned()),
             KeyValue::new("url.path", told.path.to_owned()),
+            KeyValue::new("doorward.route", told.route.to_owned()),
             KeyValue::new("doorward.outcome", told.outcome.word()),
         ]);
+        self.span.set_attributes(told.reason.map(|reason| KeyValue::new("doorward.reason", reason.word())));
         if told.status >= 500 {
             self.span.set_status(Status::error(""));
         }

@@ -112,6 +112,9 @@ impl Default for Metrics {
             registry: Mutex::new(Registry::default()),
         };
         metrics.register();
+        for operation in Operation::ALL {
+            drop(metrics.store_operations.get_or_create(&OperationLabel { operation }));
+        }
         metrics
     }
 }

@@ -216,6 +216,8 @@ async fn a_nominated_header_still_arrives() {
         "X-Forwarded-User",
         "keep-alive, x-forwarded-user, x-forwarded-email, x-forwarded-groups",
         "authorization, x-webauth-user, accept",
+        "x-forwarded-for",
+        "close, X-Forwarded-Proto, x-forwarded-host",
     ] {
         let sent = get("/x").bearer(&world.token()).with("Connection", nominated).with("X-Forwarded-User", EVIL);
         assert_eq!(world.ask(&sent).await.status, 200, "{nominated}");
@@ -233,10 +235,8 @@ async fn a_nominated_header_still_arrives() {
         assert!(received.header("x-request-id").is_some_and(|id| id.len() == 32), "{nominated}");
     }
     let count = world.app.count();
-    for nominated in ["host", "x-forwarded-for", "x-forwarded-proto, x-forwarded-host"] {
-        let refused = world.ask(&get("/x").bearer(&world.token()).with("Connection", nominated)).await;
-        assert_eq!(refused.outcome(), "400 bad_request", "{nominated}: no client has a reason for that");
-    }
+    let refused = world.ask(&get("/x").bearer(&world.token()).with("Connection", "host")).await;
+    assert_eq!(refused.outcome(), "400 bad_request", "no client has a reason for that");
     assert_eq!(world.app.count(), count);
 }
 

@@ -219,8 +219,8 @@ async fn the_end_is_told_before_it_begins() {
     let reply = kept.ask(&get("/public/x")).await;
     assert_eq!(
         (reply.status, reply.header("connection")),
-        (200, Some("keep-alive")),
-        "what ended nothing: SIGUSR1, and SIGTERM not yet"
+        (200, Some("close")),
+        "served as before, and the last on this connection"
     );
     assert_eq!(gateway.ask(&get("/public/x")).await.status, 200, "who is new is served");
     assert_eq!(gateway.ended().await.code(), Some(0));

@@ -115,6 +115,21 @@ async fn without_a_decision_nothing_is_forwarded() {
 }
 
 #[test]
+fn nobody_takes_a_forwarding_header_back_out() {
+    for (sent, expected) in [
+        ("close", Some("close")),
+        ("close, X-Forwarded-For", Some("close")),
+        ("x-forwarded-proto , X-Hop,x-forwarded-host", Some("X-Hop")),
+        ("X-Forwarded-For", Some("")),
+    ] {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        head.insert_header("connection", sent).unwrap();
+        drop_nominations(&mut head).unwrap();
+        assert_eq!(head.headers.get("connection").map(|value| value.to_str().unwrap()), expected, "{sent}");
+    }
+}
+
+#[test]
 fn hop_by_hop_fields_of_the_app_stay_here() {
     let mut response = ResponseHeader::build(200, None).unwrap();
     for (name, value) in [("connection", "close, x-hop"), ("keep-alive", "timeout=5"), ("x-hop", "1"), ("x-app", "2")] {

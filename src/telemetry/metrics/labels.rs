@@ -155,6 +155,19 @@ pub enum Operation {
     announce,
 }
 
+impl Operation {
+    pub(super) const ALL: [Operation; 8] = [
+        Operation::get,
+        Operation::put,
+        Operation::put_new,
+        Operation::replace,
+        Operation::delete,
+        Operation::restore,
+        Operation::extend,
+        Operation::announce,
+    ];
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
     pub(super) route: String,
