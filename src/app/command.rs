@@ -151,7 +151,7 @@ pub fn execute(line: CommandLine) -> ExitCode {
 fn check(file: &Path, args: &CheckArgs) -> ExitCode {
     let (problems, warnings) = match config::load(file) {
         Ok(checked) => (Vec::new(), checked.warnings),
-        Err(problems) => (problems, Vec::new()),
+        Err(all) => all.into_iter().partition(|problem| !problem.is_warning()),
     };
     let is_good = problems.is_empty() && (warnings.is_empty() || !args.strict);
     match args.format {
@@ -176,7 +176,8 @@ fn check(file: &Path, args: &CheckArgs) -> ExitCode {
 /// The configuration, or the code with which to end after its problems were told.
 fn loaded(file: &Path) -> Result<Checked, ExitCode> {
     config::load(file).map_err(|problems| {
-        problems.iter().for_each(|problem| complain_styled(&problem.styled(AnsiColor::Red)));
+        let colour = |warning| if warning { AnsiColor::Yellow } else { AnsiColor::Red };
+        problems.iter().for_each(|problem| complain_styled(&problem.styled(colour(problem.is_warning()))));
         ExitCode::from(BAD_CONFIG)
     })
 }

@@ -123,6 +123,11 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// It is legal, and dangerous.
+    pub fn is_warning(&self) -> bool {
+        self.text.starts_with("warning: ")
+    }
+
     /// As an object for programs.
     pub fn json(&self, severity: &str) -> serde_json::Value {
         let (file, line, column) = match &self.place {
@@ -151,10 +156,6 @@ impl Problems {
     /// The tree with what the environment added: its paths may be asked for, too.
     pub(crate) fn known(&mut self, completed: Node) {
         self.completed = completed;
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.found.is_empty()
     }
 
     pub(crate) fn add(&mut self, path: &str, text: impl Into<String>) {
@@ -193,6 +194,7 @@ impl Problems {
 
     /// In the order of the file, then of the environment's names.
     pub(crate) fn sorted(mut self) -> Vec<Problem> {
+        self.found.append(&mut self.warnings);
         self.found.sort_by(|a, b| (&a.place, &a.path).cmp(&(&b.place, &b.path)));
         self.found
     }

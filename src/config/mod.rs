@@ -17,8 +17,8 @@ mod tree;
 mod unknown;
 mod validate;
 
-pub use crate::config::diagnostics::Checked;
-use crate::config::diagnostics::{Problem, Problems};
+use crate::config::diagnostics::Problems;
+pub use crate::config::diagnostics::{Checked, Problem};
 use crate::config::file::File;
 use crate::config::tree::{Node, Value, join};
 use crate::kit::setting::Items;

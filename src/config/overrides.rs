@@ -20,6 +20,7 @@ pub(crate) fn apply(root: &mut Node, schema: &Json, env: &[(String, String)], pr
                     problems.add_env(name, &path, format!("{other} sets the same value; keep one of them"))
                 }
                 None => {
+                    lay_open(root, &path);
                     put(root, &path, name, value);
                     set.push((path, name));
                 }
@@ -126,6 +127,18 @@ pub(crate) fn is_scalar(schema: &Json) -> bool {
         None => false,
     };
     typed || schema.get("const").is_some() || schema.get("enum").is_some()
+}
+
+/// A listener that is written as its address alone keeps it beside what is set of it.
+fn lay_open(root: &mut Node, path: &str) {
+    let item = path.strip_prefix("listen.").and_then(|rest| rest.split_once('.')).map(|(item, _)| item);
+    if let Some(node) = item.and_then(|item| root.at_mut(&join("listen", item)))
+        && matches!(node.value, Value::Scalar { .. })
+    {
+        let key = Key { name: "address".into(), position: node.position };
+        let address = node.clone();
+        node.value = Value::Map(vec![(key, address)]);
+    }
 }
 
 /// Sets the value, making the mappings on the way to it.

@@ -22,8 +22,31 @@ routes:
 
 fn read(text: &str, env: &[(&str, &str)]) -> Result<Checked, Vec<String>> {
     let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    check(&Sources { file: Path::new("c.yaml"), text, env })
-        .map_err(|all| all.iter().map(ToString::to_string).collect())
+    let mistakes = |all: Vec<Problem>| {
+        all.iter().filter(|problem| !problem.is_warning()).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    check(&Sources { file: Path::new("c.yaml"), text, env }).map_err(mistakes)
+}
+
+#[test]
+fn warnings_are_told_beside_mistakes() {
+    let text = with("to: ", "colour: red\n    to: ");
+    let all = check(&Sources { file: Path::new("c.yaml"), text: &text, env: Vec::new() }).err().unwrap();
+    assert_eq!(all.iter().map(Problem::is_warning).collect::<Vec<_>>(), [true, false], "{all:#?}");
+}
+
+#[test]
+fn routes_that_a_port_alone_tells_apart_are_warned_of() {
+    let warned = |of_the_second: &str| {
+        let second =
+            format!("  - {{name: b, from: 'http://app.test:8443/', to: 'http://127.0.0.1:1', {of_the_second}}}\n");
+        let first = "  - {name: a, from: 'http://app.test/', to: 'http://127.0.0.1:1', auth: {accept: [bearer]}}\n";
+        let head = GOOD.split_once("routes:\n").unwrap().0;
+        let checked = read(&format!("{head}routes:\n{first}{second}"), &[]).unwrap_or_else(|all| panic!("{all:#?}"));
+        checked.warnings.iter().any(|warning| warning.path == "routes.1.from")
+    };
+    assert!(warned("auth: public") && warned("auth: {accept: [bearer]}, require: {groups: [a]}"));
+    assert!(warned("auth: {accept: [session, bearer]}") && !warned("auth: {accept: [bearer]}"));
 }
 
 /// Each problem starts with one of these, in this order, and there are no others.
@@ -258,6 +281,7 @@ fn any_scalar_can_be_overridden() {
         ("DOORWARD__LISTEN__0__ADDRESS", "127.0.0.1:1234"),
         ("DOORWARD__ROUTES__0__HEADERS__SET__X_A", "{user}"),
     ];
+
     let settings = read(GOOD, &env).unwrap_or_else(|problems| panic!("{problems:#?}")).settings;
     assert!(
         !settings.file.caches.verified_tokens.enabled && settings.listeners().next().unwrap().address.port() == 1234

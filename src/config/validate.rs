@@ -1,12 +1,14 @@
 //! Contradictions: values each of which is good, and that are not good together. Also what is legal and dangerous.
 
+mod places;
 mod provider;
+mod rules;
 mod sign_in;
 mod store;
 
 use crate::config::assemble::{Jars, Position, position};
 use crate::config::diagnostics::Problems;
-use crate::config::file::{Accept, Auth, File, Match, Protected, Route};
+use crate::config::file::{Accept, Auth, File, Protected, Route};
 use crate::edge::{tls, upstream};
 use crate::gate::cors::Origins;
 use crate::gate::place::Hosts;
@@ -53,10 +55,11 @@ pub(crate) fn find(file: &File, problems: &mut Problems) {
         }
     }
     let jars = Jars::of(file);
-    same_places(&seen, problems);
+    places::find(&seen, problems);
     for route in &seen {
         inside_auth_path(file, route, problems);
         access(file, route, problems);
+        rules::find(route, problems);
         outbound(file, route, problems);
         sign_in::sign_in(file, route, &jars, problems);
     }
@@ -88,8 +91,12 @@ fn listeners(file: &File, problems: &mut Problems) {
             let told = "a listener with `tls` cannot redirect to https; remove one of them";
             problems.add(&format!("{path}.redirect_to_https"), told);
         }
-        if let Err(problem) = tls::Certificates::load(listener.certificates()) {
-            problems.add(&format!("{path}.tls"), problem);
+        let is_list = matches!(listener.tls, Some(OneOrMany::Many(_)));
+        for (n, files) in listener.certificates().iter().enumerate() {
+            if let Err(problem) = tls::Certificates::load(std::slice::from_ref(files)) {
+                let at = if is_list { format!("{path}.tls.{n}") } else { format!("{path}.tls") };
+                problems.add(&at, problem);
+            }
         }
     }
 }
@@ -100,44 +107,6 @@ fn response_mode(mode: Option<&OneOrMany<String>>, path: &str, problems: &mut Pr
     if mode.is_some_and(|mode| !known(mode)) {
         let told = "such a mode cannot be answered here; write query or form_post";
         problems.add(&format!("{path}.authorization_params.response_mode"), told);
-    }
-}
-
-/// Two routes with one name, or in one place.
-fn same_places(seen: &[Seen<'_>], problems: &mut Problems) {
-    let mut names: HashMap<&str, usize> = HashMap::new();
-    let mut taken: HashMap<_, (usize, bool)> = HashMap::new();
-    for Seen { index, route, position } in seen {
-        let name = route.name.as_str();
-        match names.get(name) {
-            Some(other) => problems.add(
-                &format!("routes.{index}.name"),
-                format!("`{name}` is the name of routes.{other}, too; rename one"),
-            ),
-            None => drop(names.insert(name, *index)),
-        }
-        let path = match route.r#match {
-            Match::Exact => route.from.path.as_str(),
-            Match::Prefix => route.from.path.trim_end_matches('/'),
-        };
-        let methods: BTreeSet<&str> = route.methods.iter().map(|method| method.method().as_str()).collect();
-        let is_default = route.from.origin.as_ref().is_some_and(|origin| origin.has_default_port());
-        // The default ports of both schemes count as one.
-        let ports = [Some(position.port), is_default.then_some(Some(0))];
-        for port in ports.into_iter().flatten() {
-            let place = (position.hosts.clone(), port, path, route.r#match, methods.clone());
-            match taken.get(&place) {
-                Some((other, https)) => {
-                    let how = match *https == position.https {
-                        true => "stands in the same place as",
-                        false => "differs only in its scheme from",
-                    };
-                    let told = format!("{how} routes.{other}; change host, port, path, match or methods of one");
-                    problems.add(&format!("routes.{index}.from"), told);
-                }
-                None => drop(taken.insert(place, (*index, position.https))),
-            }
-        }
     }
 }
 
@@ -351,6 +320,9 @@ fn api_keys(file: &File, problems: &mut Problems) {
 }
 
 fn unused_providers(file: &File, problems: &mut Problems) {
+    if file.routes.is_empty() || problems.has_below("routes") {
+        return; // what comes of that is no second mistake
+    }
     let routes = file.routes.iter().filter_map(|(_, route)| route.auth.protected());
     let tokens = file.routes.iter().filter_map(|(_, route)| route.upstream.token.as_ref()?.provider.as_deref());
     let used: BTreeSet<&str> = routes.flat_map(|auth| file.providers_of(auth)).chain(tokens).collect();

@@ -333,6 +333,9 @@ fn group_key(settings: &Settings, origin: &Origin) -> u64 {
 pub fn read_authorities(file: &Path) -> Result<Arc<[WrappedX509]>, String> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let read = read.map_err(|e| format!("{}: {e}", file.display()))?;
+    if read.is_empty() {
+        return Err(format!("{}: holds no certificate; write one or more in PEM form", file.display()));
+    }
     for der in &read {
         // `parse_x509` below panics on bytes that are not a certificate.
         webpki_accepts(der).map_err(|e| format!("{}: {e}", file.display()))?;

@@ -55,6 +55,12 @@ pub struct LowerCase(String);
 #[serde(try_from = "String")]
 pub struct Domain(String);
 
+impl LowerCase {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<String> for LowerCase {
     fn from(text: String) -> Self {
         LowerCase(text.to_ascii_lowercase())

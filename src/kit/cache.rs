@@ -101,7 +101,7 @@ where
 
 /// How large a cache is, and how long an entry lives; the parameters are the defaults, in entries and seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[schemars(default)]
+#[schemars(default, deny_unknown_fields)]
 pub struct Settings<const ENTRIES: u64, const SECONDS: u64> {
     /// `false`: the cache is neither read nor written.
     pub enabled: bool,

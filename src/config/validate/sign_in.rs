@@ -6,7 +6,7 @@ use crate::config::diagnostics::Problems;
 use crate::config::file::{File, Protected};
 use crate::gate::place::Hosts;
 use crate::kit::setting::http_url;
-use crate::login::cookie::SameSite;
+use crate::login::cookie::{CookieSpec, SameSite};
 use crate::provider::settings::{Automatic, Settings as Provider};
 use std::collections::HashMap;
 
@@ -55,6 +55,7 @@ fn ends(
         if jars.are_shared(file, seen.route, name) && !uri.as_str().ends_with(&format!("/callback/{name}")) {
             problems.add(&path, format!("must end in `/callback/{name}`: where users of another provider have their cookies on the same hosts, an answer is told by its address (RFC 9700, 4.4.2)"));
         }
+        callback(file, seen, (name, uri.as_str()), problems);
         if let Some(host) = http_url(uri.as_str()).and_then(|url| url.host_str().map(str::to_owned))
             && position.hosts != Hosts::One(host.clone())
             && !cookie.domain.as_ref().is_some_and(|domain| covers(domain, &host))
@@ -70,6 +71,23 @@ fn ends(
             );
             problems.add(&format!("providers.{name}.endpoints"), told);
         }
+    }
+}
+
+/// The gateway must serve the address, and the browser send the login's cookies there.
+fn callback(file: &File, seen: &Seen<'_>, (name, uri): (&str, &str), problems: &mut Problems) {
+    let path = format!("providers.{name}.redirect_uri");
+    let Some(url) = http_url(uri) else { return };
+    let own = format!("{}/callback", file.auth_path.as_str());
+    if url.path() != own && url.path() != format!("{own}/{name}") {
+        problems.add(&path, format!("ends no login: the callback is `{own}`, below `auth_path`"));
+    }
+    if url.scheme() == "http" && seen.position.https {
+        let told = format!(
+            "is http, and routes.{} is https: browsers would not send the login's cookies; write https",
+            seen.index
+        );
+        problems.add(&path, told);
     }
 }
 
@@ -98,18 +116,34 @@ fn form_post(seen: &Seen<'_>, name: &str, provider: &Provider, auth: &Protected,
 }
 
 pub(super) fn cookie_names(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
-    let mut names: HashMap<(&Hosts, &str), (&str, usize)> = HashMap::new();
+    // By provider and by name: the hosts, each with its first route.
+    let mut all: HashMap<&str, HashMap<String, HashMap<&Hosts, usize>>> = HashMap::new();
     for Seen { index, route, position } in seen {
-        let name = route.session.cookie.name.as_str();
+        let cookie = &route.session.cookie;
+        // One host may have routes of both schemes: their names differ by the prefix that browsers enforce, and must.
+        let name = CookieSpec::new(cookie.name.as_str(), cookie.domain.clone(), cookie.same_site, true).name;
         for (provider, _) in file.sign_ins(route) {
-            let (first, other) = *names.entry((&position.hosts, provider)).or_insert((name, *index));
-            if first != name {
+            let known = all.entry(provider).or_default();
+            let others = known.iter().filter(|(other, _)| **other != name);
+            let mut others = others.flat_map(|(other, places)| places.iter().map(move |place| (other, place)));
+            if let Some((other, (_, first))) = others.find(|(_, (hosts, _))| share_a_host(hosts, &position.hosts)) {
                 let told = format!(
-                    "routes.{other} has the same host and provider and calls the cookie `{first}`; one login needs one name"
+                    "routes.{first} has the same host and provider and calls the cookie `{other}`, this one `{name}`; one login needs one name"
                 );
                 problems.add(&format!("routes.{index}.session.cookie.name"), told);
                 break;
             }
+            known.entry(name.clone()).or_default().entry(&position.hosts).or_insert(*index);
         }
+    }
+}
+
+fn share_a_host(one: &Hosts, other: &Hosts) -> bool {
+    match (one, other) {
+        (Hosts::One(host), Hosts::Below(suffix)) | (Hosts::Below(suffix), Hosts::One(host)) => {
+            host.ends_with(suffix.as_str())
+        }
+        (Hosts::Below(one), Hosts::Below(other)) => one.ends_with(other.as_str()) || other.ends_with(one.as_str()),
+        _ => one == other,
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::diagnostics::Problems;
 use crate::config::file::{Accept, File};
 use crate::config::validate::Seen;
+use crate::edge::{tls, upstream};
 use crate::kit::setting::is_loopback;
 use crate::provider::{self, settings::ClientAuth};
 use crate::store::redis::{self, Mode};
@@ -42,10 +43,25 @@ pub(super) fn find(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
     if store.secret.is_none() {
         store_secret(file, seen, problems);
     }
-    if problems.is_empty()
+    redis_files(redis, problems);
+    if !problems.has_below("store.redis")
         && let Err(problem) = redis::check(redis)
     {
         problems.add("store.redis", problem);
+    }
+}
+
+fn redis_files(redis: &redis::Settings, problems: &mut Problems) {
+    if let Some(file) = &redis.ca_file
+        && let Err(problem) = upstream::read_authorities(file)
+    {
+        problems.add("store.redis.ca_file", problem);
+    }
+    if let (Some(certificate), Some(private_key)) = (&redis.certificate, &redis.private_key) {
+        let files = tls::CertificateFiles { certificate: certificate.clone(), private_key: private_key.clone() };
+        if let Err(problem) = tls::Certificates::load(&[files]) {
+            problems.add("store.redis.certificate", problem);
+        }
     }
 }
 
