@@ -1,6 +1,5 @@
 //! The options of oauth2-proxy, whichever of its forms they were written in, under the names of its TOML file.
 
-use crate::config::tree::{self, Node, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -18,13 +17,18 @@ pub(super) struct Upstream {
     pub(super) id: String,
     pub(super) path: String,
     pub(super) uri: String,
+    /// In the form that is read here.
     pub(super) timeout: Option<String>,
     pub(super) keeps_host: bool,
 }
 
+/// A flag, as Go reads it.
+pub(super) const YES: &[&str] = &["true", "1", "t"];
+pub(super) const NO: &[&str] = &["false", "0", "f"];
+
 const PREFIX: &str = "OAUTH2_PROXY_";
 /// Options whose name as a flag or in the environment may lack the plural of the TOML file.
-const LISTS: [&str; 16] = [
+const LISTS: [&str; 24] = [
     "upstream",
     "email_domain",
     "allowed_group",
@@ -41,6 +45,14 @@ const LISTS: [&str; 16] = [
     "redis_sentinel_connection_url",
     "redis_cluster_connection_url",
     "google_group",
+    "keycloak_group",
+    "gitlab_group",
+    "provider_ca_file",
+    "oidc_public_key_file",
+    "oidc_enabled_signing_alg",
+    "entra_id_allowed_tenant",
+    "htpasswd_user_group",
+    "tls_cipher_suite",
 ];
 
 impl Options {
@@ -67,14 +79,14 @@ impl Options {
 
     /// Takes a flag; `None` where it is not set.
     pub(super) fn take_flag(&mut self, name: &str) -> Option<bool> {
-        self.take(name).map(|value| ["true", "1", "t"].iter().any(|yes| value.eq_ignore_ascii_case(yes)))
+        self.take(name).map(|value| is_among(&value, YES))
     }
 
     pub(super) fn left(self) -> impl Iterator<Item = String> {
         self.values.into_keys()
     }
 
-    fn put(&mut self, name: &str, values: Vec<String>) {
+    pub(super) fn put(&mut self, name: &str, values: Vec<String>) {
         let name = name.to_ascii_lowercase().replace('-', "_");
         let is_list = LISTS.iter().any(|list| *list == name || name.strip_suffix('s') == Some(list));
         let values = match is_list {
@@ -117,97 +129,6 @@ impl Options {
         }
         Ok(())
     }
-
-    fn read_yaml(&mut self, text: &str) -> Result<(), String> {
-        let root = tree::parse(text)
-            .map_err(|e| format!("line {}, column {}: {}", e.position.line, e.position.column, e.message))?;
-        for (name, node) in entries(&root) {
-            match name {
-                "upstreamConfig" | "upstreams" => self.read_upstreams(node),
-                "providers" => self.read_providers(node),
-                "server" => self.read_server(node, "http_address", "https_address"),
-                "metricsServer" => self.read_server(node, "metrics_address", "metrics_secure_address"),
-                name => self.notes.push(format!("{name}: write `headers` of the route, where its preset does not do")),
-            }
-        }
-        Ok(())
-    }
-
-    fn read_upstreams(&mut self, node: &Node) {
-        let listed = node.at("upstreams").unwrap_or(node);
-        for upstream in items(listed) {
-            let get = |name| text_at(upstream, name).unwrap_or_default();
-            let (id, path, uri) = (get("id"), get("path"), get("uri"));
-            if text_at(upstream, "static").is_some_and(|flag| flag == "true") || uri.starts_with("file:") {
-                self.notes.push(format!("upstream {id}: Doorward serves no files and no fixed answers"));
-                continue;
-            }
-            if text_at(upstream, "rewriteTarget").is_some() {
-                self.notes
-                    .push(format!("upstream {id}: rewriteTarget; see `upstream.strip_prefix` and the path of `to`"));
-            }
-            let keeps_host = text_at(upstream, "passHostHeader").is_none_or(|flag| flag == "true");
-            self.upstreams.push(Upstream { id, path, uri, timeout: text_at(upstream, "timeout"), keeps_host });
-        }
-    }
-
-    fn read_providers(&mut self, node: &Node) {
-        const NAMES: [(&str, &str); 13] = [
-            ("provider", "provider"),
-            ("clientID", "client_id"),
-            ("clientSecret", "client_secret"),
-            ("clientSecretFile", "client_secret_file"),
-            ("scope", "scope"),
-            ("name", "provider_display_name"),
-            ("oidcConfig.issuerURL", "oidc_issuer_url"),
-            ("oidcConfig.emailClaim", "oidc_email_claim"),
-            ("oidcConfig.groupsClaim", "oidc_groups_claim"),
-            ("oidcConfig.userIDClaim", "user_id_claim"),
-            ("oidcConfig.insecureAllowUnverifiedEmail", "insecure_oidc_allow_unverified_email"),
-            ("oidcConfig.skipDiscovery", "skip_oidc_discovery"),
-            ("backendLogoutURL", "backend_logout_url"),
-        ];
-        let all = items(node);
-        for other in all.iter().skip(1) {
-            let id = text_at(other, "id").unwrap_or_default();
-            self.notes.push(format!("provider {id}: oauth2-proxy itself uses the first one alone"));
-        }
-        let Some(own) = all.first() else { return };
-        for (path, name) in NAMES {
-            if let Some(value) = text_at(own, path) {
-                self.put(name, vec![value]);
-            }
-        }
-        for (path, name) in [("allowedGroups", "allowed_groups"), ("oidcConfig.extraAudiences", "oidc_extra_audiences")]
-        {
-            let values: Vec<String> =
-                own.at(path).map(items).unwrap_or_default().into_iter().filter_map(text).collect();
-            if !values.is_empty() {
-                self.put(name, values);
-            }
-        }
-    }
-
-    fn read_server(&mut self, node: &Node, plain: &str, secure: &str) {
-        let names = [
-            ("bindAddress", plain),
-            ("BindAddress", plain),
-            ("SecureBindAddress", secure),
-            ("secureBindAddress", secure),
-        ];
-        for (key, name) in names {
-            if let Some(address) = text_at(node, key) {
-                self.put(name, vec![address]);
-            }
-        }
-        for (path, name) in [("TLS.Cert.fromFile", "tls_cert_file"), ("TLS.Key.fromFile", "tls_key_file")] {
-            if let Some(file) = text_at(node, path)
-                .or_else(|| text_at(node, &path.to_ascii_lowercase().replace("fromfile", "fromFile")))
-            {
-                self.put(name, vec![file]);
-            }
-        }
-    }
 }
 
 enum Form {
@@ -243,28 +164,7 @@ fn plain(value: &toml::Value) -> Option<String> {
     }
 }
 
-fn entries(node: &Node) -> impl Iterator<Item = (&str, &Node)> {
-    let all: &[_] = match &node.value {
-        Value::Map(entries) => entries,
-        _ => &[],
-    };
-    all.iter().map(|(key, node)| (key.name.as_str(), node))
-}
-
-fn items(node: &Node) -> Vec<&Node> {
-    match &node.value {
-        Value::List(items) => items.iter().collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn text(node: &Node) -> Option<String> {
-    match &node.value {
-        Value::Scalar { text, .. } => Some(text.clone()),
-        _ => None,
-    }
-}
-
-fn text_at(node: &Node, path: &str) -> Option<String> {
-    node.at(path).and_then(text)
+/// Without regard to case.
+pub(super) fn is_among(value: &str, all: &[&str]) -> bool {
+    all.iter().any(|known| value.eq_ignore_ascii_case(known))
 }

@@ -1,5 +1,8 @@
 //! Values of oauth2-proxy in the forms that are read here.
 
+use crate::kit::setting::Span;
+use std::time::Duration;
+
 /// `:4180`, `http://127.0.0.1:4180` and `localhost:4180` as an address.
 pub(super) fn address(text: &str) -> String {
     let bare = text.rsplit("://").next().unwrap_or(text);
@@ -43,10 +46,11 @@ pub(super) fn duration(text: &str) -> Option<String> {
             _ if rest.starts_with('h') => (3_600_000, 1),
             _ => return None,
         };
-        millis += number.parse::<u64>().ok()?.checked_mul(unit)?;
+        millis = millis.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
         number.clear();
         rest = rest.get(length..)?;
     }
-    (number.is_empty() && millis > 0)
-        .then(|| crate::kit::setting::Span::from(std::time::Duration::from_millis(millis)).into())
+    // `try_from` refuses what is longer than the longest.
+    let text: String = Span::from(Duration::from_millis(millis)).into();
+    Some(text).filter(|text| number.is_empty() && millis > 0 && Span::try_from(text.clone()).is_ok())
 }
