@@ -1,6 +1,6 @@
 //! The admin API: creates, lists and revokes API keys. Requires the admin token.
 
-use crate::admin::pages::{JSON, Page, not_found, only, problem, time, unavailable};
+use crate::admin::pages::{Asker, JSON, Page, not_found, only, problem, time, unavailable};
 use crate::credential::api_key::keyring::{Keyring, NewKey, NotCreated};
 use crate::credential::api_key::{KeyId, Record};
 use crate::store::kv::{Change, Kv, Unavailable};
@@ -25,7 +25,14 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Api {
     /// `routes`: the names of the configured routes.
-    pub(super) async fn page(&self, method: &Method, path: &str, body: &[u8], routes: &[String]) -> Page {
+    pub(super) async fn page(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &[u8],
+        routes: &[String],
+        asker: &Asker,
+    ) -> Page {
         let Some(rest) = path.strip_prefix(KEYS) else { return not_found() };
         let Some(keys) = &self.keys else {
             return problem(StatusCode::CONFLICT, "API keys need `store.secret` in the configuration");
@@ -33,25 +40,26 @@ impl Api {
         match (method, rest) {
             (&Method::GET, "") => list(keys).await,
             (&Method::POST, "") => match read(body, routes) {
-                Ok(new) => self.create(keys, new).await,
+                Ok(new) => self.create(keys, new, asker).await,
                 Err((field, problem)) => {
                     (StatusCode::BAD_REQUEST, JSON, json!({"field": field, "problem": problem}).to_string())
                 }
             },
-            (&Method::DELETE, id) if id.starts_with('/') => self.end(keys, id.trim_start_matches('/')).await,
+            (&Method::DELETE, id) if id.starts_with('/') => self.end(keys, id.trim_start_matches('/'), asker).await,
             (_, "") => only("GET, POST"),
             _ if rest.starts_with('/') => only("DELETE"),
             _ => not_found(),
         }
     }
 
-    async fn create(&self, keys: &Arc<Keyring>, new: NewKey) -> Page {
+    async fn create(&self, keys: &Arc<Keyring>, new: NewKey, asker: &Asker) -> Page {
         match keys.create(new).await {
             Ok(created) => {
                 // Another replica may have cached that this key does not exist.
                 self.kv.announce(&Change::ApiKey(created.record.id.to_string())).await;
                 let (key, user) = (&created.record.id, &created.record.user);
-                tracing::info!(event = "api_key_made", %key, user, "an API key was made");
+                let Asker { client, request_id } = asker;
+                tracing::info!(event = "api_key_made", request_id, %key, user, %client, "an API key was made");
                 let mut shown = shown(&created.record);
                 shown.insert("key".into(), created.key.expose().into());
                 (StatusCode::CREATED, JSON, Value::Object(shown).to_string())
@@ -61,14 +69,17 @@ impl Api {
         }
     }
 
-    async fn end(&self, keys: &Arc<Keyring>, id: &str) -> Page {
+    async fn end(&self, keys: &Arc<Keyring>, id: &str, asker: &Asker) -> Page {
         let Some(id) = KeyId::parse(id) else { return not_found() };
+        let known = keys.list().await.unwrap_or_default().into_iter().find(|record| record.id == id);
+        let user = known.map(|record| record.user);
         let ended = keys.revoke(id).await;
         // Also if the store did not answer: it may have deleted the key all the same.
         self.kv.announce(&Change::ApiKey(id.to_string())).await;
         match ended {
             Ok(true) => {
-                tracing::info!(event = "api_key_ended", key = %id, "an API key was ended");
+                let Asker { client, request_id } = asker;
+                tracing::info!(event = "api_key_ended", request_id, key = %id, user, %client, "an API key was ended");
                 (StatusCode::NO_CONTENT, JSON, String::new())
             }
             Ok(false) => not_found(),

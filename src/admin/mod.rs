@@ -9,12 +9,13 @@ mod settings;
 mod state;
 mod status;
 
-use crate::admin::pages::{HTML, JSON, Page, TEXT, not_found, only, problem};
+use crate::admin::pages::{Asker, HTML, JSON, Page, TEXT, not_found, only, problem};
 use crate::admin::sessions::SESSIONS;
 pub use crate::admin::settings::{AdminToken, HostName, Settings};
 pub use crate::admin::state::{Admin, RouteLine, State, StoreNow};
 use crate::gate::endpoint::{JWKS, JWKS_KEPT};
 use crate::gate::host::Host;
+use crate::gate::refusal::REQUEST_ID;
 use crate::kit::secret::Secret;
 use crate::provider::remote::RemoteProvider;
 use crate::session::census::Census;
@@ -24,9 +25,8 @@ use crate::telemetry::metrics::Cache;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A provider that has never answered keeps the gateway from being ready for at most this long.
@@ -38,10 +38,11 @@ const USUAL_DECISIONS: usize = 100;
 const CENSUS_TTL: Duration = Duration::from_secs(10);
 
 impl Admin {
-    /// A body of `None` was longer than the listener reads, or could not be read.
+    /// A body of `None` was longer than the listener reads, or could not be read. The client's address is an extension.
     pub async fn respond(&self, request: Request<Option<Vec<u8>>>) -> Response<Vec<u8>> {
         let (head, body) = request.into_parts();
-        let (status, kind, text) = self.answer(&head, body).await;
+        let asker = self.asker(&head);
+        let (status, kind, text) = self.answer(&head, body, &asker).await;
         let (method, body) = (head.method, text);
         let length = body.len();
         let allow = (status == StatusCode::METHOD_NOT_ALLOWED).then(|| HeaderValue::from_str(body.trim_end()).ok());
@@ -52,6 +53,7 @@ impl Admin {
         if kind == HTML {
             headers.insert(header::CONTENT_SECURITY_POLICY, status::policy());
         }
+        headers.extend(HeaderValue::from_str(&asker.request_id).ok().map(|id| (REQUEST_ID, id)));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         if status != StatusCode::NO_CONTENT {
             headers.insert(header::CONTENT_LENGTH, length.into());
@@ -70,7 +72,14 @@ impl Admin {
         response
     }
 
-    async fn answer(&self, head: &Parts, body: Option<Vec<u8>>) -> Page {
+    fn asker(&self, head: &Parts) -> Asker {
+        let mut id = [0; 16];
+        self.sessions.entropy.fill(&mut id);
+        let client = head.extensions.get().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Asker { client, request_id: data_encoding::HEXLOWER.encode(&id) }
+    }
+
+    async fn answer(&self, head: &Parts, body: Option<Vec<u8>>, asker: &Asker) -> Page {
         if !is_own_host(&head.headers, &self.state.read().hosts) {
             return (StatusCode::FORBIDDEN, TEXT, "this host is not one of admin.hosts\n".into());
         }
@@ -97,10 +106,11 @@ impl Admin {
         }
         if let Some(rest) = path.strip_prefix(SESSIONS) {
             let realms = self.state.read().realms.clone();
-            return sessions::page(&self.sessions, &realms, &head.method, rest, head.uri.query()).await;
+            let all = sessions::All { sessions: &self.sessions, realms: &realms, asker };
+            return all.page(&head.method, rest, head.uri.query()).await;
         }
         let routes: Vec<String> = self.state.read().routes.iter().map(|route| route.name.clone()).collect();
-        self.api.page(&head.method, path, &body, &routes).await
+        self.api.page(&head.method, path, &body, &routes, asker).await
     }
 
     async fn page(&self, method: &Method, path: &str) -> Page {
@@ -164,8 +174,7 @@ impl Admin {
 
     fn ready(&self) -> Page {
         let state = self.state.read();
-        let draining =
-            self.connections.draining.load(Ordering::Relaxed) || self.connections.leaving.load(Ordering::Relaxed);
+        let draining = self.connections.are_ending();
         let named = |p: &Arc<RemoteProvider>| format!("provider:{}", p.name());
         let store = (self.store)();
         let mut waiting: Vec<String> = self.awaited(&state).map(&named).collect();

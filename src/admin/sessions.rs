@@ -1,6 +1,6 @@
 //! The admin API's sessions: lists and ends them. The store's index names nobody, so a list asks for a user.
 
-use crate::admin::pages::{JSON, Page, not_found, only, problem, time, unavailable};
+use crate::admin::pages::{Asker, JSON, Page, not_found, only, problem, time, unavailable};
 use crate::session::index::{Listed, Of};
 use crate::session::realm::Realm;
 use crate::session::sessions::Sessions;
@@ -24,31 +24,75 @@ enum Query {
 /// Characters of a session's id.
 const ID: usize = 64;
 
-/// `rest`: the path behind [`SESSIONS`].
-pub(super) async fn page(
-    sessions: &Sessions,
-    realms: &[Arc<Realm>],
-    method: &Method,
-    rest: &str,
-    query: Option<&str>,
-) -> Page {
-    match (method, rest) {
-        (&Method::DELETE, id) if id.starts_with('/') => end(sessions, realms, id.trim_start_matches('/')).await,
-        (_, id) if id.starts_with('/') => only("DELETE"),
-        (&Method::GET | &Method::DELETE, "") => match (read(query.unwrap_or_default()), method) {
-            (Err(wrong), _) => problem(StatusCode::BAD_REQUEST, wrong),
-            (Ok(Query::User { user, provider }), &Method::GET) => {
-                list(sessions, realms, &user, provider.as_deref()).await
+/// All sessions, and who asks about them.
+pub(super) struct All<'a> {
+    pub sessions: &'a Sessions,
+    pub realms: &'a [Arc<Realm>],
+    pub asker: &'a Asker,
+}
+
+impl All<'_> {
+    /// `rest`: the path behind [`SESSIONS`].
+    pub(super) async fn page(&self, method: &Method, rest: &str, query: Option<&str>) -> Page {
+        match (method, rest) {
+            (&Method::DELETE, id) if id.starts_with('/') => self.end(id.trim_start_matches('/')).await,
+            (_, id) if id.starts_with('/') => only("DELETE"),
+            (&Method::GET | &Method::DELETE, "") => match (read(query.unwrap_or_default()), method) {
+                (Err(wrong), _) => problem(StatusCode::BAD_REQUEST, wrong),
+                (Ok(Query::User { user, provider }), &Method::GET) => {
+                    list(self.sessions, self.realms, &user, provider.as_deref()).await
+                }
+                (Ok(Query::User { user, provider }), _) => self.end_user(user, provider.as_deref()).await,
+                (Ok(Query::All), &Method::DELETE) => self.end_all().await,
+                (Ok(Query::All), _) => problem(StatusCode::BAD_REQUEST, NO_USER),
+            },
+            (_, "") => only("GET, DELETE"),
+            _ => not_found(),
+        }
+    }
+
+    async fn end_all(&self) -> Page {
+        let Asker { client, request_id } = self.asker;
+        tracing::info!(
+            event = "logout", kind = "admin", all = true, request_id, %client, "an administrator ends all sessions"
+        );
+        ended(self.sessions.end_all(remember(self.realms)).await)
+    }
+
+    async fn end_user(&self, user: String, provider: Option<&str>) -> Page {
+        let Asker { client, request_id } = self.asker;
+        let of = Of::User(user.clone());
+        let mut count = 0;
+        for realm in of_provider(self.realms, provider) {
+            match self.sessions.end_all_of(&realm, &of).await {
+                Ok(ended) => count += ended,
+                Err(Unavailable) => return unavailable(),
             }
-            (Ok(Query::User { user, provider }), _) => end_user(sessions, realms, user, provider.as_deref()).await,
-            (Ok(Query::All), &Method::DELETE) => {
-                tracing::info!(event = "logout", kind = "admin", all = true, "an administrator ends all sessions");
-                ended(sessions.end_all(remember(realms)).await)
+            realm.metrics.logged_out(Logout::admin);
+        }
+        tracing::info!(
+            event = "logout", kind = "admin", count, request_id, provider, user, %client,
+            "an administrator has ended the sessions of a user"
+        );
+        ended(Ok(()))
+    }
+
+    async fn end(&self, id: &str) -> Page {
+        if id.len() != ID || !id.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()) {
+            return not_found();
+        }
+        match self.sessions.end_place(id, remember(self.realms)).await {
+            Ok(false) => not_found(),
+            Ok(true) => {
+                let Asker { client, request_id } = self.asker;
+                tracing::info!(
+                    event = "logout", kind = "admin", count = 1, request_id, %client,
+                    "an administrator has ended a session"
+                );
+                ended(Ok(()))
             }
-            (Ok(Query::All), _) => problem(StatusCode::BAD_REQUEST, NO_USER),
-        },
-        (_, "") => only("GET, DELETE"),
-        _ => not_found(),
+            Err(Unavailable) => unavailable(),
+        }
     }
 }
 
@@ -94,34 +138,6 @@ async fn list(sessions: &Sessions, realms: &[Arc<Realm>], user: &str, provider: 
     };
     let body = Value::Array(found.iter().map(shown).collect());
     (StatusCode::OK, JSON, body.to_string())
-}
-
-async fn end_user(sessions: &Sessions, realms: &[Arc<Realm>], user: String, provider: Option<&str>) -> Page {
-    let of = Of::User(user);
-    let mut count = 0;
-    for realm in of_provider(realms, provider) {
-        match sessions.end_all_of(&realm, &of).await {
-            Ok(ended) => count += ended,
-            Err(Unavailable) => return unavailable(),
-        }
-        realm.metrics.logged_out(Logout::admin);
-    }
-    tracing::info!(event = "logout", kind = "admin", count, "an administrator has ended the sessions of a user");
-    ended(Ok(()))
-}
-
-async fn end(sessions: &Sessions, realms: &[Arc<Realm>], id: &str) -> Page {
-    if id.len() != ID || !id.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()) {
-        return not_found();
-    }
-    match sessions.end_place(id, remember(realms)).await {
-        Ok(false) => not_found(),
-        Ok(true) => {
-            tracing::info!(event = "logout", kind = "admin", count = 1, "an administrator has ended a session");
-            ended(Ok(()))
-        }
-        Err(Unavailable) => unavailable(),
-    }
 }
 
 fn ended(ended: Result<(), Unavailable>) -> Page {

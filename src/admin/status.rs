@@ -14,7 +14,6 @@ use askama::Template;
 use http::{HeaderValue, StatusCode};
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What the page says of the store.
@@ -104,7 +103,7 @@ impl Admin {
         let state = self.state.read();
         let (store, now) = ((self.store)(), self.clock.now());
         let connections = &self.connections;
-        let is_stopping = connections.draining.load(Ordering::Relaxed) || connections.leaving.load(Ordering::Relaxed);
+        let is_stopping = connections.are_ending();
         let (routes, more_routes) = self.routes(&state);
         let is_tls = |address: &str| self.tls_listeners.iter().any(|own| own == address);
         let listeners = self

@@ -84,7 +84,11 @@ impl Gate {
         };
         let checked = protected.require.check(&identity);
         if checked.is_err() {
-            audit.why = protected.require.broken(&identity).map(Into::into);
+            let broken = protected.require.broken(&identity);
+            broken.iter().for_each(|rule| route.note_broken(rule));
+            audit.why = broken.map(Into::into);
+        } else {
+            route.note_met();
         }
         audit.identity = Some(identity);
         checked.map_err(Refusal::of)?;

@@ -72,6 +72,8 @@ pub struct Audit {
     pub reason: Option<Reason>,
     /// Of a refusal.
     pub why: Option<Why>,
+    /// Where a login that failed was to lead.
+    pub meant_for: Option<String>,
 }
 
 /// Why a request was refused, in words for operators. It holds no credential.

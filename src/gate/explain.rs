@@ -20,7 +20,7 @@ use crate::provider::identity::Identity;
 use crate::provider::settings::Settings;
 use crate::telemetry::metrics::{Credential, Outcome};
 use crate::telemetry::reason::Reason;
-use http::StatusCode;
+use http::{HeaderName, StatusCode, header};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -102,7 +102,13 @@ impl Gate {
         let forward = self.rewrite.forward(route, head, &path, &case.caller, audit, by_method);
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let set = forward.set.iter().map(|(name, value)| (name.to_string(), text(value)));
-        told.headers = set.chain(describe(route, audit)).collect();
+        let own: Vec<_> = set.chain(describe(route, audit)).collect();
+        // `Host` depends on where the app is.
+        let is_replaced = |name: &HeaderName| {
+            name == header::HOST || forward.remove.contains(name) || own.iter().any(|(other, _)| other == name.as_str())
+        };
+        let passed = head.headers.iter().filter(|(name, _)| !is_replaced(name));
+        told.headers = passed.map(|(name, value)| (name.to_string(), text(value))).chain(own.iter().cloned()).collect();
         told
     }
 }

@@ -71,6 +71,7 @@ impl Gate {
             outcome: Outcome::bad_request,
             reason: None,
             why: None,
+            meant_for: None,
         }
     }
 

@@ -143,7 +143,7 @@ impl Refusal {
         Reply { status: self.status, headers, body: body.into() }
     }
 
-    /// RFC 6750, 3. Route names and URLs need no escaping in a quoted string.
+    /// RFC 6750, 3. Route names, URLs and our own words need no escaping in a quoted string.
     fn challenge(&self, to: &Addressee<'_>) -> Option<HeaderValue> {
         let error = match self.reason {
             Reason::LoginRequired | Reason::SessionEnded => "",
@@ -154,7 +154,11 @@ impl Refusal {
         let unauthorized = self.status == StatusCode::UNAUTHORIZED;
         let metadata = to.metadata.filter(|_| unauthorized).map(|url| format!(", resource_metadata=\"{url}\""));
         let (realm, metadata) = (to.realm.unwrap_or("-"), metadata.unwrap_or_default());
-        HeaderValue::from_str(&format!("Bearer realm=\"{realm}\"{error}{metadata}")).ok()
+        let description = match error.is_empty() {
+            true => String::new(),
+            false => format!(", error_description=\"{}\"", words::of(self).1),
+        };
+        HeaderValue::from_str(&format!("Bearer realm=\"{realm}\"{error}{description}{metadata}")).ok()
     }
 
     fn page(&self, html: &Html, to: &Addressee<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) -> Vec<u8> {
@@ -233,7 +237,10 @@ mod tests {
         );
         assert_eq!(
             header(&told, "www-authenticate").as_deref(),
-            Some("Bearer realm=\"main\", error=\"invalid_token\"")
+            Some(
+                "Bearer realm=\"main\", error=\"invalid_token\", \
+                error_description=\"The bearer token was good once; its time is over.\""
+            )
         );
         assert_eq!(header(&told, "cache-control").as_deref(), Some("no-store"));
         assert_eq!(
@@ -242,7 +249,10 @@ mod tests {
         );
         assert_eq!(
             header(&reply(Reason::InsufficientScope, false).0, "www-authenticate").as_deref(),
-            Some("Bearer realm=\"main\", error=\"insufficient_scope\"")
+            Some(
+                "Bearer realm=\"main\", error=\"insufficient_scope\", \
+                error_description=\"The token is good, but lacks a scope that this address needs.\""
+            )
         );
         assert_eq!(header(&reply(Reason::Forbidden, false).0, "www-authenticate"), None);
         assert_eq!(header(&reply(Reason::ProviderUnavailable, false).0, "retry-after").as_deref(), Some("5"));

@@ -75,16 +75,21 @@ impl Gate {
         let asked = audit.asked.as_ref().map(|(method, target)| (method, target.as_bytes()));
         let (method, target) = asked.unwrap_or((head.method, head.target));
         let sign_in = || self.endpoints.start(&self.routes.sites(audit.host.as_ref()));
-        let keeping_target = || {
+        let to = |target: &[u8]| {
             let target: String = form_urlencoded::byte_serialize(target).collect();
             sign_in().map(|start| (SIGN_IN, format!("{start}?rd={target}")))
         };
+        let keeping_target = || to(target);
+        let as_meant = || audit.meant_for.as_ref().and_then(|target| to(target.as_bytes()));
         let again = || {
             let target = std::str::from_utf8(target).ok().filter(|target| is_reload(method, target))?;
             (&**audit.route.name() != "-").then(|| ("Try again", target.to_owned()))
         };
         let ways = match refusal.reason {
-            Reason::LoginFailed | Reason::StateMismatch => [sign_in().map(|start| (SIGN_IN, start)), None],
+            Reason::LoginFailed | Reason::StateMismatch => {
+                [as_meant().or_else(|| sign_in().map(|start| (SIGN_IN, start))), None]
+            }
+            Reason::ProviderUnavailable | Reason::StoreUnavailable if audit.meant_for.is_some() => [as_meant(), None],
             Reason::LoginRequired | Reason::SessionEnded => [keeping_target().map(|(_, to)| ("Sign in", to)), None],
             // The session is kept; a user who does not want to wait can start another.
             Reason::ProviderUnavailable if audit.credential == Credential::session => [again(), keeping_target()],

@@ -10,7 +10,7 @@ use crate::gate::outbound_headers::{Assertion, ServiceToken, ServiceTokenSetting
 use crate::gate::path::{CanonicalPath, MOST_WORK, every_reading};
 use crate::gate::place::Place;
 use crate::gate::resource::Resource;
-use crate::gate::rules::Rules;
+use crate::gate::rules::{Judged, Rules};
 use crate::login::cookie::CookieSpec;
 use crate::login::relying_party::{Origin, RelyingParty};
 use crate::session::session::{Limits, RefreshLimits};
@@ -43,6 +43,10 @@ pub struct Route {
     pub metrics: Arc<RouteMetrics>,
     /// Identity headers too large for many apps were warned of.
     warned: AtomicBool,
+    /// Somebody met its rules.
+    is_met: AtomicBool,
+    /// That nobody has the claim of a rule was warned of.
+    told_absent: AtomicBool,
 }
 
 /// One route, as configured.
@@ -179,6 +183,25 @@ impl Route {
             scheme: HeaderValue::from_static(if settings.https { "https" } else { "http" }),
             metrics: Arc::new(metrics),
             warned: AtomicBool::new(false),
+            is_met: AtomicBool::new(false),
+            told_absent: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn note_met(&self) {
+        if !self.is_met.load(Ordering::Relaxed) {
+            self.is_met.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Warns once where a claim is absent and nobody has met the rules yet: its name may be wrong, or its scope not asked for.
+    pub(super) fn note_broken(&self, rule: &Judged) {
+        let is_mapped = rule.has.is_empty() && rule.rule != "scopes";
+        if is_mapped && !self.is_met.load(Ordering::Relaxed) && !self.told_absent.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                route = %self.name, rule = rule.rule, wanted = rule.wanted,
+                "the claim of a rule is absent, and nobody has met the rules of this route yet; is it mapped, and its scope requested?"
+            );
         }
     }
 

@@ -60,7 +60,9 @@ pub fn judge(
 
 /// Checks `aud`, or if it is absent or empty, the client to which the token was issued.
 fn is_for_us(claims: &Claims, accepted: Option<&[String]>) -> bool {
-    let names_nobody = claims.get("aud").is_none_or(|aud| aud.as_array().is_some_and(Vec::is_empty));
+    let is_empty = |aud: &Value| aud.as_str() == Some("");
+    let names_nobody =
+        claims.get("aud").is_none_or(|aud| is_empty(aud) || aud.as_array().is_some_and(|all| all.iter().all(is_empty)));
     match accepted {
         Some(ours) if names_nobody => {
             claims.get("client_id").and_then(Value::as_str).is_some_and(|id| ours.iter().any(|our| our == id))
@@ -110,7 +112,10 @@ mod tests {
         check(json!({"aud": null}), refused(Refusal::WrongAudience));
         check(json!({"aud": [], "client_id": "doorward"}), Ok("alice-1"));
         check(json!({"aud": [], "client_id": "other"}), refused(Refusal::WrongAudience));
-        check(json!({"aud": "", "client_id": "doorward"}), refused(Refusal::WrongAudience));
+        check(json!({"aud": "", "client_id": "doorward"}), Ok("alice-1"));
+        check(json!({"aud": [""], "client_id": "doorward"}), Ok("alice-1"));
+        check(json!({"aud": "", "client_id": "other"}), refused(Refusal::WrongAudience));
+        check(json!({"aud": ["", "other"], "client_id": "doorward"}), refused(Refusal::WrongAudience));
         check(json!({"aud": null, "client_id": "other"}), refused(Refusal::WrongAudience));
         check(json!({"aud": "other", "client_id": "doorward"}), refused(Refusal::WrongAudience));
         check(json!({"exp": NOW - 60}), refused(Refusal::Expired));

@@ -289,10 +289,15 @@ pub(super) fn is_access_token(claims: &Claims, is_at_jwt: bool, settings: &Setti
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     let kind = text("typ");
     let is_named = is_at_jwt || kind == Some("Bearer");
-    let of_id_token = kind == Some("ID")
-        || text("token_use") == Some("id")
+    let is = |kind: Option<&str>, names: &[&str]| {
+        kind.is_some_and(|kind| names.iter().any(|name| kind.eq_ignore_ascii_case(name)))
+    };
+    let of_id_token = is(kind, &["ID"])
+        || is(text("token_use"), &["id"])
         || (!is_named && OF_ID_TOKENS.iter().any(|name| claims.contains_key(*name)));
-    !matches!(kind, Some("Refresh" | "Logout")) && (!of_id_token || settings.bearer_id_tokens)
+    // `Offline`: Keycloak's refresh tokens that outlive the session.
+    let is_other = is(kind, &["Refresh", "Offline", "Logout"]) || is(text("token_use"), &["refresh"]);
+    !is_other && (!of_id_token || settings.bearer_id_tokens)
 }
 
 /// If the accepted audience is the client itself, an ID token would match as well: a refreshed one often has neither
@@ -303,7 +308,9 @@ fn shows_access(claims: &Claims, settings: &Settings) -> bool {
         || !matches!(settings.audiences, Audiences::Client)
         || text("typ") == Some("Bearer")
         || text("token_use") == Some("access")
-        || ["scope", "scp", "client_id", "cid"].iter().any(|name| claims.contains_key(*name))
+        || ["scope", "scp", "client_id", "cid"]
+            .iter()
+            .any(|name| claims.get(*name).is_some_and(|value| !value.is_null()))
 }
 
 fn decode<T: serde::de::DeserializeOwned>(part: &str) -> Option<T> {

@@ -115,7 +115,7 @@ async fn a_token_for_the_address_counts_there() {
         }
     }
     let refused = world.ask(&get("/mcp").set("Host", "mcp.test").bearer(&token("other", ""))).await;
-    let expected = "Bearer realm=\"mcp\", error=\"invalid_token\", \
+    let expected = "Bearer realm=\"mcp\", error=\"invalid_token\", error_description=\"The bearer token was made for another audience.\", \
         resource_metadata=\"https://mcp.test/.well-known/oauth-protected-resource/mcp\"";
     assert_eq!(refused.header("www-authenticate"), Some(expected));
 }

@@ -286,7 +286,12 @@ async fn each_route_judges_for_itself() {
         check("/cert/", &plain, "403 forbidden").await;
     }
     let challenge = world.ask(&get("/write/").bearer(&plain)).await;
-    assert_eq!(challenge.header("www-authenticate"), Some("Bearer realm=\"write\", error=\"insufficient_scope\""));
+    assert_eq!(
+        challenge.header("www-authenticate"),
+        Some(
+            "Bearer realm=\"write\", error=\"insufficient_scope\", error_description=\"The token is good, but lacks a scope that this address needs.\""
+        )
+    );
 }
 
 /// A hit asks nobody: neither the provider nor the crypto.

@@ -161,6 +161,7 @@ impl Gate {
                     client = %audit.client, reason = failure.word(), why, "a login has failed"
                 );
                 audit.why = Why::of(why);
+                audit.meant_for.clone_from(&target);
                 // A user who is signed in already is redirected instead.
                 if let Some(Ok((site, session))) = any_session(sites, head.headers, &self.endpoints.sessions).await {
                     let target =

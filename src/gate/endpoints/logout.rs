@@ -9,6 +9,7 @@ use crate::gate::request::{Body, RequestHead};
 use crate::login::backchannel::{Ended, NotEnded, backchannel, frontchannel};
 use crate::login::relying_party::RelyingParty;
 use crate::login::sign_out::{remembered, sign_out};
+use crate::login::signed_in::any_session;
 use crate::store::kv::Unavailable;
 use crate::telemetry::reason::Reason;
 use bytes::Bytes;
@@ -35,19 +36,23 @@ impl Endpoints {
             if !is_from(head.headers, &origin) {
                 return Err(Refusal { status: StatusCode::FORBIDDEN, ..Refusal::of(Reason::BadRequest) });
             }
-        } else if is_unasked(head.headers, &origin) {
+        } else if *head.method == Method::HEAD || is_unasked(head.headers, &origin) {
             return Ok(self.html.say(
                 &Message::ReallySignOut { action: &format!("{}/sign_out", self.path), target: &target },
                 &audit.request_id,
             ));
         }
+        if let Some(Ok((_, session))) = any_session(sites, head.headers, &self.sessions).await {
+            audit.identity = Some(session.hot.identity.clone());
+        }
         let out = sign_out(sites, &origin, &target, head.headers, &self.sessions)
             .await
             .map_err(|Unavailable| Refusal::of(Reason::StoreUnavailable))?;
         if let Some(provider) = out.ended.first() {
+            let user = audit.identity.as_ref().map(|who| &*who.user);
             tracing::info!(
                 event = "logout", kind = "sign_out", count = out.ended.len(), request_id = %audit.request_id, %provider,
-                client = %audit.client, "a user has signed out"
+                user, client = %audit.client, "a user has signed out"
             );
         }
         let mut reply = redirect(&out.location, audit);
@@ -129,15 +134,21 @@ impl Endpoints {
 /// `Origin` and `Referer` decide.
 pub(in crate::gate) fn is_unasked(headers: &HeaderMap, origin: &str) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
-    let reads_ahead = |name: &&str| text(name).is_some_and(|v| v.to_ascii_lowercase().contains("prefetch"));
+    let reads_ahead = |name: &&str| {
+        let purpose = text(name).map(str::to_ascii_lowercase);
+        purpose.is_some_and(|purpose| purpose.contains("prefetch") || purpose.contains("preview"))
+    };
     if ["sec-purpose", "purpose", "x-purpose", "x-moz"].iter().any(reads_ahead) {
         return true;
     }
     if let Some(site) = text("sec-fetch-site") {
         return !matches!(site, "same-origin" | "none");
     }
-    let is_foreign = |page: &str| Url::parse(page).map_or(true, |url| url.origin().ascii_serialization() != origin);
-    ["origin", "referer"].into_iter().filter_map(text).any(is_foreign)
+    ["origin", "referer"].into_iter().filter_map(text).any(|page| is_foreign(page, origin))
+}
+
+fn is_foreign(page: &str, origin: &str) -> bool {
+    Url::parse(page).map_or(true, |url| url.origin().ascii_serialization() != origin)
 }
 
 /// Whether the form is the gateway's own: `Origin` matches, or is absent and `Sec-Fetch-Site` names no other site. The
@@ -147,6 +158,11 @@ pub(in crate::gate) fn is_from(headers: &HeaderMap, origin: &str) -> bool {
     match headers.get(header::ORIGIN) {
         Some(sent) if sent == "null" => headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
         Some(sent) => sent.as_bytes() == origin.as_bytes(),
-        None => headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none"),
+        None => match headers.get("sec-fetch-site") {
+            Some(site) => site == "same-origin" || site == "none",
+            None => {
+                !headers.get(header::REFERER).is_some_and(|page| is_foreign(page.to_str().unwrap_or_default(), origin))
+            }
+        },
     }
 }

@@ -34,7 +34,7 @@ async fn every_page_that_a_person_may_meet() {
     // The page leads on; the provider remembers who it is.
     provider.faults().authorization_response.clear();
     browser.click("main a").await;
-    browser.until_it_says("\"target\":\"/\"").await;
+    browser.until_it_says("\"target\":\"/x\"").await;
     browser.go(&world.at("/admins/")).await;
     browser.until_it_says("No access").await;
     pictures(&browser, "forbidden").await;
