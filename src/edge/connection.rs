@@ -6,6 +6,7 @@
 
 mod frames;
 pub mod stream;
+pub mod watch;
 
 use crate::edge::ending::Ending;
 use crate::edge::quoted::Taken;
@@ -14,7 +15,6 @@ use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// The state of one connection, shared by its wrapper, its watch and the proxy.
 #[derive(Debug)]
@@ -72,17 +72,6 @@ enum Phase {
     Pause = 2,
 }
 
-/// What the sweep remembers of a connection.
-pub struct Watch {
-    connection: Arc<Connection>,
-    phase: u32,
-    since: Instant,
-    writing: u32,
-    writing_since: Instant,
-    moves: u32,
-    moved: Instant,
-}
-
 /// What was read of a request head that Pingora could not parse.
 #[derive(Clone, Copy, Debug)]
 pub struct Unreadable {
@@ -94,11 +83,6 @@ tokio::task_local! {
     /// The connection that this task serves. Not set for HTTP/2 requests, which have tasks of their own.
     static CURRENT: Arc<Connection>;
 }
-
-/// A client usually sends its first request within this time after connecting.
-const NEW: Duration = Duration::from_millis(500);
-/// A connection that has not ended this long after `give_up` is cut.
-const NOTICE: Duration = Duration::from_secs(5);
 
 /// The client's connection preface with an empty SETTINGS frame (RFC 9113, 3.4).
 const HTTP2_PREFACE: usize = 24 + 9;
@@ -340,63 +324,6 @@ static END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder:
 impl Phase {
     fn is_of(self, numbered: u32) -> bool {
         numbered & 3 == self as u32
-    }
-}
-
-impl Watch {
-    pub fn over(connection: Arc<Connection>) -> Self {
-        let now = Instant::now();
-        let (phase, moves) = (connection.phase.load(Relaxed), connection.moves.load(Relaxed));
-        Watch { connection, phase, since: now, writing: 0, writing_since: now, moves, moved: now }
-    }
-
-    pub fn cut(&self) {
-        self.connection.cut();
-    }
-
-    /// Whether it was just accepted and its first request head is not complete yet.
-    pub fn is_new(&self, now: Instant) -> bool {
-        self.connection.is_in(Phase::Head) && now.saturating_duration_since(self.since) < NEW
-    }
-
-    /// Whether a write waits for the client.
-    pub fn is_written(&self) -> bool {
-        self.connection.writing.load(Relaxed) & 1 == 1
-    }
-
-    /// Whether it is serving a request.
-    pub fn is_served(&self) -> bool {
-        self.connection.is_in(Phase::Serving)
-    }
-
-    /// Cuts the connection if, as seen by the sweeps, its phase, a pending write or silence has exceeded its limit.
-    pub fn sweep(&mut self, now: Instant) {
-        let (phase, limits) = (self.connection.phase.load(Relaxed), self.connection.limits);
-        let is_another_phase = phase != self.phase;
-        if is_another_phase {
-            (self.phase, self.since) = (phase, now);
-        }
-        let waited = now.saturating_duration_since(self.since);
-        let head_is_late = Phase::Head.is_of(phase) && waited >= limits.head;
-        let writing = self.connection.writing.load(Relaxed);
-        if writing != self.writing {
-            (self.writing, self.writing_since) = (writing, now);
-        }
-        let patience = Duration::from_millis(self.connection.patience.load(Relaxed));
-        let moves = self.connection.moves.load(Relaxed);
-        if moves != self.moves || is_another_phase {
-            (self.moves, self.moved) = (moves, now);
-        }
-        let silence = Duration::from_millis(self.connection.silence.load(Relaxed));
-        let silent = if silence.is_zero() { Duration::ZERO } else { now.saturating_duration_since(self.moved) };
-        if !silence.is_zero() && silent >= silence {
-            self.connection.give_up();
-        }
-        let takes_no_notice = !silence.is_zero() && silent >= silence.saturating_add(NOTICE);
-        let nobody_reads = writing & 1 == 1 && now.saturating_duration_since(self.writing_since) >= patience;
-        if nobody_reads || takes_no_notice || head_is_late || (Phase::Pause.is_of(phase) && waited >= limits.idle) {
-            self.cut();
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Open connections: counted, swept for those that have waited too long, and cut at shutdown.
 
-use crate::edge::connection::{Connection, Watch};
+use crate::edge::connection::Connection;
+use crate::edge::connection::watch::Watch;
 use crate::edge::streams::Streams;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ pub struct Connections {
     pub grace: AtomicU64,
     /// How long the listeners stay open after the signal, in milliseconds.
     pub delay: AtomicU64,
-    /// A stop signal was received, but the process still serves as before: readiness probes must learn of it.
+    /// A stop signal was received, but new connections are still served: readiness probes must learn of it.
     pub leaving: AtomicBool,
     pub open: Arc<OpenConnections>,
     pub streams: Arc<Streams>,

@@ -34,7 +34,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// One shard's proxy.
@@ -125,7 +125,11 @@ impl ProxyHttp for Proxy {
                 Some(Ok(Ok(form))) => Body::Whole(form),
                 Some(Ok(Err(_)) | Err(_)) => Body::Broken,
             };
-            gate.judge(case, &head).await
+            match &ctx.span {
+                // Boxed: most requests are not sampled.
+                Some(span) => Box::pin(span.parts.clone().of(gate.judge(case, &head))).await,
+                None => gate.judge(case, &head).await,
+            }
         };
         let (head, now) = (session.req_header(), ctx.live.gate.clock.now());
         ctx.line =
@@ -174,6 +178,9 @@ impl ProxyHttp for Proxy {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<Box<HttpPeer>> {
+        if ctx.span.is_some() {
+            ctx.sent.get_or_insert_with(Instant::now);
+        }
         let (_, upstreams) = ctx.forwarded()?;
         let none = || Error::explain(ErrorType::ConnectNoRoute, "the route has no upstream").into_up();
         let same = ctx.tried.filter(|_| ctx.renewed);
@@ -338,6 +345,9 @@ impl ProxyHttp for Proxy {
             line.told(status, audit);
         }
         if let Some(span) = ctx.span.take() {
+            if let Some(sent) = ctx.sent {
+                span.parts.add("upstream".into(), sent, sent.elapsed());
+            }
             let head = session.req_header();
             span.end(&Told {
                 method: head.method.as_str(),
@@ -346,6 +356,7 @@ impl ProxyHttp for Proxy {
                 status,
                 outcome: audit.outcome,
                 reason: audit.reason,
+                begun: ctx.begun,
             });
         }
     }

@@ -7,6 +7,7 @@ use crate::kit::setting::HttpUrl;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::reason::Reason;
 use crate::telemetry::record::{LONGEST_WORD, cut};
+use crate::telemetry::spans::{Part, Parts};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -26,7 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::runtime::Runtime;
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -58,6 +59,9 @@ pub struct Traces {
 /// The span of one request.
 pub struct RequestSpan {
     span: Span,
+    tracer: SdkTracer,
+    begun: SystemTime,
+    pub parts: Parts,
     /// For the app; `None` where the client's own is passed on.
     pub traceparent: Option<HeaderValue>,
 }
@@ -71,6 +75,8 @@ pub struct Told<'a> {
     pub status: u16,
     pub outcome: Outcome,
     pub reason: Option<Reason>,
+    /// When the request began.
+    pub begun: Instant,
 }
 
 /// Spans that wait; beyond it they are dropped.
@@ -138,7 +144,7 @@ impl Traces {
         let context = span.span_context();
         let traceparent = format!("00-{}-{}-01", context.trace_id(), context.span_id());
         let traceparent = HeaderValue::from_str(&traceparent).ok().filter(|_| !passes_own);
-        Some(RequestSpan { span, traceparent })
+        Some(RequestSpan { span, tracer: self.tracer.clone(), begun, parts: Parts::default(), traceparent })
     }
 
     /// Sends what waits, for a moment; then nothing is traced any more.
@@ -168,10 +174,22 @@ impl RequestSpan {
             KeyValue::new("doorward.outcome", told.outcome.word()),
         ]);
         self.span.set_attributes(told.reason.map(|reason| KeyValue::new("doorward.reason", reason.word())));
+        self.tell_parts(told.begun);
         if told.status >= 500 {
             self.span.set_status(Status::error(""));
         }
         self.span.end();
+    }
+
+    /// Each as a span below this one.
+    fn tell_parts(&self, begun: Instant) {
+        let around = Context::new().with_remote_span_context(self.span.span_context().clone());
+        for Part { name, begun: at, took } in self.parts.all() {
+            let from = self.begun + at.saturating_duration_since(begun);
+            let kind = if name.starts_with("credential") { SpanKind::Internal } else { SpanKind::Client };
+            let builder = self.tracer.span_builder(name).with_kind(kind).with_start_time(from);
+            self.tracer.build_with_context(builder, &around).end_with_timestamp(from + took);
+        }
     }
 }
 

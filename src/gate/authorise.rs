@@ -12,6 +12,7 @@ use crate::gate::route::{Access, OnUnauthenticated, Protected, Route};
 use crate::gate::sign_in::Beginning;
 use crate::login::relying_party::RelyingParty;
 use crate::telemetry::reason::Reason;
+use crate::telemetry::spans;
 use http::{HeaderMap, Method};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -65,7 +66,9 @@ impl Gate {
         };
         let begun = Instant::now();
         let proved = self.authenticator.authenticate(protected, view.headers, audit).await;
-        route.metrics.judged(audit.credential, begun.elapsed());
+        let took = begun.elapsed();
+        spans::note(|| "credential", took);
+        route.metrics.judged(audit.credential, took);
         match &proved {
             Ok(Proved::Nobody(_)) => {}
             Ok(_) => self.authenticator.tarpit.saw_good(begun),

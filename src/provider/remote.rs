@@ -12,6 +12,7 @@ use crate::provider::keys::KeySet;
 use crate::provider::settings::{Automatic, Settings};
 use crate::provider::{CallFailed, Demand, Fetched, GrantError, Provider, Tokens, UserInfo, token_endpoint};
 use crate::telemetry::metrics::ProviderMetrics;
+use crate::telemetry::spans;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -225,7 +226,7 @@ impl RemoteProvider {
             .token_endpoint
             .as_ref()
             .ok_or_else(|| CallFailed::refused("its metadata names no token_endpoint"))?;
-        token_endpoint::grant(&self.client(&metadata), endpoint.url(), form).await
+        spans::timed("provider token", token_endpoint::grant(&self.client(&metadata), endpoint.url(), form)).await
     }
 
     async fn fetch_on_demand(self: Arc<Self>) -> Fetched {
@@ -354,13 +355,13 @@ impl Provider for RemoteProvider {
             .userinfo_endpoint
             .as_ref()
             .ok_or_else(|| CallFailed::refused("its metadata names no userinfo_endpoint"))?;
-        let told = token_endpoint::userinfo(&self.http, endpoint.url(), token).await;
+        let told = spans::timed("provider userinfo", token_endpoint::userinfo(&self.http, endpoint.url(), token)).await;
         self.userinfo.note(&self.settings.name, "UserInfo", told.as_ref().err());
         told
     }
 
     async fn introspect(&self, token: &Secret) -> Result<Claims, CallFailed> {
-        let told = self.ask_about(token).await;
+        let told = spans::timed("provider introspection", self.ask_about(token)).await;
         self.introspection.note(&self.settings.name, "an introspection", told.as_ref().err());
         told
     }
@@ -386,7 +387,9 @@ impl Provider for RemoteProvider {
             // Within the window the known keys decide, unless an outage of the provider may have made them out of date.
             if this.is_up() { Fetched::Closed } else { Fetched::Unavailable }
         };
-        self.fetches.join(demand, work).await.map_or(Fetched::Unavailable, |(fetched, _)| fetched)
+        spans::timed("provider jwks", self.fetches.join(demand, work))
+            .await
+            .map_or(Fetched::Unavailable, |(fetched, _)| fetched)
     }
 }
 

@@ -11,6 +11,7 @@ pub use route::{CountedStream, RouteMetrics};
 
 use crate::telemetry::durations::Durations;
 use crate::telemetry::history::History;
+use crate::telemetry::spans;
 use labels::{
     AuthLabels, BuildLabels, CacheLabel, CacheLabels, CertificateLabel, ListenerLabel, LogoutLabels, OperationLabel,
     ProviderLabel, ProviderResult, RefreshLabels, ReloadLabel, RequestLabels, ResponseLabels, RouteLabel,
@@ -248,6 +249,7 @@ impl CacheMetrics {
 
 impl StoreMetrics {
     pub fn took(&self, operation: Operation, took: Duration) {
+        spans::note(|| format!("store {}", operation.word()), took);
         self.operations.get_or_create(&OperationLabel { operation }).observe(took);
     }
 

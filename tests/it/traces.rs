@@ -37,7 +37,12 @@ async fn a_sampled_request_arrives_at_the_collector() {
     let sent = export(&collector, &trace_id(&own)).await;
     assert_eq!((sent.method.as_str(), sent.target.as_str()), ("POST", "/v1/traces"));
     assert_eq!(sent.header("content-type"), Some("application/x-protobuf"));
-    for word in ["doorward", "GET public", "/public/y", "forwarded"] {
+    for word in ["doorward", "GET public", "/public/y", "doorward.route", "forwarded", "upstream"] {
+        assert!(holds(&sent, word.as_bytes()), "{word}");
+    }
+    assert_eq!(world.ask(&get("/own/y")).await.status, 401);
+    let sent = export(&collector, b"/own/y").await;
+    for word in ["doorward.reason", "login_required", "credential"] {
         assert!(holds(&sent, word.as_bytes()), "{word}");
     }
     world.ask(&ask(&"M".repeat(30_000), "/public/z")).await;

@@ -1,8 +1,10 @@
 //! Deadlines under tokio's paused clock, and what the wrapper sees of a head.
 
 use super::stream::Watched;
+use super::watch::Watch;
 use super::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::time::Instant;
 
 fn watched(stream: tokio::io::DuplexStream, connection: &Arc<Connection>) -> Watched {
     Watched::new(Box::new(stream), connection.clone(), Arc::new(|told, _| format!("ours {}", told.lines).into_bytes()))

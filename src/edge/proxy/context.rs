@@ -43,6 +43,8 @@ pub struct RequestContext {
     pub(super) line: Option<AccessEntry>,
     /// Of a sampled request.
     pub(super) span: Option<RequestSpan>,
+    /// When a sampled request went to the app.
+    pub(super) sent: Option<Instant>,
     _in_flight: InFlight,
 }
 
@@ -70,6 +72,7 @@ impl RequestContext {
             is_counted: false,
             line: None,
             span: None,
+            sent: None,
             _in_flight: InFlight(capacity.clone()),
         }
     }

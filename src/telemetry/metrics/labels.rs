@@ -166,6 +166,10 @@ impl Operation {
         Operation::extend,
         Operation::announce,
     ];
+
+    pub(super) fn word(self) -> String {
+        format!("{self:?}")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
