@@ -62,6 +62,7 @@ install_missing() {
     # Not apache2, whose service is none of ours.
     [[ "$*" != *apache_* || -e $modules/mod_auth_openidc.so ]] || packages+=(apache2-bin libapache2-mod-auth-openidc)
     ((${#packages[@]})) || return 0
+    [[ -z ${INSTALL_NOTHING:-} ]] || die "missing: ${packages[*]}"
     ((EUID == 0)) || sudo=(sudo)
     # Debian starts the services that it installs, unless this file forbids it.
     [[ ! -e $forbidden ]] || forbidden=

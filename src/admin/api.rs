@@ -71,8 +71,7 @@ impl Api {
 
     async fn end(&self, keys: &Arc<Keyring>, id: &str, asker: &Asker) -> Page {
         let Some(id) = KeyId::parse(id) else { return not_found() };
-        let known = keys.list().await.unwrap_or_default().into_iter().find(|record| record.id == id);
-        let user = known.map(|record| record.user);
+        let user = keys.user_of(id).await;
         let ended = keys.revoke(id).await;
         // Also if the store did not answer: it may have deleted the key all the same.
         self.kv.announce(&Change::ApiKey(id.to_string())).await;

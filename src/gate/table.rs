@@ -195,11 +195,10 @@ impl Index {
 
     /// Apps serve HEAD as GET (RFC 9110, 9.3.2): it belongs to the route of GET, unless another of the same path names it.
     fn let_head_follow_get(&mut self) {
-        let of = |group: &Group| (group.path.clone(), group.exact);
-        let named: HashSet<_> =
-            self.groups.iter().filter(|group| group.methods.contains(&Method::HEAD)).map(of).collect();
+        let names_head = |group: &&Group| group.methods.contains(&Method::HEAD);
+        let named: HashSet<String> = self.groups.iter().filter(names_head).map(|group| group.path.clone()).collect();
         for group in &mut self.groups {
-            if group.methods.contains(&Method::GET) && !named.contains(&of(group)) {
+            if group.methods.contains(&Method::GET) && !named.contains(&group.path) {
                 group.methods.push(Method::HEAD);
             }
         }

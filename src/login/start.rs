@@ -80,12 +80,12 @@ fn forgotten(site: &RelyingParty, headers: &HeaderMap, bytes: usize) -> Vec<Head
     let prefix = site.cookie.flow_name("");
     let is_id = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());
     let mut under_way: Vec<UnderWay<'_>> = Vec::new();
-    let flows = cookies(headers).filter_map(|(name, value)| Some((name, name.strip_prefix(&prefix)?, value)));
-    for (name, id, value) in flows.take(MOST_COOKIES) {
+    let flows = cookies(headers).filter_map(|(name, value)| {
+        let id = name.strip_prefix(&prefix)?;
         let (id, is_first) = id.split_once('_').map_or((id, true), |(id, _)| (id, false));
-        if !is_id(id) {
-            continue;
-        }
+        is_id(id).then_some((name, id, is_first, value))
+    });
+    for (name, id, is_first, value) in flows.take(MOST_COOKIES) {
         let at = under_way.iter().position(|known| known.id == id).unwrap_or(under_way.len());
         if at == under_way.len() {
             under_way.push(UnderWay { begun: 0, id, bytes: 0, names: Vec::new() });
@@ -94,7 +94,9 @@ fn forgotten(site: &RelyingParty, headers: &HeaderMap, bytes: usize) -> Vec<Head
         let begun = value.split('.').next().and_then(|begun| begun.parse().ok()).filter(|_| is_first);
         flow.begun = begun.unwrap_or(flow.begun);
         flow.bytes += value.len();
-        flow.names.push(name);
+        if !flow.names.contains(&name) {
+            flow.names.push(name);
+        }
     }
     under_way.sort_unstable_by_key(|flow| (flow.begun, flow.id));
     let mut left = under_way.len() + 1;

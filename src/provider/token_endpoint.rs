@@ -72,7 +72,9 @@ pub(super) async fn userinfo(http: &Http, endpoint: &Url, token: &Secret) -> Res
             let read = serde_json::from_slice(&answer.body).map(UserInfo::Plain);
             read.map_err(|problem| CallFailed::refused(format!("the response cannot be read: {problem}")))
         }
-        Ok((status, answer)) if status.is_server_error() => Err(CallFailed::unavailable(told(status, &answer.body))),
+        Ok((status, answer)) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Err(CallFailed::unavailable(told(status, &answer.body)))
+        }
         Ok((status, answer)) => Err(CallFailed::refused(told(status, &answer.body))),
         Err(problem) => Err(CallFailed::unavailable(problem.to_string())),
     }

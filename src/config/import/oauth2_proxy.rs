@@ -90,6 +90,11 @@ impl Conversion {
         let own_callback = format!("{place}{prefix}/callback");
         // An origin alone stands for the callback below the prefix.
         let has_path = url.path() != "/";
+        if has_path && url.path() != format!("{prefix}/callback") {
+            let told = format!("redirect_url: the callback is {own_callback}; register that at the provider");
+            self.notes.push(told);
+            return (place, None);
+        }
         let elsewhere = Some(String::from(url)).filter(|url| has_path && *url != own_callback);
         let elsewhere = elsewhere.and_then(|url| self.known::<RedirectUri>("redirect_url", url));
         (place, elsewhere)

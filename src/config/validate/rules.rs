@@ -6,34 +6,33 @@ use crate::kit::setting::OneOrMany;
 
 pub(super) fn find(seen: &Seen<'_>, problems: &mut Problems) {
     let require = &seen.route.require;
-    let mut words: Vec<(String, &str)> = Vec::new();
-    for (key, list) in [("groups", &require.groups), ("scopes", &require.scopes)] {
-        words.extend(list.iter().enumerate().map(|(i, word)| (format!("require.{key}.{i}"), word.as_str())));
+    let is_pattern = |word: &&str| word.is_empty() || word.contains('*');
+    for (i, group) in require.groups.iter().enumerate().filter(|(_, group)| is_pattern(&group.as_str())) {
+        let told =
+            format!("`{group}` can never match: whole words are compared, `*` is no pattern; write the name itself");
+        problems.add(&seen.path(&format!("require.groups.{i}")), told);
     }
-    for (claim, values) in &require.claims {
+    // A scope and a claim may hold the character itself.
+    let scopes = require.scopes.iter().enumerate().map(|(i, word)| (format!("require.scopes.{i}"), word));
+    let claims = require.claims.iter().flat_map(|(claim, values)| {
         let path = |i: usize| match values {
             OneOrMany::One(_) => format!("require.claims.{}", claim.as_str()),
             OneOrMany::Many(_) => format!("require.claims.{}.{i}", claim.as_str()),
         };
-        words.extend(values.as_slice().iter().enumerate().map(|(i, word)| (path(i), word.as_str())));
+        values.as_slice().iter().enumerate().map(move |(i, word)| (path(i), word))
+    });
+    for (path, word) in scopes.chain(claims).filter(|(_, word)| word.contains('*')) {
+        problems.warn(&seen.path(&path), &format!("`{word}` is compared as it stands: `*` is no pattern"));
     }
-    for (path, word) in words {
-        if word.is_empty() || word.contains('*') {
-            let told =
-                format!("`{word}` can never match: whole words are compared, `*` is no pattern; write the word itself");
-            problems.add(&seen.path(&path), told);
-        }
-    }
-    for (i, scope) in require.scopes.iter().enumerate().filter(|(_, scope)| scope.contains(char::is_whitespace)) {
+    let is_scope = |scope: &str| !scope.is_empty() && !scope.contains(char::is_whitespace);
+    for (i, scope) in require.scopes.iter().enumerate().filter(|(_, scope)| !is_scope(scope)) {
         let told = format!("`{scope}` can never match: a scope has no blanks (RFC 6749, 3.3); write each as an item");
         problems.add(&seen.path(&format!("require.scopes.{i}")), told);
     }
-    for (i, address) in require.emails.iter().enumerate() {
-        let address = address.as_str();
-        let parts = address.split_once('@').filter(|(name, domain)| !name.is_empty() && !domain.is_empty());
-        if parts.is_none_or(|(_, domain)| domain.contains('@')) || address.contains('*') {
-            let told = format!("`{address}` can never match: write a whole address, or its domain in `email_domains`");
-            problems.add(&seen.path(&format!("require.emails.{i}")), told);
-        }
+    let is_address = |address: &str| !is_pattern(&address) && !address.starts_with('@');
+    for (i, address) in require.emails.iter().enumerate().filter(|(_, address)| !is_address(address.as_str())) {
+        let told =
+            format!("`{}` can never match: write a whole address, or its domain in `email_domains`", address.as_str());
+        problems.add(&seen.path(&format!("require.emails.{i}")), told);
     }
 }

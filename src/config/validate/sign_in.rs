@@ -3,12 +3,12 @@
 use super::Seen;
 use crate::config::assemble::Jars;
 use crate::config::diagnostics::Problems;
-use crate::config::file::{File, Protected};
+use crate::config::file::{File, Match, Protected};
 use crate::gate::place::Hosts;
 use crate::kit::setting::http_url;
 use crate::login::cookie::{CookieSpec, SameSite};
 use crate::provider::settings::{Automatic, Settings as Provider};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What browsers do with a cookie under this origin, and whether a login there can end.
 pub(super) fn sign_in(file: &File, seen: &Seen<'_>, jars: &Jars<'_>, problems: &mut Problems) {
@@ -118,6 +118,14 @@ fn form_post(seen: &Seen<'_>, name: &str, provider: &Provider, auth: &Protected,
 pub(super) fn cookie_names(file: &File, seen: &[Seen<'_>], problems: &mut Problems) {
     // By provider and by name: the hosts, each with its first route.
     let mut all: HashMap<&str, HashMap<String, HashMap<&Hosts, usize>>> = HashMap::new();
+    // Hosts of which a wildcard serves nothing.
+    let is_whole = |seen: &&Seen<'_>| {
+        let route = seen.route;
+        route.from.path == "/" && route.r#match == Match::Prefix && route.methods.is_empty()
+    };
+    let whole: HashSet<&Hosts> = seen.iter().filter(is_whole).map(|seen| &seen.position.hosts).collect();
+    let share =
+        |one: &Hosts, other: &Hosts| one == other || one.overlap(other) && !whole.contains(narrower(one, other));
     for Seen { index, route, position } in seen {
         let cookie = &route.session.cookie;
         // One host may have routes of both schemes: their names differ by the prefix that browsers enforce, and must.
@@ -126,7 +134,7 @@ pub(super) fn cookie_names(file: &File, seen: &[Seen<'_>], problems: &mut Proble
             let known = all.entry(provider).or_default();
             let others = known.iter().filter(|(other, _)| **other != name);
             let mut others = others.flat_map(|(other, places)| places.iter().map(move |place| (other, place)));
-            if let Some((other, (_, first))) = others.find(|(_, (hosts, _))| share_a_host(hosts, &position.hosts)) {
+            if let Some((other, (_, first))) = others.find(|(_, (hosts, _))| share(hosts, &position.hosts)) {
                 let told = format!(
                     "routes.{first} has the same host and provider and calls the cookie `{other}`, this one `{name}`; one login needs one name"
                 );
@@ -138,12 +146,11 @@ pub(super) fn cookie_names(file: &File, seen: &[Seen<'_>], problems: &mut Proble
     }
 }
 
-fn share_a_host(one: &Hosts, other: &Hosts) -> bool {
+/// The more specific of two that overlap.
+fn narrower<'h>(one: &'h Hosts, other: &'h Hosts) -> &'h Hosts {
     match (one, other) {
-        (Hosts::One(host), Hosts::Below(suffix)) | (Hosts::Below(suffix), Hosts::One(host)) => {
-            host.ends_with(suffix.as_str())
-        }
-        (Hosts::Below(one), Hosts::Below(other)) => one.ends_with(other.as_str()) || other.ends_with(one.as_str()),
-        _ => one == other,
+        (Hosts::One(_), _) | (_, Hosts::Any) => one,
+        (Hosts::Below(own), Hosts::Below(suffix)) if own.len() > suffix.len() => one,
+        _ => other,
     }
 }

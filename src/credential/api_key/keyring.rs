@@ -210,6 +210,11 @@ impl Keyring {
         self.store.list().await
     }
 
+    /// Whose stored key this is; none where there is none, or nobody can tell.
+    pub async fn user_of(&self, id: KeyId) -> Option<String> {
+        self.store.read(id).await.ok().flatten().map(|(record, _)| record.user)
+    }
+
     pub fn configured(&self) -> Vec<Record> {
         self.held.load().configured.values().map(|known| known.record.clone()).collect()
     }

@@ -151,7 +151,8 @@ fn is_foreign(page: &str, origin: &str) -> bool {
     Url::parse(page).map_or(true, |url| url.origin().ascii_serialization() != origin)
 }
 
-/// Whether the form is the gateway's own: `Origin` matches, or is absent and `Sec-Fetch-Site` names no other site. The
+/// Whether the form is the gateway's own: `Origin` matches, or is absent and neither `Sec-Fetch-Site` nor, where that is
+/// absent, `Referer` names another site. The
 /// gateway's pages send no referrer, so their forms have the origin `null`. So has a sandboxed page of another site;
 /// only `Sec-Fetch-Site` distinguishes them.
 pub(in crate::gate) fn is_from(headers: &HeaderMap, origin: &str) -> bool {

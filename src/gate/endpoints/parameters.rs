@@ -31,7 +31,7 @@ impl Parameters {
     /// Of a name that stands there once, and says something.
     pub(in crate::gate) fn only(&self, name: &str) -> Option<&str> {
         let mut values = self.read.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        values.next().filter(|value| !value.is_empty() && values.next().is_none())
+        values.next().filter(|value| !value.is_empty() && values.next().is_none() && !self.is_cut)
     }
 
     pub(in crate::gate) fn get(&self, name: &str) -> Option<&str> {

@@ -54,7 +54,8 @@ impl Gate {
                 if *head.method == Method::POST && !is_from(head.headers, &origin) {
                     return told.refused(&Refusal::form(StatusCode::FORBIDDEN));
                 }
-                let asks = *head.method != Method::POST && is_unasked(head.headers, &origin);
+                let asks =
+                    *head.method == Method::HEAD || *head.method != Method::POST && is_unasked(head.headers, &origin);
                 told.status = if asks { StatusCode::OK } else { StatusCode::FOUND };
                 told
             }

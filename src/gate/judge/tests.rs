@@ -178,7 +178,6 @@ fn world() -> World {
     World { gate, provider, metrics }
 }
 
-/// A request to `https://app.test`: `GET /path`, with these fields; a `Host` among them replaces the usual one.
 fn headers_of(fields: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in [("host", "app.test")].iter().chain(fields) {
@@ -191,6 +190,7 @@ fn headers_of(fields: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
+/// A request to `https://app.test`: `GET /path`, with these fields; a `Host` among them replaces the usual one.
 async fn judge(world: &World, line: &str, fields: &[(&str, &str)]) -> Decision {
     let (method, target) = line.split_once(' ').unwrap();
     let peer = fields.iter().find(|(name, _)| *name == "x-test-peer").map_or("192.0.2.1", |(_, peer)| peer);
