@@ -80,10 +80,13 @@ fn fault(failure: Failure, why: impl Into<String>) -> Fault {
     (failure, why.into())
 }
 
+/// So many are read of an answer; no provider sends more.
+const MOST_PARAMETERS: usize = 256;
+
 impl Answer {
     pub fn parse(form: &[u8]) -> Self {
         let mut answer = Answer::default();
-        for (name, value) in form_urlencoded::parse(form) {
+        for (name, value) in form_urlencoded::parse(form).take(MOST_PARAMETERS) {
             let field = match &*name {
                 "state" => &mut answer.state,
                 "code" => &mut answer.code,
