@@ -304,7 +304,7 @@ pub struct PublicUrlRule;
 impl Rule for PublicUrlRule {
     fn check(text: &str) -> Result<(), String> {
         let plain = |url: Url| url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        rule(!text.contains('*') && http_url(text).is_some_and(plain), || {
+        rule(http_url(text).is_some_and(plain), || {
             "is not an origin; write scheme, host and port alone, such as https://app.example.com".into()
         })
     }

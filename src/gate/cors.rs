@@ -41,8 +41,7 @@ pub struct AllowedOriginRule;
 
 impl Rule for AllowedOriginRule {
     fn check(text: &str) -> Result<(), String> {
-        let is_origin =
-            || !text.contains('*') && http_url(text).is_some_and(|url| url.origin().ascii_serialization() == text);
+        let is_origin = || http_url(text).is_some_and(|url| url.origin().ascii_serialization() == text);
         rule(text == "*" || is_origin(), || {
             "is not an origin; write scheme, host and port alone, such as https://app.example.com".into()
         })

@@ -138,10 +138,11 @@ impl TryFrom<String> for HttpUrl {
     }
 }
 
+/// A URL of one host: a wildcard is none.
 pub fn http_url(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
-            && url.has_host()
+            && url.host_str().is_some_and(|host| !host.contains('*'))
             && url.username().is_empty()
             && url.password().is_none()
     })
