@@ -159,3 +159,23 @@ impl Place<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_is_one_file_of_its_folder() {
+        for (path, expected) in [
+            ("/.well-known/acme-challenge/a-Token_1", true),
+            ("/.well-known/acme-challenge/", false),
+            ("/.well-known/acme-challenge/a/b", false),
+            ("/.well-known/acme-challenge/..", false),
+            ("/.well-known/acme-challenge/../../secret", false),
+            ("/.well-known/acme-challenge/%2e%2e", false),
+            ("/x", false),
+        ] {
+            assert_eq!(is_challenge(&CanonicalPath::of(path.as_bytes()).unwrap()), expected, "{path}");
+        }
+    }
+}
