@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// The state of one connection, shared by its wrapper, its watch and the proxy.
+/// The state of one connection, shared by its wrapper, its watch and the proxy. A request over HTTP/2 has one of its own.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
@@ -80,7 +80,7 @@ pub struct Unreadable {
 }
 
 tokio::task_local! {
-    /// The connection that this task serves. Not set for HTTP/2 requests, which have tasks of their own.
+    /// The connection that this task serves, or the request over HTTP/2, which has a task of its own.
     static CURRENT: Arc<Connection>;
 }
 
@@ -112,16 +112,13 @@ pub fn wait_for_reader(patience: Duration) {
     let _ = CURRENT.try_with(|connection| connection.patience.store(millis(patience), Relaxed));
 }
 
-/// Limits, from now on, how long neither side may send anything; after that, reading from the client fails. False for a
-/// request over HTTP/2, whose task does not know its connection.
-pub fn allow_silence(silence: Duration) -> bool {
-    CURRENT
-        .try_with(|connection| {
-            connection.silence.store(millis(silence).max(1), Relaxed);
-            connection.has_given_up.store(false, Relaxed);
-            connection.moved();
-        })
-        .is_ok()
+/// Limits, from now on, how long neither side may send anything; after that, reading from the client fails.
+pub fn allow_silence(silence: Duration) {
+    let _ = CURRENT.try_with(|connection| {
+        connection.silence.store(millis(silence).max(1), Relaxed);
+        connection.has_given_up.store(false, Relaxed);
+        connection.moved();
+    });
 }
 
 /// Whether the limit of [`allow_silence`] was exceeded.
@@ -130,12 +127,12 @@ pub fn has_given_up() -> bool {
     CURRENT.try_with(gave_up).unwrap_or(false)
 }
 
-/// Ends the connection that this task serves.
+/// Ends what this task serves.
 pub fn cut_current() {
     let _ = CURRENT.try_with(|connection| connection.cut());
 }
 
-/// The connection that this task serves; none for HTTP/2.
+/// What this task serves.
 pub fn current() -> Option<Arc<Connection>> {
     CURRENT.try_with(Arc::clone).ok()
 }
@@ -183,6 +180,29 @@ impl Connection {
         })
     }
 
+    /// A request over HTTP/2; `is_odd`: its target must be refused.
+    pub fn of_request(limits: Limits, is_odd: bool) -> Arc<Self> {
+        let request = Self::accepted(limits);
+        request.odd_line.store(is_odd, Relaxed);
+        request
+    }
+
+    /// How long neither side may send anything; `None`: as long as they like.
+    pub fn silence(&self) -> Option<Duration> {
+        let silence = self.silence.load(Relaxed);
+        (silence != 0).then(|| Duration::from_millis(silence))
+    }
+
+    /// How long the client may take to read a piece of the response.
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience.load(Relaxed))
+    }
+
+    /// Reading from the client fails, whatever it sends.
+    pub fn gave_up(&self) -> bool {
+        self.has_given_up.load(Relaxed)
+    }
+
     /// Runs `work` for this connection until it ends or is cut; `None` for the latter.
     pub async fn serve<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> Option<T> {
         self.ending.serve(CURRENT.scope(self.clone(), work)).await
@@ -209,7 +229,7 @@ impl Connection {
     }
 
     /// Makes reading from the client fail from now on, and wakes the task, which waits for the client or the app.
-    fn give_up(&self) {
+    pub fn give_up(&self) {
         self.has_given_up.store(true, Relaxed);
         self.ending.wake();
     }

@@ -1,10 +1,9 @@
 //! Ends a task from outside, whatever it waits for. Over HTTP/1.1 that is the task of a connection; over HTTP/2 each
-//! request has a task, and to drop it resets its stream.
+//! request has a task of its own, too, and to drop it resets its stream.
 
 use futures_util::task::AtomicWaker;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
@@ -14,22 +13,6 @@ use std::sync::atomic::{
 pub(super) struct Ending {
     is_over: AtomicBool,
     task: AtomicWaker,
-}
-
-tokio::task_local! {
-    /// Of the HTTP/2 request that this task serves.
-    static OF_REQUEST: Arc<Ending>;
-}
-
-/// The end of the HTTP/2 request that this task serves.
-pub(super) fn of_request() -> Option<Arc<Ending>> {
-    OF_REQUEST.try_with(Arc::clone).ok()
-}
-
-/// Runs `work` for one HTTP/2 request; `None` if it was ended from outside.
-pub(super) async fn serve_request<T>(work: impl Future<Output = T>) -> Option<T> {
-    let ending = Arc::new(Ending::default());
-    ending.serve(OF_REQUEST.scope(ending.clone(), work)).await
 }
 
 impl Ending {

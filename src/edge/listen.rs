@@ -6,18 +6,17 @@ use crate::edge::access_entry::AccessEntry;
 use crate::edge::connection::stream::{AnswerUnreadable, Boxed, Watched};
 use crate::edge::connection::{Connection, Limits, Unreadable};
 use crate::edge::connections::{Capacity, Connections};
+use crate::edge::http2::Http2;
 use crate::edge::live::LiveConfig;
 use crate::edge::proxy::Proxy;
 use crate::edge::sockets::spelled;
 use crate::edge::tls::Certificates;
-use crate::edge::{Common, Settings, ending, reply};
+use crate::edge::{Common, Settings, reply};
 use crate::gate::protocol::MAX_FIELDS;
 use crate::telemetry::access_log::AccessLog;
 use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::listeners::{ConnectionFilter, L4BufferSettings, ListenerConfig, TcpSocketOptions};
-use pingora_core::protocols::http::ServerSession as HttpSession;
-use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
@@ -42,9 +41,6 @@ pub struct Frontend {
     answer: AnswerUnreadable,
 }
 
-/// The proxy for HTTP/2: each request can be ended from outside.
-struct Http2(Arc<HttpProxy<Proxy>>);
-
 /// At the connection limit, the accept loop waits here until a connection closes.
 #[derive(Debug)]
 struct ConnectionCap(Arc<Semaphore>);
@@ -54,12 +50,6 @@ struct Occupied<'a>(&'a Frontend);
 
 /// A client connection's read buffer: enough for a head with a large token; Pingora's default is four times that.
 const READ_BUFFER: usize = 16 * 1024;
-/// The gate limits HTTP/2 heads like others; this bounds what h2 buffers before that.
-const MAX_HEADER_LIST: u32 = 1 << 18;
-/// Concurrent requests on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 100;
-/// Bytes of an answer that wait for a client over HTTP/2, for each stream: h2 would keep 400 KiB.
-const MAX_SEND_BUFFER: usize = 64 << 10;
 
 /// The services of one listener, one for each worker.
 pub fn services(
@@ -72,9 +62,9 @@ pub fn services(
     let Common { live, access_log, connections, workers, .. } = common;
     let places = capacity.places.clone();
     let service = |shard: usize| {
-        let proxy = Arc::new(http_proxy(Proxy::new(settings, capacity.clone(), common), settings, conf));
+        let proxy = Arc::new(http_proxy(Proxy::new(settings, capacity.clone(), common), conf));
         let frontend = Frontend {
-            http2: Arc::new(Http2(proxy.clone())),
+            http2: Arc::new(Http2::new(proxy.clone(), settings.limits(), settings.max_head.bytes())),
             proxy,
             connections: connections.clone(),
             capacity: capacity.clone(),
@@ -111,19 +101,11 @@ fn answer_unreadable(live: &LiveConfig, max_head: usize, access_log: &AccessLog)
     })
 }
 
-fn http_proxy(proxy: Proxy, settings: &Settings, conf: &Arc<ServerConf>) -> HttpProxy<Proxy> {
+fn http_proxy(proxy: Proxy, conf: &Arc<ServerConf>) -> HttpProxy<Proxy> {
     let mut http = HttpProxy::new(proxy, conf.clone());
     let mut options = HttpServerOptions::default();
     options.allow_connect_method_proxying = true; // so that CONNECT reaches the gate, which refuses it
-    options.h2_idle_timeout = Some(*settings.idle_timeout);
     http.server_options = Some(options);
-    let mut h2 = H2Options::new();
-    h2.max_header_list_size(
-        MAX_HEADER_LIST.max(u32::try_from(settings.max_head.bytes()).unwrap_or(u32::MAX).saturating_mul(2)),
-    );
-    h2.max_concurrent_streams(MAX_STREAMS);
-    h2.max_send_buffer_size(MAX_SEND_BUFFER);
-    http.h2_options = Some(h2);
     http
 }
 
@@ -148,25 +130,6 @@ impl Drop for Occupied<'_> {
 }
 
 #[async_trait]
-impl HttpServerApp for Http2 {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: HttpSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        ending::serve_request(self.0.process_new_http(session, shutdown)).await.flatten()
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.0.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        self.0.server_options()
-    }
-}
-
-#[async_trait]
 impl ServerApp for Frontend {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let connection = Connection::accepted(self.limits);
@@ -181,10 +144,11 @@ impl ServerApp for Frontend {
             }
         };
         let watched = Box::new(Watched::new(stream, connection.clone(), self.answer.clone()));
-        match watched.selected_alpn_proto() {
-            Some(ALPN::H2) => connection.serve(self.http2.process_new(watched, shutdown)).await.flatten(),
-            _ => connection.serve(self.proxy.process_new(watched, shutdown)).await.flatten(),
+        if matches!(watched.selected_alpn_proto(), Some(ALPN::H2)) {
+            connection.serve(self.http2.serve(watched, shutdown)).await;
+            return None;
         }
+        connection.serve(self.proxy.process_new(watched, shutdown)).await.flatten()
     }
 
     async fn cleanup(&self) {

@@ -8,6 +8,7 @@ pub mod descriptors;
 mod ending;
 mod headers;
 mod http10;
+mod http2;
 pub mod listen;
 pub mod live;
 mod proxy;

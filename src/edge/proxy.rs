@@ -158,14 +158,10 @@ impl ProxyHttp for Proxy {
                 // A client that still has to send a body is not waiting for events.
                 let is_stream = forward.stream && (session.is_body_empty() || is_grpc(session.req_header()));
                 wait_for_reader(*settings.timeout);
-                // The kind of response decides how long silence may last, but Pingora's time-outs are set before it is
-                // known. An HTTP/2 request cannot be ended from outside: there the request's headers decide.
+                // The kind of response decides how long silence may last, but Pingora's time-outs are set before it is known.
+                allow_silence(*settings.timeout);
                 let patience = if is_stream { *settings.stream_idle_timeout } else { *settings.timeout };
-                let silence = match allow_silence(*settings.timeout) {
-                    true => upstreams.longest_silence(),
-                    false if is_stream => *settings.stream_idle_timeout,
-                    false => *settings.timeout,
-                };
+                let silence = upstreams.longest_silence();
                 session.as_downstream_mut().set_read_timeout(Some(silence));
                 session.as_downstream_mut().set_write_timeout(Some(silence));
                 (ctx.silence, ctx.patience) = (silence, patience);

@@ -2,7 +2,6 @@
 //! keeps its session in use, even if no data flows, and it is closed when what let it in no longer holds.
 
 use crate::edge::connection::{self, Connection};
-use crate::edge::ending::{self, Ending};
 use crate::edge::live::Live;
 use crate::gate::held::{Held, Standing};
 use parking_lot::Mutex;
@@ -28,7 +27,7 @@ type Part = Mutex<HashMap<u64, Stream>>;
 struct Stream {
     held: Arc<Held>,
     live: Arc<Live>,
-    carrier: Carrier,
+    carrier: Arc<Connection>,
     /// When the store or the provider was last asked.
     asked: Option<Instant>,
     is_asked: bool,
@@ -46,12 +45,6 @@ pub(super) struct OpenStream {
 struct Question {
     all: Arc<Streams>,
     id: u64,
-}
-
-/// What ends a stream.
-enum Carrier {
-    Connection(Arc<Connection>),
-    Request(Arc<Ending>),
 }
 
 /// How often all streams are looked at; their sessions are written no more often than for requests.
@@ -77,8 +70,7 @@ impl Default for Streams {
 impl Streams {
     /// The request that this task serves has become a stream. `live`: the configuration that it was judged by.
     pub(super) fn enter(self: &Arc<Self>, held: Held, live: Arc<Live>) -> Option<OpenStream> {
-        let of_connection = || connection::current().map(Carrier::Connection);
-        let carrier = of_connection().or_else(|| ending::of_request().map(Carrier::Request))?;
+        let carrier = connection::current()?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let stream = Stream { held: held.into(), live, carrier, asked: None, is_asked: false, ended: None };
         self.part(id)?.lock().insert(id, stream);
@@ -157,23 +149,7 @@ impl Stream {
     fn end(&mut self, now: Instant) {
         tracing::debug!(route = %self.held.route.name, "a stream is closed: what let it in no longer holds");
         self.ended.get_or_insert(now);
-        self.carrier.end();
-    }
-}
-
-impl Carrier {
-    fn end(&self) {
-        match self {
-            Carrier::Connection(connection) => connection.end_stream(),
-            Carrier::Request(ending) => ending.end(),
-        }
-    }
-
-    fn cut(&self) {
-        match self {
-            Carrier::Connection(connection) => connection.cut(),
-            Carrier::Request(ending) => ending.end(),
-        }
+        self.carrier.end_stream();
     }
 }
 

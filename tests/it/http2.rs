@@ -161,13 +161,105 @@ async fn the_authority_is_the_host() {
     );
 }
 
+/// What is malformed is answered by the gateway as anything else is, with a reason and a request id.
 #[tokio::test]
-#[ignore = "the answer to it is the library's own 400, without reason or request id"]
 async fn a_host_unlike_the_authority_is_refused() {
     let world = Http2::start().await;
     world.check_host("app.test", Some("other.test"), "400 bad_request").await;
     world.check_host("other.test", Some("app.test"), "400 bad_request").await;
+    world.check_host("user@app.test", None, "400 bad_request").await;
+    let two = get("/public/x").header("content-length", "0").header("content-length", "0").body(()).unwrap();
+    assert_eq!(world.ask(two).await, "400 bad_request");
+    let hosts = get("/public/x").header("host", "app.test").header("host", "other.test").body(()).unwrap();
+    assert_eq!(world.ask(hosts).await, "400 bad_request");
     assert_eq!(world.app.count(), 0);
+}
+
+/// An app that writes what it is given in answer to each head, and then is silent.
+async fn teller(answer: &'static [u8]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut piece = [0; 4096];
+                while let Ok(1..) = stream.read(&mut piece).await {
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    origin
+}
+
+/// A client of one public route to this app.
+async fn client_of(origin: &str, settings: &str) -> (SendRequest<Bytes>, Gateway) {
+    let (certificate, folder) = (Certificate::of("app.test"), Folder::new());
+    let config = Config::default().listener(&format!("tls: {}", certificate.write(&folder, "app"))).route(
+        "public",
+        "https://app.test/",
+        origin,
+        &format!("auth: public, {settings}"),
+    );
+    let gateway = Gateway::start(&config).await;
+    let stream = stream(&gateway.address(), "app.test", &["h2"], &[&certificate]).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    (client.ready().await.unwrap(), gateway)
+}
+
+/// RFC 8297 over HTTP/2: the hints come before the response, as they are.
+#[tokio::test]
+async fn early_hints_pass() {
+    let origin = teller(
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </b.css>\r\n\r\n\
+          HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    )
+    .await;
+    let (mut client, _gateway) = client_of(&origin, "cors: null").await;
+    let (mut response, _) = client.send_request(get("/page").body(()).unwrap(), true).unwrap();
+    let mut hints = Vec::new();
+    while let Some(hint) =
+        in_time("a hint", std::future::poll_fn(|cx| response.poll_informational(cx))).await.transpose().unwrap()
+    {
+        hints.push((hint.status().as_u16(), hint.headers()["link"].to_str().unwrap().to_owned()));
+        if hints.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(hints, [(103, "</a.css>".to_owned()), (103, "</b.css>".to_owned())]);
+    let response = in_time("the response", response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(in_time("the body", response.into_body().data()).await.unwrap().unwrap(), "hello");
+}
+
+/// What a client says of itself lengthens nothing: a time-out follows the response.
+#[tokio::test]
+async fn silence_has_the_limit_of_the_response() {
+    let settings = "upstream: {timeout: 1s, stream_idle_timeout: 1h}";
+    let wishes = [("accept", "text/event-stream"), ("content-type", "application/grpc")];
+    let silent = teller(b"").await;
+    let (mut client, _gateway) = client_of(&silent, settings).await;
+    for (name, wish) in wishes {
+        let (response, _) = client.send_request(get("/").header(name, wish).body(()).unwrap(), true).unwrap();
+        let response = in_time("an answer", response).await.unwrap();
+        assert_eq!(response.headers()["x-doorward-reason"], "upstream_timeout", "{wish}");
+        let post = get("/").method(Method::POST).header(name, wish).header("content-length", "100").body(()).unwrap();
+        let (response, _body) = client.send_request(post, false).unwrap();
+        let response = in_time("an answer to a body that does not come", response).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-doorward-reason"]),
+            (400, &"bad_request".parse().unwrap())
+        );
+    }
+    let half = teller(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+    let (mut client, _gateway) = client_of(&half, settings).await;
+    for (name, wish) in wishes {
+        let (response, _) = client.send_request(get("/").header(name, wish).body(()).unwrap(), true).unwrap();
+        let mut body = in_time("the head", response).await.unwrap().into_body();
+        assert_eq!(in_time("the first half", body.data()).await.unwrap().unwrap(), "half");
+        assert!(in_time("the end", body.data()).await.unwrap().is_err(), "cut off: {wish}");
+    }
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ pub struct Boxed(pub Stream);
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        if self.connection.has_given_up.load(Relaxed) {
+        if self.connection.gave_up() {
             return Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()));
         }
         if self.connection.is_closing.load(Relaxed)

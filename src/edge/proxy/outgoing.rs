@@ -4,6 +4,7 @@ use crate::edge::headers::{is_only, parts_of};
 use crate::edge::proxy::context::RequestContext;
 use crate::edge::quoted;
 use crate::edge::traces::TRACEPARENT;
+use crate::gate::protocol::has_token;
 use http::{HeaderValue, Version, header};
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
@@ -17,6 +18,11 @@ impl RequestContext {
         let quoted = self.quoted.as_deref();
         let base = target.map_or("", |target| target.base_path.as_str());
         let mut parts = parts_of(upstream);
+        // gRPC needs it; Pingora takes it for a field of one connection, as it is in HTTP/1.1.
+        let is_http2 = parts.version == Version::HTTP_2 && session.req_header().version == Version::HTTP_2;
+        if is_http2 && has_token(&session.req_header().headers, header::TE, "trailers") {
+            parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
         for name in &forward.remove {
             parts.headers.remove(name);
         }
