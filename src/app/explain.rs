@@ -59,8 +59,20 @@ pub(super) fn explain(settings: Settings, question: &Question) -> Result<Told, S
         redirect_to_https: url.scheme() == "http" && redirects(&settings, url.port_or_known_default()),
         ..RequestHead::plain(&method, target.as_bytes(), &headers, question.peer)
     };
-    let explanation = gate.explain(&head, question.claims.as_ref());
+    let mut explanation = gate.explain(&head, question.claims.as_ref());
+    name_app(&settings, &mut explanation);
     Ok(told(&settings, question, &explanation))
+}
+
+/// Where the app is not asked under the client's host, it is asked under its own; of several the first stands here.
+fn name_app(settings: &Settings, explanation: &mut Explanation) {
+    let route = explanation.route.as_ref().and_then(|route| settings.routes.get(route.index));
+    let own = route.filter(|route| !route.upstream.preserve_host).and_then(|route| route.upstream.to.first());
+    for (name, value) in &mut explanation.headers {
+        if let Some(own) = own.filter(|_| name == header::HOST.as_str()) {
+            *value = own.authority();
+        }
+    }
 }
 
 /// The gate of a configuration by itself: it contacts nothing, and no file is made.

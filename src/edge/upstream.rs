@@ -1,7 +1,11 @@
 //! The apps behind a route: balanced round-robin, unhealthy ones skipped, names resolved in the background.
 
+mod origin;
+
+pub use crate::edge::upstream::origin::Origin;
+use crate::edge::upstream::origin::{Location, Protocol};
 use crate::gate::outbound_headers::ServiceTokenSettings;
-use crate::kit::setting::{FilePath, Wait, http_url};
+use crate::kit::setting::{FilePath, Wait};
 use arc_swap::ArcSwap;
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -12,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -45,33 +49,6 @@ pub struct Settings {
     pub token: Option<ServiceTokenSettings>,
 }
 
-/// The address of an app.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct Origin {
-    pub protocol: Protocol,
-    pub place: Location,
-    /// Prepended to the request's path; has no trailing slash.
-    pub base_path: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    Http,
-    Https,
-    /// HTTP/2 without TLS.
-    H2c,
-    /// HTTP/2 over TLS.
-    H2,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    Host { name: String, port: u16 },
-    Unix(PathBuf),
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -85,54 +62,6 @@ impl Default for Settings {
             server_name: None,
             token: None,
         }
-    }
-}
-
-impl TryFrom<String> for Origin {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        // The message does not repeat the value: it may contain a password.
-        Origin::read(&text)
-            .ok_or("is not the address of an app; write http://, https://, h2c:// or h2:// with a host, or unix:/path")
-    }
-}
-
-impl From<Origin> for String {
-    fn from(origin: Origin) -> Self {
-        let scheme = match origin.protocol {
-            Protocol::Http => "http",
-            Protocol::Https => "https",
-            Protocol::H2c => "h2c",
-            Protocol::H2 => "h2",
-        };
-        match origin.place {
-            Location::Unix(path) => format!("unix:{}", path.display()),
-            Location::Host { name, port } => format!("{scheme}://{name}:{port}{}", origin.base_path),
-        }
-    }
-}
-
-impl Origin {
-    fn read(text: &str) -> Option<Origin> {
-        if let Some(socket) = text.strip_prefix("unix:") {
-            let place = Location::Unix(socket.into());
-            let origin = Origin { protocol: Protocol::Http, place, base_path: String::new() };
-            return socket.starts_with('/').then_some(origin);
-        }
-        let (scheme, rest) = text.split_once("://")?;
-        let (protocol, like) = match scheme {
-            "http" => (Protocol::Http, "http"),
-            "https" => (Protocol::Https, "https"),
-            "h2c" => (Protocol::H2c, "http"),
-            "h2" => (Protocol::H2, "https"),
-            _ => return None,
-        };
-        let url = http_url(&format!("{like}://{rest}"))?;
-        if url.query().is_some() || url.fragment().is_some() {
-            return None;
-        }
-        let place = Location::Host { name: url.host_str()?.to_string(), port: url.port_or_known_default()? };
-        Some(Origin { protocol, place, base_path: url.path().trim_end_matches('/').to_string() })
     }
 }
 
@@ -244,20 +173,15 @@ impl Target {
     }
 
     fn new(origin: &Origin, settings: &Settings, authorities: Option<&Arc<[WrappedX509]>>) -> Result<Self, String> {
-        let tls = matches!(origin.protocol, Protocol::Https | Protocol::H2);
-        let (mut peer, authority) = match &origin.place {
+        let tls = origin.protocol.is_over_tls();
+        let mut peer = match &origin.place {
             Location::Host { name, port } => {
                 let sni = settings.server_name.clone().unwrap_or_else(|| name.trim_matches(['[', ']']).to_string());
-                let default = if tls { 443 } else { 80 };
-                let authority = if *port == default { name.clone() } else { format!("{name}:{port}") };
                 // A placeholder; `Upstreams::peer` sets the resolved address.
-                (HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], *port)), tls, sni), authority)
+                HttpPeer::new(SocketAddr::from(([127, 0, 0, 1], *port)), tls, sni)
             }
-            Location::Unix(path) => {
-                let peer = HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
-                    .map_err(|e| format!("{}: {e}", path.display()))?;
-                (peer, "localhost".to_string())
-            }
+            Location::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())
+                .map_err(|e| format!("{}: {e}", path.display()))?,
         };
         peer.options.connection_timeout = Some(*settings.connect_timeout);
         peer.options.total_connection_timeout = Some(*settings.connect_timeout);
@@ -274,7 +198,7 @@ impl Target {
         Ok(Target {
             base_path: origin.base_path.clone(),
             carries_lines: origin.protocol == Protocol::Http,
-            authority,
+            authority: origin.authority(),
             location: origin.place.clone(),
             peer,
             addresses: ArcSwap::default(),

@@ -103,12 +103,15 @@ impl Gate {
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let set = forward.set.iter().map(|(name, value)| (name.to_string(), text(value)));
         let own: Vec<_> = set.chain(describe(route, audit)).collect();
-        // `Host` depends on where the app is.
+        let host = audit.host.iter().map(|host| (header::HOST.to_string(), host.as_str().to_owned()));
         let is_replaced = |name: &HeaderName| {
             name == header::HOST || forward.remove.contains(name) || own.iter().any(|(other, _)| other == name.as_str())
         };
         let passed = head.headers.iter().filter(|(name, _)| !is_replaced(name));
-        told.headers = passed.map(|(name, value)| (name.to_string(), text(value))).chain(own.iter().cloned()).collect();
+        told.headers = host
+            .chain(passed.map(|(name, value)| (name.to_string(), text(value))))
+            .chain(own.iter().cloned())
+            .collect();
         told
     }
 }

@@ -67,7 +67,12 @@ fn routes(config: Config, origin: &str) -> Config {
             origin,
             &bearer("methods: [POST], require: {email_domains: [b.test]}"),
         )
-        .route("stripped", "http://app.test/stripped/", origin, "auth: public, upstream: {strip_prefix: true}")
+        .route(
+            "stripped",
+            "http://app.test/stripped/",
+            origin,
+            "auth: public, upstream: {strip_prefix: true, preserve_host: false}",
+        )
         .route("cors", "http://app.test/cors/", origin, &bearer("cors: {origins: [\"https://a.test\"]}"))
         .route("person", "http://app.test/app/", origin, "auth: {provider: corp, accept: [session, bearer]}")
         .route("api", "http://api.test/ruled/", origin, PUBLIC)
@@ -149,6 +154,7 @@ async fn explain_says_what_the_gateway_does() {
         if is_forwarded {
             forwarded += 1;
             let received = world.app.last();
+            assert!(told["headers"].as_array().unwrap().iter().any(|header| header["name"] == "host"), "{what}");
             for header in told["headers"].as_array().unwrap() {
                 let (name, value) = (header["name"].as_str().unwrap(), header["value"].as_str().unwrap());
                 if name != "x-request-id" {

@@ -113,7 +113,8 @@ impl TryFrom<Secret> for RedisUrl {
     type Error = &'static str;
     fn try_from(url: Secret) -> Result<Self, Self::Error> {
         let known = Url::parse(url.expose()).is_ok_and(|u| matches!(u.scheme(), "redis" | "rediss") && u.has_host());
-        if known && url.expose().as_str().into_connection_info().is_ok() {
+        let is_read = |url: &str| url.into_connection_info().is_ok_and(|info| info.redis_settings().db() >= 0);
+        if known && is_read(url.expose()) {
             return Ok(RedisUrl(url));
         }
         Err(
