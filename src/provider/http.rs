@@ -89,7 +89,8 @@ async fn answer(request: RequestBuilder) -> Result<(StatusCode, Answer), CallErr
     let mut body = BytesMut::new();
     while let Some(chunk) = answer.chunk().await.map_err(CallError::transport)? {
         if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(CallError::TooLarge);
+            let status = answer.status();
+            return Err(if status.is_server_error() { CallError::Status(status) } else { CallError::TooLarge });
         }
         body.extend_from_slice(&chunk);
     }

@@ -2,6 +2,7 @@
 //! leniency that providers need (RFC 6749, 2.3 and 5).
 
 use crate::kit::clock::Clock;
+use crate::kit::http_client::CallError;
 use crate::kit::secret::Secret;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
@@ -124,8 +125,16 @@ async fn call(
         Ok((status, answer)) => Ok((status, answer.body)),
         Err(problem) => {
             tracing::debug!(provider = %settings.name, %problem, "the provider does not answer");
-            Err(CallFailed::unavailable(problem.to_string()))
+            Err(failed(&problem))
         }
+    }
+}
+
+/// An answer without an end makes no sense, as one that cannot be read; any other failure may pass.
+fn failed(problem: &CallError) -> CallFailed {
+    match problem {
+        CallError::TooLarge => CallFailed::refused(problem.to_string()),
+        CallError::Transport(_) | CallError::Status(_) => CallFailed::unavailable(problem.to_string()),
     }
 }
 

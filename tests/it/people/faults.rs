@@ -74,7 +74,7 @@ async fn an_endless_answer_is_not_read_to_its_end() {
     check_heals(&scene).await;
     let before = scene.gateway.peak_memory();
     for endpoint in [Endpoint::Token; 10] {
-        check(&scene, "100 MB", sends_100_mb(endpoint), "503 provider_unavailable").await;
+        check(&scene, "100 MB", sends_100_mb(endpoint), "502 login_failed").await;
     }
     let lacks_email = |f: &mut Faults| {
         f.id_token_claims = object(json!({"email": null}));
