@@ -7,6 +7,7 @@ use crate::gateway::Gateway;
 use crate::people::Person;
 use crate::wait::until_so;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 const REQUESTS: usize = 200;
 
@@ -68,8 +69,10 @@ async fn a_request_reads_the_hot_part_and_no_more() {
         if reads == 0 {
             assert_eq!((calls, there, back), (json!({}), 0.0, 0.0));
         } else {
-            // One command of ours; what its script calls is counted beside it.
-            assert_eq!(calls, json!({"eval": 1.0, "get": 1.0, "pttl": 1.0}));
+            // One command of ours; what its script calls is counted beside it. A busy machine may have one asked again.
+            let each = calls.as_object().unwrap();
+            assert_eq!(each.keys().map(String::as_str).collect::<HashSet<_>>(), HashSet::from(["eval", "get", "pttl"]));
+            assert!(each.values().all(|calls| (1.0..1.02).contains(&calls.as_f64().unwrap())), "{calls}");
             assert!(there < 400.0 && back < hot as f64 + 64.0, "{there} {back}");
         }
     }
