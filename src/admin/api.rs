@@ -1,9 +1,10 @@
 //! The admin API: creates, lists and revokes API keys. Requires the admin token.
 
-use crate::admin::pages::{Asker, JSON, Page, not_found, only, problem, time, unavailable};
+use crate::admin::pages::{JSON, Page, not_found, only, problem, time, unavailable};
 use crate::credential::api_key::keyring::{Keyring, NewKey, NotCreated};
 use crate::credential::api_key::{KeyId, Record};
 use crate::store::kv::{Change, Kv, Unavailable};
+use crate::telemetry::requester::Requester;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ impl Api {
         path: &str,
         body: &[u8],
         routes: &[String],
-        asker: &Asker,
+        requester: &Requester,
     ) -> Page {
         let Some(rest) = path.strip_prefix(KEYS) else { return not_found() };
         let Some(keys) = &self.keys else {
@@ -40,25 +41,25 @@ impl Api {
         match (method, rest) {
             (&Method::GET, "") => list(keys).await,
             (&Method::POST, "") => match read(body, routes) {
-                Ok(new) => self.create(keys, new, asker).await,
+                Ok(new) => self.create(keys, new, requester).await,
                 Err((field, problem)) => {
                     (StatusCode::BAD_REQUEST, JSON, json!({"field": field, "problem": problem}).to_string())
                 }
             },
-            (&Method::DELETE, id) if id.starts_with('/') => self.end(keys, id.trim_start_matches('/'), asker).await,
+            (&Method::DELETE, id) if id.starts_with('/') => self.end(keys, id.trim_start_matches('/'), requester).await,
             (_, "") => only("GET, POST"),
             _ if rest.starts_with('/') => only("DELETE"),
             _ => not_found(),
         }
     }
 
-    async fn create(&self, keys: &Arc<Keyring>, new: NewKey, asker: &Asker) -> Page {
+    async fn create(&self, keys: &Arc<Keyring>, new: NewKey, requester: &Requester) -> Page {
         match keys.create(new).await {
             Ok(created) => {
                 // Another replica may have cached that this key does not exist.
                 self.kv.announce(&Change::ApiKey(created.record.id.to_string())).await;
                 let (key, user) = (&created.record.id, &created.record.user);
-                let Asker { client, request_id } = asker;
+                let Requester { client, request_id } = requester;
                 tracing::info!(event = "api_key_made", request_id, %key, user, %client, "an API key was made");
                 let mut shown = shown(&created.record);
                 shown.insert("key".into(), created.key.expose().into());
@@ -69,7 +70,7 @@ impl Api {
         }
     }
 
-    async fn end(&self, keys: &Arc<Keyring>, id: &str, asker: &Asker) -> Page {
+    async fn end(&self, keys: &Arc<Keyring>, id: &str, requester: &Requester) -> Page {
         let Some(id) = KeyId::parse(id) else { return not_found() };
         let user = keys.user_of(id).await;
         let ended = keys.revoke(id).await;
@@ -77,7 +78,7 @@ impl Api {
         self.kv.announce(&Change::ApiKey(id.to_string())).await;
         match ended {
             Ok(true) => {
-                let Asker { client, request_id } = asker;
+                let Requester { client, request_id } = requester;
                 tracing::info!(event = "api_key_ended", request_id, key = %id, user, %client, "an API key was ended");
                 (StatusCode::NO_CONTENT, JSON, String::new())
             }

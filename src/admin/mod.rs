@@ -9,7 +9,7 @@ mod settings;
 mod state;
 mod status;
 
-use crate::admin::pages::{Asker, HTML, JSON, Page, TEXT, not_found, only, problem};
+use crate::admin::pages::{HTML, JSON, Page, TEXT, not_found, only, problem};
 use crate::admin::sessions::SESSIONS;
 pub use crate::admin::settings::{AdminToken, HostName, Settings};
 pub use crate::admin::state::{Admin, RouteLine, State, StoreNow};
@@ -22,6 +22,7 @@ use crate::session::census::Census;
 use crate::store::kv::Unavailable;
 use crate::telemetry::decisions;
 use crate::telemetry::metrics::Cache;
+use crate::telemetry::requester::Requester;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -41,8 +42,8 @@ impl Admin {
     /// A body of `None` was longer than the listener reads, or could not be read. The client's address is an extension.
     pub async fn respond(&self, request: Request<Option<Vec<u8>>>) -> Response<Vec<u8>> {
         let (head, body) = request.into_parts();
-        let asker = self.asker(&head);
-        let (status, kind, text) = self.answer(&head, body, &asker).await;
+        let requester = self.requester(&head);
+        let (status, kind, text) = self.answer(&head, body, &requester).await;
         let (method, body) = (head.method, text);
         let length = body.len();
         let allow = (status == StatusCode::METHOD_NOT_ALLOWED).then(|| HeaderValue::from_str(body.trim_end()).ok());
@@ -53,7 +54,7 @@ impl Admin {
         if kind == HTML {
             headers.insert(header::CONTENT_SECURITY_POLICY, status::policy());
         }
-        headers.extend(HeaderValue::from_str(&asker.request_id).ok().map(|id| (REQUEST_ID, id)));
+        headers.extend(HeaderValue::from_str(&requester.request_id).ok().map(|id| (REQUEST_ID, id)));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         if status != StatusCode::NO_CONTENT {
             headers.insert(header::CONTENT_LENGTH, length.into());
@@ -72,14 +73,14 @@ impl Admin {
         response
     }
 
-    fn asker(&self, head: &Parts) -> Asker {
+    fn requester(&self, head: &Parts) -> Requester {
         let mut id = [0; 16];
         self.sessions.entropy.fill(&mut id);
         let client = head.extensions.get().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        Asker { client, request_id: data_encoding::HEXLOWER.encode(&id) }
+        Requester { client, request_id: data_encoding::HEXLOWER.encode(&id) }
     }
 
-    async fn answer(&self, head: &Parts, body: Option<Vec<u8>>, asker: &Asker) -> Page {
+    async fn answer(&self, head: &Parts, body: Option<Vec<u8>>, requester: &Requester) -> Page {
         if !is_own_host(&head.headers, &self.state.read().hosts) {
             return (StatusCode::FORBIDDEN, TEXT, "this host is not one of admin.hosts\n".into());
         }
@@ -106,11 +107,11 @@ impl Admin {
         }
         if let Some(rest) = path.strip_prefix(SESSIONS) {
             let realms = self.state.read().realms.clone();
-            let all = sessions::All { sessions: &self.sessions, realms: &realms, asker };
+            let all = sessions::All { sessions: &self.sessions, realms: &realms, requester };
             return all.page(&head.method, rest, head.uri.query()).await;
         }
         let routes: Vec<String> = self.state.read().routes.iter().map(|route| route.name.clone()).collect();
-        self.api.page(&head.method, path, &body, &routes, asker).await
+        self.api.page(&head.method, path, &body, &routes, requester).await
     }
 
     async fn page(&self, method: &Method, path: &str) -> Page {

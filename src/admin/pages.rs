@@ -2,14 +2,7 @@
 
 use http::StatusCode;
 use serde_json::json;
-use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
-
-/// Who asks, for the audit lines of what is changed.
-pub(super) struct Asker {
-    pub client: IpAddr,
-    pub request_id: String,
-}
 
 /// A status, a media type and a body.
 pub(super) type Page = (StatusCode, &'static str, String);

@@ -1,11 +1,12 @@
 //! The admin API's sessions: lists and ends them. The store's index names nobody, so a list asks for a user.
 
-use crate::admin::pages::{Asker, JSON, Page, not_found, only, problem, time, unavailable};
+use crate::admin::pages::{JSON, Page, not_found, only, problem, time, unavailable};
 use crate::session::index::{Listed, Of};
 use crate::session::realm::Realm;
 use crate::session::sessions::Sessions;
 use crate::store::kv::Unavailable;
-use crate::telemetry::metrics::Logout;
+use crate::telemetry::metrics::{Logout, SessionEvent};
+use crate::telemetry::requester::Requester;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ const ID: usize = 64;
 pub(super) struct All<'a> {
     pub sessions: &'a Sessions,
     pub realms: &'a [Arc<Realm>],
-    pub asker: &'a Asker,
+    pub requester: &'a Requester,
 }
 
 impl All<'_> {
@@ -52,15 +53,29 @@ impl All<'_> {
     }
 
     async fn end_all(&self) -> Page {
-        let Asker { client, request_id } = self.asker;
+        let Requester { client, request_id } = self.requester;
+        let mut count = 0;
+        let count_one = |provider: &str| {
+            count += 1;
+            self.count(provider);
+        };
+        let result = self.sessions.end_all(remember(self.realms), count_one).await;
+        self.realms.iter().for_each(|realm| realm.metrics.logged_out(Logout::admin));
         tracing::info!(
-            event = "logout", kind = "admin", all = true, request_id, %client, "an administrator ends all sessions"
+            event = "logout", kind = "admin", all = true, count, request_id, %client,
+            "an administrator has ended all sessions"
         );
-        ended(self.sessions.end_all(remember(self.realms)).await)
+        ended(result)
+    }
+
+    /// A session of this provider has ended. One whose provider is no longer configured has no series.
+    fn count(&self, provider: &str) {
+        let realm = of_provider(self.realms, Some(provider)).into_iter().next();
+        realm.inspect(|realm| realm.metrics.session(SessionEvent::ended));
     }
 
     async fn end_user(&self, user: String, provider: Option<&str>) -> Page {
-        let Asker { client, request_id } = self.asker;
+        let Requester { client, request_id } = self.requester;
         let of = Of::User(user.clone());
         let mut count = 0;
         for realm in of_provider(self.realms, provider) {
@@ -82,11 +97,13 @@ impl All<'_> {
             return not_found();
         }
         match self.sessions.end_place(id, remember(self.realms)).await {
-            Ok(false) => not_found(),
-            Ok(true) => {
-                let Asker { client, request_id } = self.asker;
+            Ok(None) => not_found(),
+            Ok(Some(provider)) => {
+                self.count(&provider);
+                of_provider(self.realms, Some(&provider)).iter().for_each(|r| r.metrics.logged_out(Logout::admin));
+                let Requester { client, request_id } = self.requester;
                 tracing::info!(
-                    event = "logout", kind = "admin", count = 1, request_id, %client,
+                    event = "logout", kind = "admin", count = 1, request_id, provider, %client,
                     "an administrator has ended a session"
                 );
                 ended(Ok(()))

@@ -4,11 +4,13 @@
 use crate::kit::clock::Timestamp;
 use crate::session::realm::Realm;
 use crate::session::record::{Envelope, envelope, names};
-use crate::session::sessions::Sessions;
+use crate::session::session::{Limits, Session};
+use crate::session::sessions::{Sessions, place_of};
 use crate::session::unfinished::{By, Ending, MOST_UNFINISHED};
 use crate::session::unseen::SignedOut;
 use crate::store::kv::{Change, Key, Space, Unavailable};
 use crate::telemetry::metrics::SessionEvent;
+use crate::telemetry::requester::Requester;
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,25 +149,35 @@ impl Sessions {
         Ok(count)
     }
 
-    /// Ends the session at a place; false if there is none.
-    pub async fn end_place(&self, place: &str, remember: Duration) -> Result<bool, Unavailable> {
+    /// Ends the session at a place; returns its provider, `None` if there is no session.
+    pub async fn end_place(&self, place: &str, remember: Duration) -> Result<Option<String>, Unavailable> {
         let label = self.label_at(place).await?;
         self.delete_place(place, remember).await?;
         if let Some(label) = &label {
             self.strike(label, place).await;
         }
-        Ok(label.is_some())
+        Ok(label.map(|label| label.provider))
     }
 
-    pub async fn end_all(&self, remember: Duration) -> Result<(), Unavailable> {
+    /// Calls `ended` with the provider of each session that has ended, also where it stops for want of the store.
+    pub async fn end_all(&self, remember: Duration, mut ended: impl FnMut(&str)) -> Result<(), Unavailable> {
         for part in 0..=u8::MAX {
             let line = line_of_all(&format!("{part:02x}"));
             for place in self.kv.members(&line).await? {
-                self.end_place(&place, remember).await?;
+                if let Some(provider) = self.end_place(&place, remember).await? {
+                    ended(&provider);
+                }
                 self.kv.remove(&line, &place).await?;
             }
         }
         Ok(())
+    }
+
+    /// Tells, once, that a request found the session too old or too long unused.
+    pub fn tell_expired(&self, realm: &Realm, session: &Session, limits: Limits, by: &Requester) {
+        if self.told.is_first(place_of(&session.ticket)) {
+            session.tell_expired(&realm.metrics, limits, self.now(), by);
+        }
     }
 
     /// Tells the store of logouts that it has missed; runs until it is dropped.

@@ -14,6 +14,7 @@ pub mod sessions;
 #[cfg(test)]
 mod simulation;
 pub mod ticket;
+mod told;
 mod tries;
 mod unfinished;
 mod unseen;

@@ -19,7 +19,8 @@ use crate::session::sessions::Sessions;
 use crate::store::kv::{Change, Unavailable};
 use crate::store::lease::{Lease, Taken};
 use crate::telemetry::metrics::Refresh;
-use identity::{Renewal, Renewed, say_distrusted};
+use crate::telemetry::requester::Requester;
+use identity::{Renewal, Renewed, say_denied, say_distrusted};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -41,10 +42,11 @@ impl Sessions {
         realm: &Arc<Realm>,
         session: &Arc<Session>,
         limits: RefreshLimits,
+        by: Requester,
     ) -> Outcome {
         let place = TokenDigest::of(session.ticket.place().as_bytes());
         let (sessions, realm_, session_) = (self.clone(), realm.clone(), session.clone());
-        let work = move || async move { sessions.refresh_once(&realm_, &session_, limits).await };
+        let work = move || by.causes(async move { sessions.refresh_once(&realm_, &session_, limits).await });
         match timeout(patience(realm), self.refreshes.join(place, work)).await {
             Ok(Ok((outcome, role))) => {
                 if role == Role::Follower {
@@ -57,9 +59,15 @@ impl Sessions {
     }
 
     /// Refreshes in the background, for a request that need not wait.
-    pub fn refresh_beside(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>, limits: RefreshLimits) {
+    pub fn refresh_beside(
+        self: &Arc<Self>,
+        realm: &Arc<Realm>,
+        session: &Arc<Session>,
+        limits: RefreshLimits,
+        by: Requester,
+    ) {
         let (sessions, realm, session) = (self.clone(), realm.clone(), session.clone());
-        tokio::spawn(async move { drop(sessions.refresh(&realm, &session, limits).await) });
+        tokio::spawn(async move { drop(sessions.refresh(&realm, &session, limits, by).await) });
     }
 
     async fn refresh_once(&self, realm: &Realm, session: &Session, limits: RefreshLimits) -> Outcome {
@@ -340,8 +348,7 @@ impl Sessions {
             }
         }
         realm.metrics.refreshed(Refresh::denied);
-        let (provider, user) = (&realm.provider.settings().name, &grant.stored.hot.identity.user);
-        tracing::warn!(event = "refresh_denied", %provider, %user, why, "the provider refused a refresh; the session ends");
+        say_denied(realm, &grant.stored.hot, why);
         self.delete(realm, ticket).await?;
         self.strike(&grant.stored.label, &ticket.place()).await;
         Ok(Outcome::Ended)

@@ -5,7 +5,8 @@ use crate::kit::digest::TokenDigest;
 use crate::session::record::{Envelope, Hot};
 use crate::session::ticket::Ticket;
 use crate::telemetry::metrics::{ProviderMetrics, SessionEvent};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use crate::telemetry::requester::Requester;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// When a route refreshes a session.
@@ -31,8 +32,6 @@ pub struct Session {
     pub(crate) label: Envelope,
     pub(crate) generation: u64,
     pub(super) seen: AtomicI64,
-    /// Its end by age or disuse was told.
-    pub(super) is_told: AtomicBool,
 }
 
 impl Session {
@@ -48,16 +47,14 @@ impl Session {
         TokenDigest::of(format!("session {} {}", self.ticket.place(), self.hot.access_expires).as_bytes())
     }
 
-    /// Tells once that a request found the session too old or too long unused.
-    pub fn tell_expired(&self, metrics: &ProviderMetrics, limits: Limits, now: Timestamp) {
-        if self.is_told.swap(true, Ordering::Relaxed) {
-            return;
-        }
+    /// Tells that a request found the session too old or too long unused.
+    pub(super) fn tell_expired(&self, metrics: &ProviderMetrics, limits: Limits, now: Timestamp, by: &Requester) {
         metrics.session(SessionEvent::expired);
         let is_old = now >= Timestamp::from_millis(self.hot.created).plus(limits.max_age);
         let why = if is_old { "max_age" } else { "idle_timeout" };
         let (provider, user) = (metrics.name(), &self.hot.identity.user);
-        tracing::info!(event = "session_ended", provider, %user, why, "a session has expired");
+        let Requester { client, request_id } = by;
+        tracing::info!(event = "session_ended", provider, %user, %client, request_id, why, "a session has expired");
     }
 
     /// The Unix second at which the session reaches its maximum age.
@@ -72,6 +69,6 @@ impl Session {
 
     pub(crate) fn new(hot: Hot, ticket: Ticket, label: Envelope, generation: u64) -> Self {
         let seen = AtomicI64::new(hot.seen);
-        Session { hot, ticket, label, generation, seen, is_told: AtomicBool::new(false) }
+        Session { hot, ticket, label, generation, seen }
     }
 }

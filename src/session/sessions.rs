@@ -13,6 +13,7 @@ use crate::session::realm::Realm;
 use crate::session::record::{Cold, Envelope, Hot, Part, open};
 use crate::session::session::{Limits, Session};
 use crate::session::ticket::Ticket;
+use crate::session::told::Told;
 use crate::session::tries::Tries;
 use crate::session::unfinished::Unfinished;
 use crate::session::unseen::Unseen;
@@ -44,6 +45,7 @@ pub struct Sessions {
     pub(crate) tries: Tries,
     pub(super) unfinished: Unfinished,
     pub(super) unseen: Unseen,
+    pub(super) told: Told,
     pub(crate) dedup: Dedup,
 }
 
@@ -96,6 +98,7 @@ impl Sessions {
             tries: Tries::new(),
             unfinished: Unfinished::default(),
             unseen: Unseen::default(),
+            told: Told::default(),
             dedup,
         }
     }
@@ -372,11 +375,8 @@ impl Sessions {
         if self.replace_hot(realm, &session.ticket, &stored.label, &stored.hot, generation).await? {
             // Again, as after a refresh: there may be none.
             self.enlist(&stored.label, &session.ticket.place(), realm.ttl(stored.hot.created, now)).await;
-            self.keep_cached(
-                realm,
-                Arc::new(Session::new(stored.hot, stored.ticket, stored.label, generation)),
-                &reading,
-            );
+            let session = Session::new(stored.hot, stored.ticket, stored.label, generation);
+            self.keep_cached(realm, Arc::new(session), &reading);
         }
         Ok(())
     }

@@ -25,6 +25,7 @@ use crate::store::fallback::{self, Fallback};
 use crate::store::kv::Kv;
 use crate::store::redis::{Breaker, Standby};
 use crate::telemetry::metrics::{Cache, Metrics};
+use crate::telemetry::requester::nobody;
 use harness::{Harness, PROVIDER_TIMEOUT, Paused, ProviderLink, StoreLink};
 use invariants::{COMMAND_TIMEOUT, Invariants, Probe};
 use scenario::{Dice, Scenario};
@@ -141,7 +142,9 @@ impl Replica {
         }
         let began = self.harness.now();
         let outcome =
-            timeout(Duration::from_secs(600), self.sessions.refresh(&self.realm, &session, REFRESH)).await.ok();
+            timeout(Duration::from_secs(600), self.sessions.refresh(&self.realm, &session, REFRESH, nobody()))
+                .await
+                .ok();
         let (now, mut invariants) = (self.harness.now(), self.harness.invariants.lock());
         let longest = LONGEST_WAIT + invariants.frozen_for(self.at);
         if now - began > longest {

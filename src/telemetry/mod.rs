@@ -10,4 +10,5 @@ pub mod log;
 pub mod metrics;
 pub mod reason;
 pub mod record;
+pub mod requester;
 pub mod spans;

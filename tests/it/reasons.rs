@@ -202,9 +202,11 @@ async fn a_refused_refresh_says_why() {
     scene.provider_does(|faults| faults.access_token_lifetime = 0);
     let mut person = scene.signed_in("alice").await;
     scene.provider_does(|faults| faults.refresh_error = Some("invalid_grant".to_owned()));
-    assert_eq!(person.fetch("/x").await.outcome(), "401 session_ended");
+    let reply = person.fetch("/x").await;
+    assert_eq!(reply.outcome(), "401 session_ended");
     let denied = event(&scene.gateway, "refresh_denied").await;
-    assert_eq!([&denied["provider"], &denied["user"]], ["corp", "alice"]);
+    assert_eq!([&denied["provider"], &denied["user"], &denied["client"]], ["corp", "alice", "127.0.0.1"]);
+    assert_eq!(denied["request_id"].as_str(), reply.header("x-request-id"));
     assert_eq!(denied["why"], "invalid_grant (status 400): a fault that was asked for");
 }
 

@@ -10,6 +10,7 @@ use crate::session::sessions::Found;
 use crate::session::ticket::Ticket;
 use crate::telemetry::metrics::Credential;
 use crate::telemetry::reason::Reason;
+use crate::telemetry::requester::Requester;
 use http::HeaderMap;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ impl Authenticator {
                 match self.sessions.find(&site.realm, value).await {
                     Found::Live(session) => {
                         audit.credential = Credential::session;
-                        match self.kept_alive(site, session).await {
+                        match self.kept_alive(site, session, audit).await {
                             Ok(Some(session)) => {
                                 return Ok(Proved::Session(SignedIn { site: site.clone(), session }));
                             }
@@ -54,15 +55,17 @@ impl Authenticator {
         &self,
         site: &Arc<RelyingParty>,
         session: Arc<Session>,
+        audit: &Audit,
     ) -> Result<Option<Arc<Session>>, Reason> {
         let now = self.sessions.now();
+        let by = || Requester { client: audit.client, request_id: audit.request_id.clone() };
         let session = match session.is_within(site.limits, now) {
             true => session,
             // Another replica may have used it since this one cached it.
             false => match self.sessions.look_again(&site.realm, &session).await {
                 Found::Live(session) if session.is_within(site.limits, now) => session,
                 Found::Live(session) => {
-                    session.tell_expired(&site.realm.metrics, site.limits, now);
+                    self.sessions.tell_expired(&site.realm, &session, site.limits, &by());
                     return Ok(None);
                 }
                 Found::Absent => return Ok(None),
@@ -70,15 +73,15 @@ impl Authenticator {
             },
         };
         self.sessions.touch(&site.realm, &session, site.limits);
-        self.sessions.renew_identity_beside(&site.realm, &session);
+        self.sessions.renew_identity_beside(&site.realm, &session, by);
         if !session.hot.has_refresh || !session.hot.is_due(site.refresh.before_expiry, now) {
             return Ok(Some(session));
         }
         if !session.hot.has_expired(now) {
-            self.sessions.refresh_beside(&site.realm, &session, site.refresh);
+            self.sessions.refresh_beside(&site.realm, &session, site.refresh, by());
             return Ok(Some(session));
         }
-        match self.sessions.refresh(&site.realm, &session, site.refresh).await {
+        match self.sessions.refresh(&site.realm, &session, site.refresh, by()).await {
             Refreshed::Live(session) => Ok(Some(session)),
             Refreshed::Ended => Ok(None),
             Refreshed::Unavailable(Dependency::Provider) => Err(Reason::ProviderUnavailable),

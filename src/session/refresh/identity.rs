@@ -14,6 +14,7 @@ use crate::session::record::{Cold, Hot};
 use crate::session::session::Session;
 use crate::session::sessions::Sessions;
 use crate::store::kv::{Change, Unavailable};
+use crate::telemetry::requester::Requester;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,10 +44,23 @@ fn no_user(settings: &Settings) -> Renewal {
     Renewal::Forged(format!("{}: the mapped `user` claim is absent or no text", settings.claims.user.as_str()))
 }
 
+/// The session ends: the provider has refused its refresh token.
+pub(super) fn say_denied(realm: &Realm, hot: &Hot, why: &str) {
+    let (provider, user) = (&realm.provider.settings().name, &hot.identity.user);
+    let (client, request_id) = Requester::current();
+    tracing::warn!(
+        event = "refresh_denied", %provider, %user, client, request_id, why,
+        "the provider refused a refresh; the session ends"
+    );
+}
+
 /// The session ends: what the provider said after a refresh is of somebody else, or cannot be verified.
 pub(super) fn say_distrusted(realm: &Realm, hot: &Hot, why: &str) {
     let (provider, user) = (&realm.provider.settings().name, &hot.identity.user);
-    tracing::warn!(event = "session_ended", %provider, %user, why, "what came of a refresh cannot be trusted");
+    let (client, request_id) = Requester::current();
+    tracing::warn!(
+        event = "session_ended", %provider, %user, client, request_id, why, "what came of a refresh cannot be trusted"
+    );
 }
 
 impl Sessions {
@@ -117,20 +131,27 @@ impl Sessions {
     }
 
     /// Requests UserInfo again if it was unavailable; in the background, once for all concurrent requests.
-    pub fn renew_identity_beside(self: &Arc<Self>, realm: &Arc<Realm>, session: &Arc<Session>) {
+    pub fn renew_identity_beside(
+        self: &Arc<Self>,
+        realm: &Arc<Realm>,
+        session: &Arc<Session>,
+        by: impl FnOnce() -> Requester,
+    ) {
         let due = session.hot.stale.is_some_and(|since| self.clock.now().millis() >= since + AGAIN.as_millis() as i64);
         if !due || session.hot.has_expired(self.clock.now()) {
             return;
         }
         let place = TokenDigest::of(format!("identity of {}", session.ticket.place()).as_bytes());
-        let (sessions, realm, session) = (self.clone(), realm.clone(), session.clone());
+        let (sessions, realm, session, by) = (self.clone(), realm.clone(), session.clone(), by());
         tokio::spawn(async move {
             let (own, realm_) = (sessions.clone(), realm.clone());
-            let work = move || async move {
-                match own.renew_identity(&realm_, &session).await {
-                    Ok(outcome) => outcome,
-                    Err(Unavailable) => Outcome::Live(session),
-                }
+            let work = move || {
+                by.causes(async move {
+                    match own.renew_identity(&realm_, &session).await {
+                        Ok(outcome) => outcome,
+                        Err(Unavailable) => Outcome::Live(session),
+                    }
+                })
             };
             let _ = sessions.refreshes.join(place, work).await; // in the background: no request waits for it
         });

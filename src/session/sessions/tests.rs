@@ -12,6 +12,7 @@ use crate::session::realm::Realm;
 use crate::session::session::{Limits, RefreshLimits, Session};
 use crate::store::faulty::Faulty;
 use crate::telemetry::metrics::{Cache as CacheName, Metrics};
+use crate::telemetry::requester::nobody;
 use serde_json::{Value, json};
 
 struct World {
@@ -100,7 +101,7 @@ impl World {
 
     async fn refresh(&self, cookie: &str) -> &'static str {
         let session = self.live(cookie).await;
-        match self.sessions.refresh(&self.realm, &session, REFRESH).await {
+        match self.sessions.refresh(&self.realm, &session, REFRESH, nobody()).await {
             Outcome::Live(_) => "live",
             Outcome::Ended => "ended",
             Outcome::Unavailable(Dependency::Provider) => "provider away",
@@ -255,7 +256,7 @@ async fn many_requests_spend_one_refresh_token() {
     for _ in 0..50 {
         let (sessions, realm, session) = (w.sessions.clone(), w.realm.clone(), session.clone());
         asking.push(tokio::spawn(async move {
-            matches!(sessions.refresh(&realm, &session, REFRESH).await, Outcome::Live(_))
+            matches!(sessions.refresh(&realm, &session, REFRESH, nobody()).await, Outcome::Live(_))
         }));
     }
     while w.asked().is_empty() {
@@ -331,7 +332,9 @@ async fn a_session_that_was_ended_meanwhile_stays_ended() {
     let held = w.provider.gate.acquire_many(1000).await.unwrap();
     let (sessions, realm, session) = (w.sessions.clone(), w.realm.clone(), w.live(&cookie).await);
     let refreshing =
-        tokio::spawn(async move { matches!(sessions.refresh(&realm, &session, REFRESH).await, Outcome::Ended) });
+        tokio::spawn(
+            async move { matches!(sessions.refresh(&realm, &session, REFRESH, nobody()).await, Outcome::Ended) },
+        );
     while w.asked().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -349,7 +352,7 @@ async fn an_old_refresh_token_is_not_tried() {
     let strict = RefreshLimits { max_token_age: Some(Duration::from_secs(200)), ..REFRESH };
     w.clock.advance(Duration::from_secs(301));
     let session = w.live(&cookie).await;
-    assert!(matches!(w.sessions.refresh(&w.realm, &session, strict).await, Outcome::Ended));
+    assert!(matches!(w.sessions.refresh(&w.realm, &session, strict, nobody()).await, Outcome::Ended));
     assert!(w.asked().is_empty());
     w.provider.grants.lock().push_back(tokens(Some("second"), None));
     assert_eq!(w.refresh(&cookie).await, "live", "another route may be more patient");
@@ -362,7 +365,7 @@ async fn a_store_that_is_away_spends_nothing() {
     w.clock.advance(Duration::from_secs(301));
     let session = w.live(&cookie).await;
     w.store.away.store(true, Ordering::SeqCst);
-    let refreshed = w.sessions.refresh(&w.realm, &session, REFRESH).await;
+    let refreshed = w.sessions.refresh(&w.realm, &session, REFRESH, nobody()).await;
     assert!(matches!(refreshed, Outcome::Unavailable(Dependency::Store)));
     assert!(w.asked().is_empty());
 }
@@ -485,7 +488,7 @@ async fn what_userinfo_could_not_say_is_asked_again() {
     assert_eq!(w.refresh(&cookie).await, "live");
     let asked = || w.asked().iter().filter(|asked| asked.starts_with("userinfo")).count();
     let again = async |expected: usize| {
-        w.sessions.renew_identity_beside(&w.realm, &w.live(&cookie).await);
+        w.sessions.renew_identity_beside(&w.realm, &w.live(&cookie).await, nobody);
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }

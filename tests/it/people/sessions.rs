@@ -35,7 +35,10 @@ async fn userinfo_tells_who_one_is_and_never_a_token() {
 
 #[tokio::test]
 async fn an_idle_session_ends_and_one_in_use_does_not() {
-    let scene = Scene::with(|config, app| main_route(config, app, "session: {idle_timeout: 2s}")).await;
+    let scene = Scene::with(|config, app| {
+        main_route(config, app, "session: {idle_timeout: 2s}").more("caches: {sessions: {enabled: false}}")
+    })
+    .await;
     let (mut busy, mut idle) = (scene.signed_in("alice").await, scene.signed_in("bob").await);
     let begun = Instant::now();
     // Userinfo does not touch the session, so that it can be watched while it runs out.
@@ -48,6 +51,8 @@ async fn an_idle_session_ends_and_one_in_use_does_not() {
     assert_eq!(idle.fetch("/x").await.outcome(), "401 session_ended");
     let reply = idle.visit("/x").await;
     assert_eq!((reply.status, reply.header("x-doorward-reason")), (302, Some("session_ended")));
+    let expired = scene.gateway.metric("doorward_sessions_total{provider=\"corp\",event=\"expired\"}").await;
+    assert_eq!(expired, 1.0, "counted once, however often its cookie comes");
     until("a use beyond the idle time", async || {
         assert_eq!(busy.fetch("/x").await.outcome(), "200");
         (begun.elapsed() > Duration::from_secs(4)).then_some(())

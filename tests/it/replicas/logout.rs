@@ -244,6 +244,11 @@ async fn an_administrator_lists_and_ends_sessions() {
     replicas.everywhere(&bob, "200").await;
     assert_eq!(replicas.administers(1, "DELETE", "/api/v1/sessions?all=true").await.status, 204);
     until_so("all are over", async || replicas.outcomes(&bob).await == [OVER; 3]).await;
+    let metric = async |name: &str| replicas.gateways[1].metric(name).await;
+    assert_eq!(metric("doorward_sessions_total{provider=\"corp\",event=\"ended\"}").await, 2.0, "alice's and bob's");
+    assert_eq!(metric("doorward_logouts_total{provider=\"corp\",kind=\"admin\"}").await, 2.0);
+    let of_one = replicas.gateways[0].metric("doorward_sessions_total{provider=\"corp\",event=\"ended\"}").await;
+    assert_eq!(of_one, 1.0, "alice's older one");
     assert_eq!(redis.keys("doorward:{index:*").await, Vec::<String>::new(), "the index has nobody left");
 }
 
