@@ -15,7 +15,7 @@ pub(crate) fn apply(root: &mut Node, schema: &Json, env: &[(String, String)], pr
     for (name, value) in named {
         let segments: Vec<String> = name.get(PREFIX.len()..).unwrap_or_default().split("__").map(fold).collect();
         match place(root, schema, &segments) {
-            Ok(path) => match set.iter().find(|(other, _)| *other == path) {
+            Ok(path) => match set.iter().find(|(other, _)| meet(other, &path)) {
                 Some((_, other)) => {
                     problems.add_env(name, &path, format!("{other} sets the same value; keep one of them"))
                 }
@@ -27,6 +27,16 @@ pub(crate) fn apply(root: &mut Node, schema: &Json, env: &[(String, String)], pr
             },
             Err((path, fault)) => problems.add_env(name, &path, fault),
         }
+    }
+}
+
+/// Whether two paths set one value. The address of a listener stands for the whole of it, and leaves room for the rest.
+fn meet(one: &str, other: &str) -> bool {
+    let (short, long) = if one.len() <= other.len() { (one, other) } else { (other, one) };
+    let is_listener = short.strip_prefix("listen.").is_some_and(|item| !item.contains('.'));
+    match is_listener && short != long {
+        true => long.strip_prefix(short) == Some(".address"),
+        false => begins(long, short),
     }
 }
 

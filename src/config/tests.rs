@@ -303,6 +303,13 @@ fn any_scalar_can_be_overridden() {
     }
     let twice = [("DOORWARD__AUTH_PATH", "/a"), ("Doorward__Auth_Path", "/b")];
     refused(GOOD, &twice, &["env:Doorward__Auth_Path: auth_path: DOORWARD__AUTH_PATH sets the same value"]);
+    let whole_and_part = [("DOORWARD__LISTEN__0", "127.0.0.1:1"), ("DOORWARD__LISTEN__0__ADDRESS", "127.0.0.1:2")];
+    let told = "env:DOORWARD__LISTEN__0__ADDRESS: listen.0.address: DOORWARD__LISTEN__0 sets the same value";
+    refused(GOOD, &whole_and_part, &[told]);
+    let both = [("DOORWARD__ROUTES__0__AUTH", "public"), ("DOORWARD__ROUTES__0__AUTH__PROVIDER", "corp")];
+    let told =
+        "env:DOORWARD__ROUTES__0__AUTH__PROVIDER: routes.0.auth.provider: DOORWARD__ROUTES__0__AUTH sets the same";
+    refused(GOOD, &both, &[told]);
 }
 
 #[test]
