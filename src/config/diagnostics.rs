@@ -1,5 +1,6 @@
 //! What is wrong, where it stands, and the mend: `file:line:column: path.to.key: what is wrong`.
 
+use crate::config::reference::sources;
 use crate::config::settings::Settings;
 use crate::config::tree::{Node, Position, Value};
 use anstyle::{AnsiColor, Style};
@@ -36,7 +37,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// `file:line`, `env:NAME`, or `default`.
+    /// `file:line`, `env:NAME`, `file:path`, or `default`; several where the text of the file refers to others.
     pub(crate) fn source(&self, path: &str, value: &serde_json::Value) -> String {
         let node = self.completed.at(path);
         if let Some(name) = node.and_then(|node| node.from_env.as_ref()) {
@@ -48,7 +49,8 @@ impl Written {
             return format!("{}, env:{}", self.line(position), items.join(", env:"));
         }
         if let Some(position) = self.as_written.position_of(path) {
-            return self.line(position);
+            let line = std::iter::once(self.line(position));
+            return line.chain(self.text(path).map(sources).unwrap_or_default()).collect::<Vec<_>>().join(", ");
         }
         // A short form, such as an address for a listener.
         let whole = path.rsplit_once('.').and_then(|(whole, _)| self.as_written.at(whole));
@@ -67,8 +69,12 @@ impl Written {
 
     /// A text of the file that refers to the environment or another file, as it is written there.
     pub(crate) fn reference(&self, path: &str) -> Option<&str> {
+        self.text(path).filter(|text| !sources(text).is_empty())
+    }
+
+    fn text(&self, path: &str) -> Option<&str> {
         match &self.as_written.at(path)?.value {
-            Value::Scalar { text, .. } if ["${env:", "${file:"].iter().any(|start| text.contains(start)) => Some(text),
+            Value::Scalar { text, .. } => Some(text),
             _ => None,
         }
     }

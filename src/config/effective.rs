@@ -17,8 +17,11 @@ pub fn yaml(file: &File, written: &Written) -> String {
     render(&value, &|path, value| Some(written.source(path, value)))
 }
 
-/// A text as the reader takes it again, and without secrets: a reference stands as it was written, not resolved; queries
-/// and passwords of URLs are hidden.
+/// Of these any text may be a secret, which only whoever wrote it knows.
+const ANYTHING: [&str; 3] = ["set", "authorization_params", "end_session_params"];
+
+/// A text as the reader takes it again, and without secrets: where it may be one, a reference stands as it was written;
+/// queries and passwords of URLs are hidden.
 fn readable(value: &mut Value, path: &str, written: &Written) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { join(path, name) };
     match value {
@@ -27,7 +30,8 @@ fn readable(value: &mut Value, path: &str, written: &Written) {
             items.iter_mut().enumerate().for_each(|(i, item)| readable(item, &below(&i.to_string()), written));
         }
         Value::String(text) if text != HIDDEN => {
-            *text = match written.reference(path) {
+            let is_anything = path.split('.').any(|part| ANYTHING.contains(&part));
+            *text = match written.reference(path).filter(|_| is_anything) {
                 Some(reference) => reference.to_owned(),
                 None => without_secrets(text).replace("$$", "$$$$").replace("${", "$${"),
             };

@@ -1,6 +1,7 @@
 //! What may stand in a value: `${env:NAME}`, `${env:NAME:-default}`, `${file:path}`, `$$`.
 
 use crate::config::diagnostics::Problems;
+use crate::config::reference::replace;
 use crate::config::tree::{Node, Value, join};
 use std::io::Read;
 use std::path::Path;
@@ -34,31 +35,14 @@ fn walk(node: &mut Node, path: &str, fill: &mut impl FnMut(&str, &str) -> String
 }
 
 fn fill(text: &str, env: &[(String, String)], folder: &Path) -> (String, Vec<String>) {
-    let (mut out, mut faults, mut rest) = (String::new(), Vec::new(), text);
-    while let Some(at) = rest.find('$') {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let (dollar, after) = from.split_at(1);
-        if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        let reference = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let known = reference.filter(|(inner, _)| inner.starts_with("env:") || inner.starts_with("file:"));
-        let Some((inner, after)) = known else {
-            out.push_str(dollar); // a lone dollar is itself
-            rest = after;
-            continue;
-        };
-        match resolve(inner, env, folder) {
-            Ok(value) => out.push_str(&value),
-            Err(fault) => faults.push(fault),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    (out, faults)
+    let mut faults = Vec::new();
+    let filled = replace(text, |reference| {
+        resolve(reference, env, folder).unwrap_or_else(|fault| {
+            faults.push(fault);
+            String::new()
+        })
+    });
+    (filled, faults)
 }
 
 fn resolve(reference: &str, env: &[(String, String)], folder: &Path) -> Result<String, String> {

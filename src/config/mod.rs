@@ -11,6 +11,7 @@ pub mod import;
 mod interpolate;
 mod overrides;
 mod reader;
+mod reference;
 pub mod schema;
 pub mod settings;
 mod tree;

@@ -281,13 +281,16 @@ async fn config_says_where_each_value_is_from_and_no_secret() {
     let key = "api_keys: [{id: 0123456789ab, digest: ".to_owned()
         + &"a".repeat(64)
         + ", user: u, expires_at: 2031-01-31T00:00:00Z}]\n";
-    let more = key + "tracing: {otlp: \"http://c.test/?key=the-key\"}\npages: {name: \"${env:NAME} $${env:X}\"}\n";
-    folder.write("config.yaml", &format!("{TEXT}{more}"));
+    let more = key
+        + "tracing: {otlp: \"http://c.test/?key=the-key\"}\npages: {name: \"${env:NAME} $${env:X}\"}\nlogging: {level: \"${env:LEVEL:-warn}\"}\n";
+    let text = TEXT.replace("require:", "headers: {set: {X-Team: \"team ${env:TEAM}\"}}, require:");
+    folder.write("config.yaml", &format!("{text}{more}"));
     let env = [
         ("DOORWARD__SHUTDOWN_GRACE", "7s"),
         ("DOORWARD__CLIENT_IP__TRUSTED_PROXIES__0", "192.0.2.0/24"),
         ("DOORWARD__ADMIN__TOKEN", "the-admin-token-of-these-tests"),
-        ("NAME", "what-a-reference-holds"),
+        ("NAME", "a ${env:Y} name"),
+        ("TEAM", "what-a-reference-holds"),
     ];
     let (code, printed, complaint) = run(&folder, &["config"], &env).await;
     assert_eq!(code, 0, "{complaint}");
@@ -302,6 +305,9 @@ async fn config_says_where_each_value_is_from_and_no_secret() {
         "expires_at: \"2031-01-31T00:00:00Z\"  # config.yaml:8",
         "- address: \"127.0.0.1:8443\"  # config.yaml:1",
         "backend: memory  # config.yaml:2",
+        "level: warn  # config.yaml:11, env:LEVEL",
+        r#"name: "a $${env:Y} name $${env:X}"  # config.yaml:10, env:NAME"#,
+        r#"X-Team: "team ${env:TEAM}"  # config.yaml:7, env:TEAM"#,
     ] {
         assert!(printed.lines().any(|known| known.trim() == line), "{line}: {printed}");
     }
