@@ -158,13 +158,12 @@ impl ProxyHttp for Proxy {
                 // A client that still has to send a body is not waiting for events.
                 let is_stream = forward.stream && (session.is_body_empty() || is_grpc(session.req_header()));
                 wait_for_reader(*settings.timeout);
-                // The kind of response decides how long silence may last, but Pingora's time-outs are set before it is known.
+                // The kind of response decides how long silence may last, and is not known yet. Pingora's time-outs cannot be
+                // changed later: they are off.
                 allow_silence(*settings.timeout);
-                let patience = if is_stream { *settings.stream_idle_timeout } else { *settings.timeout };
-                let silence = upstreams.longest_silence();
-                session.as_downstream_mut().set_read_timeout(Some(silence));
-                session.as_downstream_mut().set_write_timeout(Some(silence));
-                (ctx.silence, ctx.patience) = (silence, patience);
+                session.as_downstream_mut().set_read_timeout(None);
+                session.as_downstream_mut().set_write_timeout(None);
+                ctx.patience = if is_stream { *settings.stream_idle_timeout } else { *settings.timeout };
                 if is_stream {
                     ctx.hold(session, &self.connections.streams); // the app may be silent before its head, too
                 }
@@ -182,7 +181,7 @@ impl ProxyHttp for Proxy {
         let same = ctx.tried.filter(|_| ctx.renewed);
         let again = same.and_then(|index| Some((index, upstreams.target(index)?)));
         let (index, target) = again.or_else(|| upstreams.next(ctx.tried)).ok_or_else(none)?;
-        let mut peer = upstreams.peer(target, ctx.silence, ctx.patience).await?;
+        let mut peer = upstreams.peer(target, ctx.patience).await?;
         let is_carried = ctx.quoted.is_some() && target.carries_lines;
         if is_carried {
             quoted::carry(&mut peer);

@@ -138,13 +138,9 @@ impl Upstreams {
         }
     }
 
-    /// The longest silence allowed for any kind of response.
-    pub fn longest_silence(&self) -> Duration {
-        *self.settings.timeout.max(self.settings.stream_idle_timeout)
-    }
-
-    /// The Pingora peer of a target. `silence`: the read time-out; `patience`: the write time-out.
-    pub async fn peer(&self, target: &Target, silence: Duration, patience: Duration) -> Result<Box<HttpPeer>> {
+    /// The Pingora peer of a target. `patience`: the write time-out. There is none for reading: how long the app may be silent
+    /// is watched with the client's connection, and a timer of Pingora's costs a system call for each request.
+    pub async fn peer(&self, target: &Target, patience: Duration) -> Result<Box<HttpPeer>> {
         let mut peer = Box::new(target.peer.clone());
         if let Location::Host { .. } = target.location {
             let mut address = target.addresses.load().first().copied();
@@ -157,7 +153,6 @@ impl Upstreams {
             })?;
             peer._address = pingora_core::protocols::l4::socket::SocketAddr::Inet(address);
         }
-        peer.options.read_timeout = Some(silence);
         peer.options.write_timeout = Some(patience);
         Ok(peer)
     }

@@ -30,8 +30,6 @@ pub struct RequestContext {
     pub(super) answered: bool,
     /// The target as the client wrote it, if Pingora holds it in another form.
     pub(super) quoted: Option<Vec<u8>>,
-    /// The longest silence of the app and the client, as set in Pingora's own time-outs.
-    pub(super) silence: Duration,
     /// How long the app may take to read a piece of the request.
     pub(super) patience: Duration,
     /// It was long enough to be held.
@@ -64,7 +62,6 @@ impl RequestContext {
             renewed: false,
             answered: false,
             quoted: None,
-            silence: Duration::ZERO,
             patience: Duration::ZERO,
             is_held: false,
             stream: None,
