@@ -187,12 +187,6 @@ impl Connection {
         request
     }
 
-    /// How long neither side may send anything; `None`: as long as they like.
-    pub fn silence(&self) -> Option<Duration> {
-        let silence = self.silence.load(Relaxed);
-        (silence != 0).then(|| Duration::from_millis(silence))
-    }
-
     /// How long the client may take to read a piece of the response.
     pub fn patience(&self) -> Duration {
         Duration::from_millis(self.patience.load(Relaxed))
@@ -224,12 +218,13 @@ impl Connection {
         }
     }
 
-    fn moved(&self) {
+    /// Bytes of a request were read, or bytes of a response written.
+    pub fn moved(&self) {
         self.moves.store(self.moves.load(Relaxed).wrapping_add(1), Relaxed);
     }
 
     /// Makes reading from the client fail from now on, and wakes the task, which waits for the client or the app.
-    pub fn give_up(&self) {
+    fn give_up(&self) {
         self.has_given_up.store(true, Relaxed);
         self.ending.wake();
     }

@@ -145,9 +145,12 @@ impl OpenConnections {
     pub async fn keep_swept(&self, step: Duration) {
         loop {
             tokio::time::sleep(step).await;
-            let now = Instant::now();
-            self.open.lock().values_mut().for_each(|watch| watch.sweep(now));
+            self.sweep(Instant::now());
         }
+    }
+
+    pub fn sweep(&self, now: Instant) {
+        self.open.lock().values_mut().for_each(|watch| watch.sweep(now));
     }
 }
 

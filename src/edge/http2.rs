@@ -4,9 +4,11 @@
 mod session;
 
 use crate::edge::connection::{Connection, Limits};
+use crate::edge::connections::OpenConnections;
 use crate::edge::http2::session::Http2Session;
 use crate::edge::proxy::Proxy;
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::{Builder, SendResponse};
 use http::{Method, Request};
 use pingora_core::apps::HttpServerApp;
@@ -14,9 +16,10 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 /// The HTTP/2 side of one worker's listener.
 pub(super) struct Http2 {
@@ -31,16 +34,11 @@ const MAX_HEADER_LIST: u32 = 1 << 18;
 const MAX_STREAMS: u32 = 100;
 /// Bytes of a response that wait for the client, for each stream: h2 would keep 400 KiB.
 const MAX_SEND_BUFFER: usize = 64 << 10;
-
-/// Counts the requests of one connection that are being served.
-#[derive(Default)]
-struct Active {
-    count: AtomicUsize,
-    none: Notify,
-}
-
-/// One of them.
-struct Counted(Arc<Active>);
+/// Bytes of all request bodies of a connection that wait for the app; of one at most 64 KiB. With h2's own 64 KiB for all, one
+/// app that does not read would hold up every other upload, and a burst of small messages would end the connection.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// How long an idle client is given to take the GOAWAY, and a request to take notice that its client has gone.
+const NOTICE: Duration = Duration::from_secs(5);
 
 impl Http2 {
     pub(super) fn new(proxy: Arc<HttpProxy<Proxy>>, limits: Limits, max_head: usize) -> Self {
@@ -48,13 +46,26 @@ impl Http2 {
         builder
             .max_header_list_size(MAX_HEADER_LIST.max(u32::try_from(max_head).unwrap_or(u32::MAX).saturating_mul(2)))
             .max_concurrent_streams(MAX_STREAMS)
-            .max_send_buffer_size(MAX_SEND_BUFFER);
+            .max_send_buffer_size(MAX_SEND_BUFFER)
+            .initial_connection_window_size(CONNECTION_WINDOW);
         Http2 { proxy, limits, builder }
     }
 
     /// Serves one connection until the client closes it, it breaks, or it has carried no request for the idle time.
-    /// From the stop signal on it takes only the requests that the client sent before it knew (RFC 9113, 6.8).
     pub(super) async fn serve(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
+        let requests = Arc::new(OpenConnections::default());
+        self.accept_from(stream, shutdown, &requests).await;
+        if !requests.is_empty() {
+            // One whose app takes no more of its body does not look at the client.
+            tokio::spawn(async move {
+                sleep(NOTICE).await;
+                requests.cut_all();
+            });
+        }
+    }
+
+    /// From the stop signal on it takes only the requests that the client sent before it knew (RFC 9113, 6.8).
+    async fn accept_from(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch, requests: &Arc<OpenConnections>) {
         let digest = Arc::new(Digest {
             ssl_digest: stream.get_ssl_digest(),
             timing_digest: stream.get_timing_digest(),
@@ -62,7 +73,10 @@ impl Http2 {
             socket_digest: stream.get_socket_digest(),
         });
         let Ok(mut connection) = self.builder.handshake::<_, Bytes>(stream).await else { return };
-        let (active, mut signal, mut is_ending) = (Arc::new(Active::default()), shutdown.clone(), false);
+        let (mut signal, mut is_ending) = (shutdown.clone(), false);
+        let step = self.limits.step();
+        let mut sweep = interval_at(Instant::now() + step, step);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -71,15 +85,25 @@ impl Http2 {
                     is_ending = true;
                     continue;
                 }
+                _ = sweep.tick(), if !requests.is_empty() => {
+                    requests.sweep(Instant::now());
+                    continue;
+                }
                 accepted = connection.accept() => accepted,
-                () = active.is_idle_for(self.limits.idle), if !is_ending => return,
+                () = sleep(self.limits.idle), if !is_ending && requests.is_empty() => {
+                    connection.abrupt_shutdown(Reason::NO_ERROR);
+                    let _ = timeout(NOTICE, poll_fn(|cx| connection.poll_closed(cx))).await; // it may be gone
+                    return;
+                }
             };
             let Some(Ok((request, respond))) = accepted else { return };
-            let (this, digest, shutdown) = (self.clone(), digest.clone(), shutdown.clone());
-            let counted = active.count();
+            let (this, requests) = (self.clone(), requests.clone());
+            let (digest, shutdown) = (digest.clone(), shutdown.clone());
+            let connection = Connection::of_request(self.limits, is_odd(&request));
+            let open = requests.enter(&connection);
             tokio::spawn(async move {
-                let _counted = counted;
-                this.serve_request(request, respond, digest, &shutdown).await;
+                let _open = open;
+                this.serve_request(request, respond, digest, connection, &shutdown).await;
             });
         }
     }
@@ -89,9 +113,9 @@ impl Http2 {
         request: Request<h2::RecvStream>,
         respond: SendResponse<Bytes>,
         digest: Arc<Digest>,
+        connection: Arc<Connection>,
         shutdown: &ShutdownWatch,
     ) {
-        let connection = Connection::of_request(self.limits, is_odd(&request));
         let session = Http2Session::new(request, respond, digest, connection.clone());
         let session = ServerSession::new_custom(Box::new(session));
         connection.serve(self.proxy.process_new_http(session, shutdown)).await;
@@ -103,26 +127,4 @@ fn is_odd(request: &Request<h2::RecvStream>) -> bool {
     let uri = request.uri();
     let has_path = request.method() == Method::CONNECT || uri.path().starts_with('/') || uri.path() == "*";
     !has_path || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
-}
-
-impl Active {
-    fn count(self: &Arc<Self>) -> Counted {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        Counted(self.clone())
-    }
-
-    async fn is_idle_for(&self, idle: std::time::Duration) {
-        while self.count.load(Ordering::Relaxed) != 0 {
-            self.none.notified().await;
-        }
-        tokio::time::sleep(idle).await;
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.none.notify_one();
-        }
-    }
 }

@@ -208,6 +208,57 @@ async fn client_of(origin: &str, settings: &str) -> (SendRequest<Bytes>, Gateway
     (client.ready().await.unwrap(), gateway)
 }
 
+/// What the app does wrong is told as over HTTP/1.1; the answer to HEAD ends with its head, early or late.
+#[tokio::test]
+async fn the_app_s_faults_are_not_the_client_s() {
+    let garbage = teller(b"HTP/9 what\r\n\r\n").await;
+    let silent = teller(b"").await;
+    for (origin, expected) in [
+        ("http://127.0.0.1:1", (502, "upstream_unreachable")),
+        (garbage.as_str(), (502, "upstream_unreachable")),
+        (silent.as_str(), (504, "upstream_timeout")),
+    ] {
+        let (mut client, _gateway) = client_of(origin, "upstream: {timeout: 1s}").await;
+        for method in [Method::GET, Method::HEAD] {
+            let (response, _) = client.send_request(get("/").method(&method).body(()).unwrap(), true).unwrap();
+            let response = in_time("an answer", response).await.unwrap();
+            let reason = response.headers()["x-doorward-reason"].to_str().unwrap();
+            assert_eq!((response.status().as_u16(), reason), expected, "{method} {origin}");
+            let mut body = response.into_body();
+            let piece = in_time("the body", body.data()).await.transpose().unwrap();
+            assert_eq!(piece.is_some(), method == Method::GET, "{method} {origin}");
+        }
+    }
+}
+
+/// A burst of small pieces fits into the windows, and ends nothing.
+#[tokio::test]
+async fn many_small_pieces_pass_at_once() {
+    let world = Http2::start().await;
+    let request = get("/public/up").method(Method::POST).body(()).unwrap();
+    let (response, mut send) = world.connect().await.send_request(request, false).unwrap();
+    for _ in 0..1000 {
+        send.send_data(Bytes::from_static(b"a small message of some fifty bytes, one of many.."), false).unwrap();
+    }
+    send.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(in_time("an answer", response).await.unwrap().status(), 200);
+    assert_eq!(world.app.last().body.len(), 50_000);
+}
+
+/// RFC 9110, 10.1.1: also over HTTP/2.
+#[tokio::test]
+async fn who_waits_to_send_a_form_is_told_to() {
+    let world = Http2::start().await;
+    let request = Request::builder().method(Method::POST).uri(uri("app.test", "/oauth2/callback"));
+    let request = request.header("expect", "100-continue").body(()).unwrap();
+    let (mut response, mut body) = world.connect().await.send_request(request, false).unwrap();
+    let interim = in_time("100", std::future::poll_fn(|cx| response.poll_informational(cx))).await.unwrap().unwrap();
+    assert_eq!(interim.status(), 100);
+    body.send_data(Bytes::from_static(b"code=1&state=2"), true).unwrap();
+    let response = in_time("an answer", response).await.unwrap();
+    assert_eq!(response.headers()["x-doorward-reason"], "state_mismatch");
+}
+
 /// RFC 8297 over HTTP/2: the hints come before the response, as they are.
 #[tokio::test]
 async fn early_hints_pass() {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, header};
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::http::HttpTask;
 use pingora_core::protocols::http::body_buffer::FixedBuffer;
@@ -16,11 +16,10 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::timeout;
 
 pub(super) struct Http2Session {
     head: RequestHeader,
@@ -39,9 +38,8 @@ pub(super) struct Http2Session {
     drain_timeout: Option<Duration>,
     /// To the proxy, a request over HTTP/2 is a connection of its own: with its own limits, and ended on its own.
     connection: Arc<Connection>,
-    /// When a piece of either body last passed.
-    moved: Instant,
-    silence: Option<Pin<Box<Sleep>>>,
+    /// The end of the request's body was read; trailers may follow it.
+    is_body_over: bool,
 }
 
 /// As Pingora keeps of a body over HTTP/1.1.
@@ -76,8 +74,7 @@ impl Http2Session {
             digest,
             drain_timeout: None,
             connection,
-            moved: Instant::now(),
-            silence: None,
+            is_body_over: false,
         }
     }
 
@@ -87,14 +84,15 @@ impl Http2Session {
     }
 
     fn is_read(&self) -> bool {
-        self.has_no_body() || self.body.is_end_stream()
+        self.is_body_over || self.has_no_body() || self.body.is_end_stream()
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         let piece = ready!(self.body.poll_data(cx)).transpose();
         let piece = piece.or_err(ErrorType::ReadError, "while reading a request body over HTTP/2")?;
+        self.is_body_over = piece.is_none();
         if let Some(piece) = &piece {
-            self.moved = Instant::now();
+            self.connection.moved();
             self.bytes_read += piece.len();
             if let Some(kept) = &mut self.kept {
                 kept.write_to_buffer(piece);
@@ -116,31 +114,13 @@ impl Http2Session {
         })
     }
 
-    /// Neither side has sent a piece for as long as the connection allows.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(limit) = self.connection.silence() else { return Poll::Pending };
-        loop {
-            let due = self.moved + limit;
-            let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-            ready!(silence.as_mut().poll(cx));
-            if due <= Instant::now() {
-                return Poll::Ready(());
-            }
-            silence.as_mut().reset(due);
-        }
-    }
-
     fn poll_body_or_end(&mut self, cx: &mut Context<'_>, is_read: bool) -> Poll<Result<Option<Bytes>>> {
-        let polled = match is_read || self.is_read() {
+        if self.connection.gave_up() {
+            return Poll::Ready(Err(Error::explain(ErrorType::ReadError, "ended by the gateway")));
+        }
+        match is_read || self.is_read() {
             true => self.poll_gone(cx).map(Err),
             false => self.poll_piece(cx),
-        };
-        if polled.is_pending() && self.poll_silence(cx).is_ready() {
-            self.connection.give_up();
-        }
-        match self.connection.gave_up() {
-            true => Poll::Ready(Err(Error::explain(ErrorType::ReadError, "ended by the gateway"))),
-            false => polled,
         }
     }
 
@@ -151,7 +131,7 @@ impl Http2Session {
         for name in &OF_CONNECTION {
             head.remove_header(name);
         }
-        self.moved = Instant::now();
+        self.connection.moved();
         if head.status.is_informational() {
             if head.status != StatusCode::SWITCHING_PROTOCOLS {
                 let interim = Response::from_parts((*head).into(), ());
@@ -164,6 +144,7 @@ impl Http2Session {
         head.insert_header(header::DATE, get_cached_date())?;
         self.written = Some(ResponseHeader::build(head.status, Some(0))?);
         let head = Response::from_parts((*head).into(), ());
+        let end = end || self.head.method == Method::HEAD;
         let answer = self.respond.send_response(head, end);
         self.answer = Some(answer.or_err(ErrorType::WriteError, "while writing a response over HTTP/2")?);
         self.is_ended = end;
@@ -187,7 +168,7 @@ impl Http2Session {
                 let capacity = taken.map_err(late)?.ok_or_else(gone)?;
                 let capacity = capacity.or_err(ErrorType::WriteError, "while waiting for the client to read")?;
                 let piece = data.split_to(capacity.min(data.len()));
-                self.moved = Instant::now();
+                self.connection.moved();
                 self.bytes_sent += piece.len();
                 let sent = answer.send_data(piece, end && data.is_empty());
                 sent.or_err(ErrorType::WriteError, "while writing a response over HTTP/2")?;
@@ -216,27 +197,19 @@ impl Http2Session {
         Ok(())
     }
 
-    /// Writes one task of the proxy; whether the response ends with it.
+    /// Writes one task of the proxy; whether the response ends with it. What fails here is the client's side, but for what the
+    /// task itself says of the app.
     async fn write_task(&mut self, task: HttpTask) -> Result<bool> {
-        match task {
-            HttpTask::Header(head, end) => {
-                self.write_head(head, end)?;
-                Ok(end)
-            }
-            HttpTask::Body(data, end) => {
-                if let Some(data) = data.filter(|data| !data.is_empty()) {
-                    self.write_pieces(data, end).await?;
-                }
-                Ok(end)
-            }
-            HttpTask::UpgradedBody(..) => Error::e_explain(ErrorType::InternalError, "a tunnel over HTTP/2"),
-            HttpTask::Trailer(Some(trailers)) => {
-                self.end_with(*trailers)?;
-                Ok(true)
-            }
-            HttpTask::Trailer(None) | HttpTask::Done => Ok(true),
-            HttpTask::Failed(error) => Err(error),
-        }
+        let (written, is_over) = match task {
+            HttpTask::Header(head, end) => (self.write_head(head, end), end),
+            HttpTask::Body(Some(data), end) if !data.is_empty() => (self.write_pieces(data, end).await, end),
+            HttpTask::Body(_, end) => (Ok(()), end),
+            HttpTask::UpgradedBody(..) => return Error::e_explain(ErrorType::InternalError, "a tunnel over HTTP/2"),
+            HttpTask::Trailer(Some(trailers)) => (self.end_with(*trailers), true),
+            HttpTask::Trailer(None) | HttpTask::Done => (Ok(()), true),
+            HttpTask::Failed(error) => return Err(error),
+        };
+        written.map(|()| is_over).map_err(Error::into_down)
     }
 }
 
@@ -284,7 +257,7 @@ impl Session for Http2Session {
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let mut is_over = false;
         for task in tasks {
-            is_over |= self.write_task(task).await.map_err(Error::into_down)?;
+            is_over |= self.write_task(task).await?;
         }
         if is_over {
             self.end().map_err(Error::into_down)?;
@@ -296,7 +269,7 @@ impl Session for Http2Session {
     fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
 
     fn get_read_timeout(&self) -> Option<Duration> {
-        self.connection.silence()
+        None
     }
 
     fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}

@@ -33,7 +33,7 @@ async fn read_body(session: &mut Session, most: usize) -> Result<Vec<u8>> {
 
 /// Reads a form addressed to the gateway itself. A client that expects `100 Continue` gets it first (RFC 9110, 10.1.1).
 pub(super) async fn read_form(session: &mut Session) -> Result<Vec<u8>> {
-    if session.req_header().headers.contains_key(header::EXPECT) && session.req_header().version == Version::HTTP_11 {
+    if session.req_header().headers.contains_key(header::EXPECT) && session.req_header().version >= Version::HTTP_11 {
         session.as_downstream_mut().write_continue_response().await?;
         session.req_header_mut().remove_header(&header::EXPECT);
     }
