@@ -50,7 +50,7 @@ impl Written {
         }
         if let Some(position) = self.as_written.position_of(path) {
             let line = std::iter::once(self.line(position));
-            return line.chain(self.text(path).map(sources).unwrap_or_default()).collect::<Vec<_>>().join(", ");
+            return line.chain(self.references(path)).collect::<Vec<_>>().join(", ");
         }
         // A short form, such as an address for a listener.
         let whole = path.rsplit_once('.').and_then(|(whole, _)| self.as_written.at(whole));
@@ -65,6 +65,21 @@ impl Written {
             Some(global) => self.source(global, value),
             None => "default".into(),
         }
+    }
+
+    /// What the text at a path refers to, or the items of a list.
+    fn references(&self, path: &str) -> Vec<String> {
+        let Some(node) = self.as_written.at(path) else { return Vec::new() };
+        let items = node.children().map(|(_, item)| item);
+        let texts = std::iter::once(node).chain(items).filter_map(|node| match &node.value {
+            Value::Scalar { text, .. } => Some(text),
+            _ => None,
+        });
+        texts.flat_map(|text| sources(text)).collect()
+    }
+
+    pub(crate) fn is_from_env(&self, path: &str) -> bool {
+        self.completed.at(path).is_some_and(|node| node.from_env.is_some())
     }
 
     /// A text of the file that refers to the environment or another file, as it is written there.

@@ -20,8 +20,11 @@ pub fn yaml(file: &File, written: &Written) -> String {
 /// Of these any text may be a secret, which only whoever wrote it knows.
 const ANYTHING: [&str; 3] = ["set", "authorization_params", "end_session_params"];
 
-/// A text as the reader takes it again, and without secrets: where it may be one, a reference stands as it was written;
-/// queries and passwords of URLs are hidden.
+/// URLs that anybody may see. In any other a reference may stand for a token.
+const PUBLIC: [&str; 5] = ["issuer", "from", "public_url", "redirect_uri", "origins"];
+
+/// A text as the reader takes it again, and without secrets: where it may be one, a reference stands as it was written, and
+/// what the environment sets is hidden, as are queries, users and passwords of URLs.
 fn readable(value: &mut Value, path: &str, written: &Written) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { join(path, name) };
     match value {
@@ -31,8 +34,11 @@ fn readable(value: &mut Value, path: &str, written: &Written) {
         }
         Value::String(text) if text != HIDDEN => {
             let is_anything = path.split('.').any(|part| ANYTHING.contains(&part));
-            *text = match written.reference(path).filter(|_| is_anything) {
-                Some(reference) => reference.to_owned(),
+            let is_public = path.split('.').any(|part| PUBLIC.contains(&part));
+            let may_hide = is_anything || !is_public && text.contains("://");
+            *text = match written.reference(path).filter(|_| may_hide) {
+                Some(reference) => without_literals(reference),
+                None if is_anything && written.is_from_env(path) => HIDDEN.to_owned(),
                 None => without_secrets(text).replace("$$", "$$$$").replace("${", "$${"),
             };
         }
@@ -40,9 +46,19 @@ fn readable(value: &mut Value, path: &str, written: &Written) {
     }
 }
 
+/// A text with references, as written; of a URL without what a parser would take for its query and its user.
+fn without_literals(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    let (authority, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let user = if host == authority { String::new() } else { format!("{HIDDEN}@") };
+    format!("{scheme}://{user}{host}{path}{}", query.map_or(String::new(), |_| format!("?{HIDDEN}")))
+}
+
 fn without_secrets(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
-    if !url.has_host() || url.query().is_none() && url.password().is_none() {
+    if !url.has_host() || url.query().is_none() && url.password().is_none() && url.username().is_empty() {
         return text.to_owned();
     }
     if url.query().is_some() {
@@ -50,6 +66,8 @@ fn without_secrets(text: &str) -> String {
     }
     if url.password().is_some() {
         let _ = url.set_password(Some(HIDDEN)); // a URL with a password can have one
+    } else if !url.username().is_empty() {
+        let _ = url.set_username(HIDDEN); // alone it may be a token
     }
     url.into()
 }

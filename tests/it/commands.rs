@@ -282,7 +282,7 @@ async fn config_says_where_each_value_is_from_and_no_secret() {
         + &"a".repeat(64)
         + ", user: u, expires_at: 2031-01-31T00:00:00Z}]\n";
     let more = key
-        + "tracing: {otlp: \"http://c.test/?key=the-key\"}\npages: {name: \"${env:NAME} $${env:X}\"}\nlogging: {level: \"${env:LEVEL:-warn}\"}\n";
+        + "tracing: {otlp: \"http://c.test/${env:COLLECTOR}?key=the-key\"}\npages: {name: \"${env:NAME} $${env:X}\"}\nlogging: {level: \"${env:LEVEL:-warn}\"}\n";
     let text = TEXT.replace("require:", "headers: {set: {X-Team: \"team ${env:TEAM}\"}}, require:");
     folder.write("config.yaml", &format!("{text}{more}"));
     let env = [
@@ -291,10 +291,13 @@ async fn config_says_where_each_value_is_from_and_no_secret() {
         ("DOORWARD__ADMIN__TOKEN", "the-admin-token-of-these-tests"),
         ("NAME", "a ${env:Y} name"),
         ("TEAM", "what-a-reference-holds"),
+        ("COLLECTOR", "what-a-path-holds"),
+        ("DOORWARD__PROVIDERS__CORP__AUTHORIZATION_PARAMS__X", "what-a-variable-holds"),
     ];
     let (code, printed, complaint) = run(&folder, &["config"], &env).await;
     assert_eq!(code, 0, "{complaint}");
-    for secret in ["short-secret", "the-admin-token-of-these-tests", "the-key", "what-a-reference-holds"] {
+    let held = ["what-a-reference-holds", "what-a-path-holds", "what-a-variable-holds"];
+    for secret in ["short-secret", "the-admin-token-of-these-tests", "the-key"].iter().chain(&held) {
         assert!(!printed.contains(secret), "{printed}");
     }
     for line in [
@@ -306,6 +309,8 @@ async fn config_says_where_each_value_is_from_and_no_secret() {
         "- address: \"127.0.0.1:8443\"  # config.yaml:1",
         "backend: memory  # config.yaml:2",
         "level: warn  # config.yaml:11, env:LEVEL",
+        r#"otlp: "http://c.test/${env:COLLECTOR}?***"  # config.yaml:9, env:COLLECTOR"#,
+        r#"x: "***"  # env:DOORWARD__PROVIDERS__CORP__AUTHORIZATION_PARAMS__X"#,
         r#"name: "a $${env:Y} name $${env:X}"  # config.yaml:10, env:NAME"#,
         r#"X-Team: "team ${env:TEAM}"  # config.yaml:7, env:TEAM"#,
     ] {
