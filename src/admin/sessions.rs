@@ -60,10 +60,13 @@ impl All<'_> {
             self.count(provider);
         };
         let result = self.sessions.end_all(remember(self.realms), count_one).await;
-        self.realms.iter().for_each(|realm| realm.metrics.logged_out(Logout::admin));
+        if result.is_ok() {
+            self.realms.iter().for_each(|realm| realm.metrics.logged_out(Logout::admin));
+        }
+        let how = if result.is_ok() { "all" } else { "some, before the store was unavailable" };
         tracing::info!(
-            event = "logout", kind = "admin", all = true, count, request_id, %client,
-            "an administrator has ended all sessions"
+            event = "logout", kind = "admin", all = true, count, request_id, %client, how,
+            "an administrator ends all sessions"
         );
         ended(result)
     }
@@ -77,19 +80,22 @@ impl All<'_> {
     async fn end_user(&self, user: String, provider: Option<&str>) -> Page {
         let Requester { client, request_id } = self.requester;
         let of = Of::User(user.clone());
-        let mut count = 0;
+        let (mut count, mut result) = (0, Ok(()));
         for realm in of_provider(self.realms, provider) {
             match self.sessions.end_all_of(&realm, &of).await {
-                Ok(ended) => count += ended,
-                Err(Unavailable) => return unavailable(),
+                Ok(ended) => {
+                    count += ended;
+                    realm.metrics.logged_out(Logout::admin);
+                }
+                Err(unavailable) => result = Err(unavailable),
             }
-            realm.metrics.logged_out(Logout::admin);
         }
+        let how = if result.is_ok() { "all" } else { "some, the store was unavailable" };
         tracing::info!(
-            event = "logout", kind = "admin", count, request_id, provider, user, %client,
-            "an administrator has ended the sessions of a user"
+            event = "logout", kind = "admin", count, request_id, provider, user, %client, how,
+            "an administrator ends the sessions of a user"
         );
-        ended(Ok(()))
+        ended(result)
     }
 
     async fn end(&self, id: &str) -> Page {
