@@ -1,8 +1,8 @@
 //! What Pingora lacks for a connection: a deadline for each whole request head, an idle time-out between requests, a
 //! way to cut it from outside, and our own response to a head that Pingora cannot parse. Every accepted stream is
 //! wrapped ([`stream`]): the wrapper sees the first byte of a head arrive, the proxy's phases report when a head is
-//! complete and when a response has ended, and a periodic sweep over all connections cuts those that have waited too
-//! long. So a request sets no timer and reads no clock for this.
+//! complete and when a response has ended, and a periodic sweep over all connections (over the requests of one, where it
+//! is HTTP/2) cuts those that have waited too long. So a request sets no timer and reads no clock for this.
 
 mod frames;
 pub mod stream;
@@ -197,6 +197,17 @@ impl Connection {
         self.has_given_up.load(Relaxed)
     }
 
+    /// Waits until nothing was read or written for so long, and nothing waits to be written.
+    pub async fn stands_still(&self, period: Duration) {
+        loop {
+            let moves = self.moves.load(Relaxed);
+            tokio::time::sleep(period).await;
+            if moves == self.moves.load(Relaxed) && self.writing.load(Relaxed) & 1 == 0 {
+                return;
+            }
+        }
+    }
+
     /// Runs `work` for this connection until it ends or is cut; `None` for the latter.
     pub async fn serve<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> Option<T> {
         self.ending.serve(CURRENT.scope(self.clone(), work)).await
@@ -243,7 +254,7 @@ impl Connection {
         phase.is_of(self.phase.load(Relaxed))
     }
 
-    /// Only the HTTP/2 preface has a deadline here: after it h2 reads frames, and has its own idle time-out.
+    /// Only the HTTP/2 preface has a deadline here: after it h2 reads frames, and `edge::http2` has the idle time-out.
     fn received_http2(&self, bytes: usize) {
         if self.is_in(Phase::Head) {
             let received = self.received.load(Relaxed) + bytes;

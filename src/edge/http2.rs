@@ -3,12 +3,11 @@
 
 mod session;
 
-use crate::edge::connection::{Connection, Limits};
+use crate::edge::connection::{Connection, Limits, wait_for_reader};
 use crate::edge::connections::OpenConnections;
 use crate::edge::http2::session::Http2Session;
 use crate::edge::proxy::Proxy;
 use bytes::Bytes;
-use h2::Reason;
 use h2::server::{Builder, SendResponse};
 use http::{Method, Request};
 use pingora_core::apps::HttpServerApp;
@@ -16,10 +15,10 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Digest, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 /// The HTTP/2 side of one worker's listener.
 pub(super) struct Http2 {
@@ -39,6 +38,10 @@ const MAX_SEND_BUFFER: usize = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// How long an idle client is given to take the GOAWAY, and a request to take notice that its client has gone.
 const NOTICE: Duration = Duration::from_secs(5);
+/// How long a client may take to read a piece, at least; the routes of a connection differ in it.
+const READER: Duration = Duration::from_secs(60);
+/// Of the worker, for requests that were cut.
+const TURNS: usize = 1000;
 
 impl Http2 {
     pub(super) fn new(proxy: Arc<HttpProxy<Proxy>>, limits: Limits, max_head: usize) -> Self {
@@ -51,21 +54,43 @@ impl Http2 {
         Http2 { proxy, limits, builder }
     }
 
-    /// Serves one connection until the client closes it, it breaks, or it has carried no request for the idle time.
-    pub(super) async fn serve(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
+    /// Serves one connection until the client closes it, it breaks, is cut, or has carried no request for the idle time.
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        stream: Stream,
+        connection: &Arc<Connection>,
+        shutdown: &ShutdownWatch,
+    ) {
         let requests = Arc::new(OpenConnections::default());
-        self.accept_from(stream, shutdown, &requests).await;
-        if !requests.is_empty() {
-            // One whose app takes no more of its body does not look at the client.
-            tokio::spawn(async move {
-                sleep(NOTICE).await;
-                requests.cut_all();
-            });
+        let accepting = self.accept_from(stream, connection, shutdown, &requests);
+        // A request whose app takes no more of its body does not look at the client.
+        if connection.serve(accepting).await.is_some() {
+            if !requests.is_empty() {
+                tokio::spawn(async move {
+                    sleep(NOTICE).await;
+                    requests.cut_all();
+                });
+            }
+            return;
+        }
+        requests.cut_all();
+        for _ in 0..TURNS {
+            if requests.is_empty() {
+                break;
+            }
+            yield_now().await; // for their last words in the log
         }
     }
 
-    /// From the stop signal on it takes only the requests that the client sent before it knew (RFC 9113, 6.8).
-    async fn accept_from(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch, requests: &Arc<OpenConnections>) {
+    /// From the stop signal on, and once it has been idle, it takes only the requests that the client sent before it knew
+    /// (RFC 9113, 6.8).
+    async fn accept_from(
+        self: &Arc<Self>,
+        stream: Stream,
+        tcp: &Connection,
+        shutdown: &ShutdownWatch,
+        requests: &Arc<OpenConnections>,
+    ) {
         let digest = Arc::new(Digest {
             ssl_digest: stream.get_ssl_digest(),
             timing_digest: stream.get_timing_digest(),
@@ -73,7 +98,8 @@ impl Http2 {
             socket_digest: stream.get_socket_digest(),
         });
         let Ok(mut connection) = self.builder.handshake::<_, Bytes>(stream).await else { return };
-        let (mut signal, mut is_ending) = (shutdown.clone(), false);
+        wait_for_reader(self.limits.idle.max(READER));
+        let (mut signal, mut is_ending, mut was_idle) = (shutdown.clone(), false, false);
         let step = self.limits.step();
         let mut sweep = interval_at(Instant::now() + step, step);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,10 +117,12 @@ impl Http2 {
                 }
                 accepted = connection.accept() => accepted,
                 () = sleep(self.limits.idle), if !is_ending && requests.is_empty() => {
-                    connection.abrupt_shutdown(Reason::NO_ERROR);
-                    let _ = timeout(NOTICE, poll_fn(|cx| connection.poll_closed(cx))).await; // it may be gone
-                    return;
+                    connection.graceful_shutdown();
+                    (is_ending, was_idle) = (true, true);
+                    continue;
                 }
+                // A client that reads slowly is still sent what waits for it.
+                () = tcp.stands_still(NOTICE), if was_idle && requests.is_empty() => return,
             };
             let Some(Ok((request, respond))) = accepted else { return };
             let (this, requests) = (self.clone(), requests.clone());

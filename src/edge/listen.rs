@@ -145,7 +145,7 @@ impl ServerApp for Frontend {
         };
         let watched = Box::new(Watched::new(stream, connection.clone(), self.answer.clone()));
         if matches!(watched.selected_alpn_proto(), Some(ALPN::H2)) {
-            connection.serve(self.http2.serve(watched, shutdown)).await;
+            self.http2.serve(watched, &connection, shutdown).await;
             return None;
         }
         connection.serve(self.proxy.process_new(watched, shutdown)).await.flatten()

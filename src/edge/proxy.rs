@@ -23,6 +23,7 @@ use crate::gate::endpoint::MAX_BODY;
 use crate::gate::request::Body;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Outcome;
+use crate::telemetry::reason::Reason;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -160,7 +161,6 @@ impl ProxyHttp for Proxy {
                 wait_for_reader(*settings.timeout);
                 // The kind of response decides how long silence may last, and is not known yet. Pingora's time-outs cannot be
                 // changed later: they are off.
-                allow_silence(*settings.timeout);
                 session.as_downstream_mut().set_read_timeout(None);
                 session.as_downstream_mut().set_write_timeout(None);
                 ctx.patience = if is_stream { *settings.stream_idle_timeout } else { *settings.timeout };
@@ -199,6 +199,8 @@ impl ProxyHttp for Proxy {
         upstream: &mut RequestHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
+        // Not before: how long a connection may take to open is another limit.
+        allow_silence(*ctx.forwarded()?.1.settings.timeout);
         ctx.prepare(session, upstream)
     }
 
@@ -306,6 +308,9 @@ impl ProxyHttp for Proxy {
         let Some(reason) = reason_of(e, session) else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
+        if reason == Reason::UpstreamTimeout {
+            ctx.was_silent();
+        }
         let why = Why::of(why_of(e, ctx.tried_upstream()));
         let late = ctx.audit.as_mut().map(|audit| {
             audit.why = why;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
@@ -82,6 +82,8 @@ pub struct Target {
     location: Location,
     peer: HttpPeer,
     addresses: ArcSwap<Vec<SocketAddr>>,
+    /// Of HTTP/2 connections: those with an earlier number are not used again.
+    generation: AtomicU64,
     healthy: AtomicBool,
     failures: AtomicUsize,
 }
@@ -153,12 +155,20 @@ impl Upstreams {
             })?;
             peer._address = pingora_core::protocols::l4::socket::SocketAddr::Inet(address);
         }
+        peer.group_key = peer.group_key.wrapping_add(target.generation.load(Relaxed));
         peer.options.write_timeout = Some(patience);
         Ok(peer)
     }
 }
 
 impl Target {
+    /// A request over a connection to it was not answered in time: over HTTP/2, others would go the same way.
+    pub fn leave_connection(&self) {
+        if self.peer.options.alpn == ALPN::H2 {
+            self.generation.fetch_add(1, Relaxed);
+        }
+    }
+
     /// For operators.
     pub fn name(&self) -> String {
         match &self.location {
@@ -197,6 +207,7 @@ impl Target {
             location: origin.place.clone(),
             peer,
             addresses: ArcSwap::default(),
+            generation: AtomicU64::new(0),
             healthy: AtomicBool::new(true),
             failures: AtomicUsize::new(0),
         })

@@ -4,7 +4,7 @@
 use crate::app::App;
 use crate::gateway::{Config, Folder, Gateway};
 use crate::tls::{Certificate, stream};
-use crate::wait::in_time;
+use crate::wait::{in_time, until, until_so};
 use crate::world::{BEARER, PUBLIC, object, provider};
 use bytes::Bytes;
 use doorward::demo::{IssueOptions, Provider};
@@ -194,13 +194,15 @@ async fn teller(answer: &'static [u8]) -> String {
 
 /// A client of one public route to this app.
 async fn client_of(origin: &str, settings: &str) -> (SendRequest<Bytes>, Gateway) {
+    client_to(&format!("\"{origin}\""), settings).await
+}
+
+async fn client_to(to: &str, settings: &str) -> (SendRequest<Bytes>, Gateway) {
     let (certificate, folder) = (Certificate::of("app.test"), Folder::new());
-    let config = Config::default().listener(&format!("tls: {}", certificate.write(&folder, "app"))).route(
-        "public",
-        "https://app.test/",
-        origin,
-        &format!("auth: public, {settings}"),
-    );
+    let config = Config::default()
+        .more("shutdown_grace: 1s")
+        .listener(&format!("tls: {}", certificate.write(&folder, "app")))
+        .route("public", "https://app.test/", to, &format!("auth: public, {settings}"));
     let gateway = Gateway::start(&config).await;
     let stream = stream(&gateway.address(), "app.test", &["h2"], &[&certificate]).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
@@ -243,6 +245,111 @@ async fn many_small_pieces_pass_at_once() {
     send.send_data(Bytes::new(), true).unwrap();
     assert_eq!(in_time("an answer", response).await.unwrap().status(), 200);
     assert_eq!(world.app.last().body.len(), 50_000);
+}
+
+/// An app that opens connections and reads nothing.
+async fn deaf() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    });
+    origin
+}
+
+/// An upload of more than the buffers on the way hold.
+fn upload(client: &mut SendRequest<Bytes>, path: &str) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let request = get(path).method(Method::POST).body(()).unwrap();
+    let (response, mut send) = client.send_request(request, false).unwrap();
+    send.send_data(Bytes::from(vec![b'x'; 16 << 20]), true).unwrap();
+    (response, send)
+}
+
+async fn line_of(gateway: &Gateway, path: &str) -> serde_json::Value {
+    let wanted = format!("\"path\":\"{path}\"");
+    let found = async || gateway.log().lines().find(|line| line.contains(&wanted)).map(str::to_owned);
+    serde_json::from_str(&until(&format!("the line of {path}"), found).await).unwrap()
+}
+
+/// Neither Pingora nor the client sees that the app takes no more: the sweep ends it, and others on the connection go on.
+#[tokio::test]
+async fn an_upload_that_nobody_reads_ends() {
+    let (mut client, gateway) = client_of(&deaf().await, "upstream: {timeout: 1s}").await;
+    let (response, _send) = upload(&mut client, "/stuck");
+    assert!(in_time("the end", response).await.is_err(), "reset");
+    let line = line_of(&gateway, "/stuck").await;
+    assert_eq!([&line["outcome"], &line["reason"]], ["upstream_error", "upstream_timeout"]);
+    until_so("nothing is in flight", async || {
+        gateway.metric(&format!("doorward_requests_in_flight{{listener=\"{}\"}}", gateway.address())).await == 0.0
+    })
+    .await;
+}
+
+/// What a stop cuts has its line, over HTTP/2 as well, whatever it waits for.
+#[tokio::test]
+async fn a_stop_leaves_no_request_without_a_line() {
+    let (mut client, gateway) = client_of(&deaf().await, "upstream: {timeout: 60s}").await;
+    let (_response, _send) = upload(&mut client, "/stuck");
+    let (_waiting, _) = client.send_request(get("/waits").body(()).unwrap(), true).unwrap();
+    until_so("both are in flight", async || {
+        gateway.metric(&format!("doorward_requests_in_flight{{listener=\"{}\"}}", gateway.address())).await == 2.0
+    })
+    .await;
+    gateway.signal("TERM");
+    for path in ["/stuck", "/waits"] {
+        assert_eq!(line_of(&gateway, path).await["status"], 0, "{path}");
+    }
+}
+
+/// The time for opening a connection is none of the app's silence: the next one is asked.
+#[tokio::test]
+async fn an_app_that_takes_no_connection_is_passed_over() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    // Its queue holds one; who comes later is not answered at all.
+    let _first = tokio::net::TcpStream::connect(address).await.unwrap();
+    let _next = tokio::time::timeout(Duration::from_millis(100), tokio::net::TcpStream::connect(address)).await;
+    let good = App::start().await;
+    let to = format!("[\"http://{address}\", \"{}\"]", good.origin);
+    let (mut client, _gateway) = client_to(&to, "upstream: {timeout: 1s, connect_timeout: 2s}").await;
+    for _ in 0..2 {
+        let (response, _) = client.send_request(get("/").body(()).unwrap(), true).unwrap();
+        assert_eq!(in_time("an answer", response).await.unwrap().status(), 200);
+    }
+}
+
+/// Who reads slowly gets all of it, though no request is open any more: the idle time-out waits for what is being sent.
+#[tokio::test]
+async fn who_reads_slowly_gets_the_whole() {
+    let answer: &[u8] = Vec::leak([b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", &[b'x'; 60000][..]].concat());
+    let (certificate, folder) = (Certificate::of("app.test"), Folder::new());
+    let tls = format!("idle_timeout: 1s, tls: {}", certificate.write(&folder, "app"));
+    let config = Config::default().listener(&tls).route("public", "https://app.test/", &teller(answer).await, PUBLIC);
+    let gateway = Gateway::start(&config).await;
+    let stream = stream(&gateway.address(), "app.test", &["h2"], &[&certificate]).await.unwrap();
+    // The client grants less than the response, and more of it only after the idle time.
+    let builder = h2::client::Builder::new().initial_window_size(30_000).clone();
+    let (client, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let (response, _) = client.send_request(get("/").body(()).unwrap(), true).unwrap();
+    let mut body = in_time("the head", response).await.unwrap().into_body();
+    let mut received = 0;
+    while received < 30_000 {
+        received += in_time("the first half", body.data()).await.unwrap().unwrap().len();
+    }
+    let begun = std::time::Instant::now();
+    until_so("the idle time is over", async || begun.elapsed() > Duration::from_secs(3)).await;
+    body.flow_control().release_capacity(30_000).unwrap();
+    while let Some(piece) = in_time("the rest", body.data()).await.transpose().unwrap() {
+        received += piece.len();
+    }
+    assert_eq!(received, 60_000);
 }
 
 /// RFC 9110, 10.1.1: also over HTTP/2.

@@ -39,7 +39,7 @@ impl Watched {
         Watched { inner, connection, is_http2, answer, instead: None, frames: None, closing: None }
     }
 
-    /// `None` for HTTP/2: there, Pingora answers no head before the proxy has seen it.
+    /// `None` for HTTP/2: there, no head is answered before the proxy has seen it.
     fn unreadable_head(&self) -> Option<Unreadable> {
         if self.is_http2 { None } else { self.connection.unreadable_head() }
     }

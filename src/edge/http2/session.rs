@@ -116,7 +116,7 @@ impl Http2Session {
 
     fn poll_body_or_end(&mut self, cx: &mut Context<'_>, is_read: bool) -> Poll<Result<Option<Bytes>>> {
         if self.connection.gave_up() {
-            return Poll::Ready(Err(Error::explain(ErrorType::ReadError, "ended by the gateway")));
+            return Poll::Ready(Err(Error::explain(ErrorType::ReadError, "timed out")));
         }
         match is_read || self.is_read() {
             true => self.poll_gone(cx).map(Err),

@@ -1,13 +1,15 @@
 //! What is kept of one request from phase to phase.
 
 use crate::edge::access_entry::AccessEntry;
+use crate::edge::connection::has_given_up;
 use crate::edge::connections::Capacity;
 use crate::edge::live::Live;
 use crate::edge::streams::{OpenStream, Streams};
 use crate::edge::traces::RequestSpan;
 use crate::edge::upstream::Upstreams;
-use crate::gate::decision::{Audit, Forward};
-use crate::telemetry::metrics::CountedStream;
+use crate::gate::decision::{Audit, Forward, Why};
+use crate::telemetry::metrics::{CountedStream, Outcome};
+use crate::telemetry::reason::Reason;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -109,6 +111,24 @@ impl RequestContext {
         self.stream = held.and_then(|held| streams.enter(held, self.live.clone()));
     }
 
+    /// The app was silent for too long.
+    pub(super) fn was_silent(&self) {
+        let upstreams = self.forward.as_ref().and_then(|forward| self.live.upstreams.get(forward.route.index));
+        let target = upstreams.zip(self.tried).and_then(|(upstreams, tried)| upstreams.target(tried));
+        target.inspect(|target| target.leave_connection());
+    }
+
+    /// It is cut for its silence, and the proxy waits for the app to take more of its body.
+    fn was_stuck(&mut self) {
+        self.was_silent();
+        let Some(audit) = self.audit.as_mut().filter(|audit| audit.reason.is_none()) else { return };
+        (audit.outcome, audit.reason) = (Outcome::upstream_error, Some(Reason::UpstreamTimeout));
+        audit.why = Why::of("the app takes no more of the request's body");
+        if let Some(line) = &mut self.line {
+            line.told(0, audit);
+        }
+    }
+
     pub(super) fn count(&mut self) {
         if let Some(audit) = self.audit.as_ref().filter(|_| !self.is_counted) {
             audit.route.ended(audit.outcome, audit.reason, self.begun.elapsed());
@@ -119,7 +139,11 @@ impl RequestContext {
 
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        self.count(); // what is cut off has no last phase
+        // What is cut off has no last phase.
+        if !self.is_counted && !self.answered && has_given_up() {
+            self.was_stuck();
+        }
+        self.count();
     }
 }
 
