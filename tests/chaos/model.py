@@ -243,7 +243,7 @@ class Model:
 
     def read_provider(self):
         for event in self.world.provider.events():
-            if event["event"] == "grant" and event["type"] in ("authorization_code", "refresh_token"):
+            if event["event"] == "grant" and event.get("type") in ("authorization_code", "refresh_token"):
                 origin = self.world.provider_relay.origin.get(event.get("port"))
                 event["replica"] = origin[0] if origin else None  # `others`: it had ended before it was looked for
                 self.calls[event["call"]] = event
