@@ -6,6 +6,7 @@ pub mod claims;
 pub mod discovery;
 #[cfg(test)]
 pub(crate) mod fake;
+mod first_look;
 pub(crate) mod http;
 pub mod identity;
 pub mod introspection;
@@ -15,6 +16,7 @@ pub mod remote;
 mod setting_values;
 pub mod settings;
 pub mod token_endpoint;
+mod trouble;
 pub mod verdict;
 
 use crate::kit::clock::Timestamp;

@@ -7,9 +7,11 @@ use crate::kit::secret::Secret;
 use crate::kit::singleflight::Singleflight;
 use crate::provider::claims::Claims;
 use crate::provider::discovery::Metadata;
+use crate::provider::first_look::FirstLook;
 use crate::provider::http::{Http, OnAnswer};
 use crate::provider::keys::KeySet;
 use crate::provider::settings::{Automatic, Settings};
+use crate::provider::trouble::Trouble;
 use crate::provider::{CallFailed, Demand, Fetched, GrantError, Provider, Tokens, UserInfo, token_endpoint};
 use crate::telemetry::metrics::ProviderMetrics;
 use crate::telemetry::spans;
@@ -31,6 +33,7 @@ pub struct RemoteProvider {
     metrics: ProviderMetrics,
     metadata: ArcSwapOption<Metadata>,
     keys: ArcSwapOption<KeySet>,
+    first_look: FirstLook,
     /// Whether it has answered since the start.
     answered: AtomicBool,
     /// Whether its last answer was good.
@@ -47,10 +50,6 @@ pub struct RemoteProvider {
     on_new_keys: OnNewKeys,
     this: std::sync::Weak<RemoteProvider>,
 }
-
-/// Whether one kind of call is failing, so that the start and the end of that are each logged once.
-#[derive(Default)]
-struct Trouble(AtomicBool);
 
 /// Called with a provider's name when its keys have changed.
 pub type OnNewKeys = Arc<dyn Fn(&str) + Send + Sync>;
@@ -89,6 +88,7 @@ impl RemoteProvider {
             metrics,
             metadata: ArcSwapOption::empty(),
             keys: ArcSwapOption::empty(),
+            first_look: FirstLook::default(),
             answered: AtomicBool::new(false),
             up: AtomicBool::new(false),
             introspection: Trouble::default(),
@@ -153,6 +153,7 @@ impl RemoteProvider {
             }
             Err(problem) => Err(problem),
         };
+        self.first_look.end();
         self.told(fetched.map(drop))
     }
 
@@ -219,9 +220,15 @@ impl RemoteProvider {
         }
     }
 
+    async fn known_metadata(&self) -> Result<Arc<Metadata>, CallFailed> {
+        if self.metadata.load().is_none() {
+            self.first_look.wait(*self.settings.timeout).await;
+        }
+        self.metadata.load_full().ok_or_else(|| CallFailed::unavailable("its metadata is not known yet"))
+    }
+
     async fn grant(&self, form: &[(&str, &str)]) -> Result<Tokens, CallFailed> {
-        let metadata =
-            self.metadata.load_full().ok_or_else(|| CallFailed::unavailable("its metadata is not known yet"))?;
+        let metadata = self.known_metadata().await?;
         let endpoint = metadata
             .token_endpoint
             .as_ref()
@@ -261,8 +268,7 @@ impl RemoteProvider {
 
 impl RemoteProvider {
     async fn ask_about(&self, token: &Secret) -> Result<Claims, CallFailed> {
-        let metadata =
-            self.metadata.load_full().ok_or_else(|| CallFailed::unavailable("its metadata is not known yet"))?;
+        let metadata = self.known_metadata().await?;
         let endpoint = metadata
             .introspection_endpoint
             .as_ref()
@@ -273,20 +279,6 @@ impl RemoteProvider {
 
 /// RFC 8693, 3.
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
-
-impl Trouble {
-    fn note(&self, provider: &str, call: &str, problem: Option<&CallFailed>) {
-        if self.0.swap(problem.is_some(), Ordering::SeqCst) == problem.is_some() {
-            return;
-        }
-        match problem {
-            None => tracing::info!(provider, "the provider answers {call} again"),
-            Some(CallFailed { error, why }) => {
-                tracing::warn!(provider, problem = ?error, why, "the provider does not answer {call} as it should");
-            }
-        }
-    }
-}
 
 #[async_trait]
 impl Provider for RemoteProvider {
@@ -381,6 +373,12 @@ impl Provider for RemoteProvider {
             return Fetched::Unavailable;
         };
         let work = || async move {
+            if this.keys.load().is_none()
+                && this.first_look.wait(*this.settings.timeout).await
+                && let Some(keys) = this.keys.load_full()
+            {
+                return Fetched::Keys(keys);
+            }
             if this.may_fetch(demand) {
                 return this.fetch_on_demand().await;
             }

@@ -51,6 +51,16 @@ async fn a_provider_that_is_down_at_the_start() {
     check_heals(&gateway, &provider, "up again").await;
 }
 
+/// Who comes before the provider has answered for the first time waits for it.
+#[tokio::test]
+async fn the_first_request_waits_for_the_first_look() {
+    let (provider, app) = (provider().await, App::start().await);
+    provider.faults().reply_delay.insert(Endpoint::Discovery, std::time::Duration::from_millis(500));
+    let gateway = Gateway::start_unready(&usual(&provider, &app)).await;
+    let token = provider.issue_access_token("alice", &IssueOptions::default());
+    assert_eq!(gateway.ask(&get("/x").bearer(&token)).await.outcome(), "200");
+}
+
 #[tokio::test]
 async fn a_provider_that_hangs() {
     check("discovery hangs", |faults| {
