@@ -323,6 +323,36 @@ async fn an_app_that_takes_no_connection_is_passed_over() {
     }
 }
 
+/// An app over HTTP/2 whose first connection answers once and then hangs: others are not sent the same way.
+#[tokio::test]
+async fn a_connection_that_hangs_is_left() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = format!("\"h2c://{}\"", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut is_first = true;
+        while let Ok((stream, _)) = listener.accept().await {
+            let most = if std::mem::take(&mut is_first) { 1 } else { usize::MAX };
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let (mut answered, mut hanging) = (0, Vec::new());
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    if answered < most {
+                        answered += 1;
+                        respond.send_response(Response::new(()), true).map(drop).unwrap();
+                    } else {
+                        hanging.push(respond);
+                    }
+                }
+            });
+        }
+    });
+    let (mut client, _gateway) = client_to(&to, "upstream: {timeout: 1s}").await;
+    for expected in [200, 504, 200, 200] {
+        let (response, _) = client.send_request(get("/").body(()).unwrap(), true).unwrap();
+        assert_eq!(in_time("an answer", response).await.unwrap().status(), expected);
+    }
+}
+
 /// Who reads slowly gets all of it, though no request is open any more: the idle time-out waits for what is being sent.
 #[tokio::test]
 async fn who_reads_slowly_gets_the_whole() {
