@@ -18,7 +18,7 @@ use pingora_proxy::HttpProxy;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::yield_now;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 /// The HTTP/2 side of one worker's listener.
 pub(super) struct Http2 {
@@ -40,6 +40,8 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const NOTICE: Duration = Duration::from_secs(5);
 /// How long a client may take to read a piece, at least; the routes of a connection differ in it.
 const READER: Duration = Duration::from_secs(60);
+/// The longest that an idle connection is kept for what its client has not read yet, whatever else it sends.
+const TAIL: Duration = Duration::from_secs(600);
 /// Of the worker, for requests that were cut.
 const TURNS: usize = 1000;
 
@@ -122,7 +124,7 @@ impl Http2 {
                     continue;
                 }
                 // A client that reads slowly is still sent what waits for it.
-                () = tcp.stands_still(NOTICE), if was_idle && requests.is_empty() => return,
+                _ = timeout(TAIL, tcp.stands_still(NOTICE)), if was_idle && requests.is_empty() => return,
             };
             let Some(Ok((request, respond))) = accepted else { return };
             let (this, requests) = (self.clone(), requests.clone());

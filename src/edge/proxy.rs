@@ -309,7 +309,7 @@ impl ProxyHttp for Proxy {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
         if reason == Reason::UpstreamTimeout {
-            ctx.was_silent();
+            ctx.leave_connection();
         }
         let why = Why::of(why_of(e, ctx.tried_upstream()));
         let late = ctx.audit.as_mut().map(|audit| {

@@ -111,8 +111,8 @@ impl RequestContext {
         self.stream = held.and_then(|held| streams.enter(held, self.live.clone()));
     }
 
-    /// The app was silent for too long.
-    pub(super) fn was_silent(&self) {
+    /// The app was silent for too long: no other request goes over the connection to it.
+    pub(super) fn leave_connection(&self) {
         let upstreams = self.forward.as_ref().and_then(|forward| self.live.upstreams.get(forward.route.index));
         let target = upstreams.zip(self.tried).and_then(|(upstreams, tried)| upstreams.target(tried));
         target.inspect(|target| target.leave_connection());
@@ -120,7 +120,7 @@ impl RequestContext {
 
     /// It is cut for its silence, and the proxy waits for the app to take more of its body.
     fn was_stuck(&mut self) {
-        self.was_silent();
+        self.leave_connection();
         let Some(audit) = self.audit.as_mut().filter(|audit| audit.reason.is_none()) else { return };
         (audit.outcome, audit.reason) = (Outcome::upstream_error, Some(Reason::UpstreamTimeout));
         audit.why = Why::of("the app takes no more of the request's body");

@@ -120,9 +120,6 @@ pub(super) fn why_of(e: &Error, upstream: Option<String>) -> String {
 pub(super) fn reason_of(e: &Error, session: &mut Session) -> Option<Reason> {
     Some(match (e.esource(), e.etype()) {
         (ErrorSource::Upstream, ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
-        (ErrorSource::Upstream, ErrorType::ReadTimedout) if !session.as_downstream_mut().is_body_done() => {
-            Reason::BadRequest
-        }
         _ if has_given_up() && session.as_downstream_mut().is_body_done() => Reason::UpstreamTimeout,
         _ if has_given_up() => Reason::BadRequest,
         (
